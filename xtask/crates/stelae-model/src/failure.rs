@@ -1,0 +1,126 @@
+//! What a verb says when it does not succeed: what failed, on what, why, and what to type next.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ExitCode;
+
+/// A typed failure at the edge of a verb: one per run, printed once, written into the verdict.
+///
+/// Texts follow one style: lowercase, no full stop, the value that was wrong in quotes. `kind` is the stable name of
+/// the cause (`port-taken`, `unknown-variable`): tests and dispatchers match on it, people read the sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// The exit code that this failure ends the process with.
+    pub exit_code: ExitCode,
+    /// Stable, kebab-case name of the cause.
+    pub kind: String,
+    /// What failed: one sentence.
+    pub what: String,
+    /// On what: path, pid, port, url; in the order in which a reader needs them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<String>,
+    /// Why: the chain of causes, outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub why: Vec<String>,
+    /// A command, or an action, that is likely to help.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The end of the log of whatever is guilty, oldest line first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_tail: Vec<String>,
+}
+
+impl Failure {
+    /// A failure of which only the kind, the code and the sentence are known yet.
+    pub fn new(exit_code: ExitCode, kind: &str, what: impl Into<String>) -> Self {
+        Self {
+            exit_code,
+            kind: kind.to_owned(),
+            what: what.into(),
+            on: Vec::new(),
+            why: Vec::new(),
+            hint: None,
+            log_tail: Vec::new(),
+        }
+    }
+
+    /// A bug of ours: something that the code holds to be impossible.
+    pub fn unexpected(what: impl Into<String>) -> Self {
+        Self::new(ExitCode::Unexpected, "unexpected", what)
+            .hint("this is a bug in the harness: please report it with the run's folder")
+    }
+
+    /// Adds what it happened on.
+    #[must_use]
+    pub fn on(mut self, place: impl Into<String>) -> Self {
+        self.on.push(place.into());
+        self
+    }
+
+    /// Adds the next cause down the chain.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<String>) -> Self {
+        self.why.push(cause.into());
+        self
+    }
+
+    /// Sets the hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Attaches the end of the guilty log.
+    #[must_use]
+    pub fn log_tail(mut self, lines: Vec<String>) -> Self {
+        self.log_tail = lines;
+        self
+    }
+}
+
+/// The text a person reads: `error:` is put before it by the one place that prints.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.what)?;
+        for place in &self.on {
+            write!(f, "\n   on: {place}")?;
+        }
+        for cause in &self.why {
+            write!(f, "\n  why: {cause}")?;
+        }
+        if !self.log_tail.is_empty() {
+            write!(f, "\n  log:")?;
+            for line in &self.log_tail {
+                write!(f, "\n    | {line}")?;
+            }
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\n hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_has_what_on_why_log_hint_in_this_order() {
+        let failure = Failure::new(ExitCode::PortTaken, "port-taken", "port 9090 is taken by a stranger")
+            .on("127.0.0.1:9090")
+            .because("pid 12 listens on it")
+            .hint("kill 12")
+            .log_tail(vec!["bind: address in use".into()]);
+        let text = failure.to_string();
+        let order: Vec<_> =
+            ["port 9090", "on: 127", "why: pid", "| bind", "hint: kill"].map(|part| text.find(part)).into();
+        assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{text}");
+    }
+}

@@ -1,0 +1,16 @@
+//! The pure core: what the stack is, and what is to be decided about it. No input, no output, no clock, no threads;
+//! `clippy.toml` beside this crate fences that. Effects live in `stelae-run`, sockets in `stelae-gateway`.
+//!
+//! The modules stand in the order in which data flows: values and the environment that types them, then what is
+//! rendered and installed from it, then what is planned, seen and expected, and at last what is said about it.
+
+pub mod exit_code;
+pub mod failure;
+pub mod value;
+
+pub mod proxy;
+
+pub mod transcript;
+
+pub use exit_code::ExitCode;
+pub use failure::Failure;
