@@ -8,6 +8,8 @@ pub mod exit_code;
 pub mod failure;
 pub mod value;
 
+pub mod env;
+
 pub mod proxy;
 
 pub mod transcript;
