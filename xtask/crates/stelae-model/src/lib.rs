@@ -12,7 +12,14 @@ pub mod env;
 
 pub mod proxy;
 
+pub mod flow;
+pub mod stack;
+pub mod stages;
+
+pub mod event;
+pub mod expect;
 pub mod transcript;
+pub mod verdict;
 
 pub use exit_code::ExitCode;
 pub use failure::Failure;
