@@ -1,1 +1,3 @@
-//! Effects.
+//! Effects, synchronous: everything that touches the machine, on behalf of decisions made in `stelae-model`.
+
+pub mod environment;
