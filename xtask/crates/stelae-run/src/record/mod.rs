@@ -6,4 +6,4 @@ mod recorder;
 
 pub use folder::{RunFolder, RunSummary, list_runs, runs_folder};
 pub use id::run_id;
-pub use recorder::Recorder;
+pub use recorder::{Listener, Recorder};
