@@ -38,7 +38,7 @@ impl Terminal {
         let seconds = format!("{:>6.1}", record.at_ms as f64 / 1000.0);
         match &record.event {
             Event::RunStarted { run, verb, source } => {
-                self.line(&format!("{seconds}  {verb} {run} of {source}"))
+                self.line(&format!("{seconds}  {verb} {run} of {source}"));
             }
             Event::StepStarted { step, .. } => {
                 self.step = Some((step.clone(), Instant::now()));
@@ -60,7 +60,7 @@ impl Terminal {
                 self.line(&format!("{seconds}  {source} {text}"));
             }
             Event::Server { bundle, server, action } => {
-                self.line(&format!("{seconds}  {bundle}/{server}: {action}"))
+                self.line(&format!("{seconds}  {bundle}/{server}: {action}"));
             }
             Event::Rung { process, rung, status } => self.status(&format!("{process}: {rung}: {status}")),
             Event::Ready { url, tools, elapsed_ms, .. } => {
@@ -70,7 +70,7 @@ impl Terminal {
                 ));
             }
             Event::Call { stage, tool, status } => {
-                self.line(&format!("{seconds}  {stage}: {tool}: {status}"))
+                self.line(&format!("{seconds}  {stage}: {tool}: {status}"));
             }
             Event::Note { text } => self.line(&format!("{seconds}  {text}")),
             Event::Warning { text } => {
