@@ -12,6 +12,8 @@ pub mod env;
 
 pub mod proxy;
 
+pub mod lifecycle;
+
 pub mod flow;
 pub mod stack;
 pub mod stages;

@@ -1,0 +1,24 @@
+//! The only place of the workspace that starts processes, and the one that ends them.
+//!
+//! * [`run`] carries out a short command within a deadline.
+//! * [`Service`] is a process that is meant to stay.
+//! * [`Family`] makes every process below us ours to wait for, whatever it did to get away, and stops them all.
+//!
+//! A process gets exactly the environment of its [`Invocation`](stelae_model::env::Invocation), plus `STELAE_PROCESS`
+//! and what a passed socket needs; nothing of ours is inherited. Output goes into files, never into pipes: a pipe is
+//! at its end only when the last grandchild that holds it is gone, and waiting for that is how harnesses hang.
+//!
+//! Every wait for a child goes through `reaper`: `waitpid(-1)`, which a teardown needs, takes the statuses that
+//! somebody else waits for, so there is one map for all of them.
+
+mod command;
+mod family;
+mod launch;
+mod os;
+mod reaper;
+mod service;
+pub mod tree;
+
+pub use command::{Finished, Limits, Stream, run};
+pub use family::Family;
+pub use service::{Service, Session, Stdin};
