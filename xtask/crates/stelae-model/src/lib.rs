@@ -11,6 +11,7 @@ pub mod value;
 pub mod env;
 
 pub mod proxy;
+pub mod render;
 
 pub mod transcript;
 
