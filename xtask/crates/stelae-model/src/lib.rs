@@ -13,6 +13,8 @@ pub mod env;
 pub mod proxy;
 pub mod render;
 
+pub mod bundle;
+
 pub mod transcript;
 
 pub use exit_code::ExitCode;

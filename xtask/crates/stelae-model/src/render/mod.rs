@@ -32,4 +32,5 @@ pub use node::{Key, Node, Tree};
 pub use resolve::resolve;
 pub use source::{Place, Source};
 pub use suggest::nearest;
+pub(crate) use toml::one_line;
 pub use toml::parse_toml;
