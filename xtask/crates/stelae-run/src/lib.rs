@@ -1,1 +1,7 @@
 //! Effects.
+
+pub mod files;
+
+pub mod render;
+
+pub mod bundle;
