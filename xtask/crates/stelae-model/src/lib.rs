@@ -11,6 +11,9 @@ pub mod value;
 pub mod env;
 
 pub mod proxy;
+pub mod render;
+
+pub mod bundle;
 
 pub mod lifecycle;
 

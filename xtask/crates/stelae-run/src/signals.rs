@@ -4,6 +4,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
@@ -76,6 +77,11 @@ impl Interrupt {
     /// `interrupted`, with 129, 130 or 143.
     pub fn bail(&self, what: &str) -> Result<(), Failure> {
         self.check().map_or(Ok(()), |code| Err(interrupted(code, what)))
+    }
+
+    /// Waits so long, or until a signal comes: for loops that have nothing else to wait on.
+    pub fn wait(&self, limit: Duration) {
+        crate::process::pause(&self.wakers(), limit);
     }
 
     /// Descriptors that become readable when a signal comes, for waits that poll.

@@ -51,6 +51,11 @@ impl Family {
         Ok(Self { stopped: false })
     }
 
+    /// A family that has nobody and stops nobody: what is left in the place of one that was taken to be stopped.
+    pub fn none() -> Self {
+        Self { stopped: true }
+    }
+
     /// Stops everything below us that was not released, and shows that it is gone. Nothing can be started any more,
     /// from before the first signal on.
     ///

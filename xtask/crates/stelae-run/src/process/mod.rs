@@ -17,8 +17,15 @@ mod launch;
 mod os;
 mod reaper;
 mod service;
+mod sweep;
 pub mod tree;
+
+/// Waits so long, or until one of the descriptors has something to read.
+pub(crate) fn pause(wakers: &[std::os::fd::OwnedFd], at_most: std::time::Duration) {
+    os::wait_any(std::iter::empty(), wakers, at_most);
+}
 
 pub use command::{Finished, Limits, Stream, run};
 pub use family::Family;
 pub use service::{Service, Session, Stdin};
+pub use sweep::{Swept, sweep};
