@@ -10,12 +10,18 @@ pub mod value;
 
 pub mod env;
 
+pub mod bundle;
 pub mod proxy;
 pub mod render;
 
-pub mod bundle;
+pub mod flow;
+pub mod stack;
+pub mod stages;
 
+pub mod event;
+pub mod expect;
 pub mod transcript;
+pub mod verdict;
 
 pub use exit_code::ExitCode;
 pub use failure::Failure;

@@ -1,7 +1,11 @@
-//! Effects.
+//! Effects, synchronous: everything that touches the machine, on behalf of decisions made in `stelae-model`.
 
 pub mod files;
 
-pub mod render;
+pub mod environment;
 
 pub mod bundle;
+pub mod render;
+
+pub mod record;
+pub mod report;

@@ -174,7 +174,11 @@ pub(super) fn recover(dir: &Utf8Path) -> io::Result<()> {
         if let Some(bundle) = name.strip_prefix(".old-") {
             // Died between the two renames: the old content is the only complete one that was ever visible.
             let target = dir.join(bundle);
-            if target.exists() { fs::remove_dir_all(entry.path())? } else { fs::rename(entry.path(), target)? }
+            if target.exists() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::rename(entry.path(), target)?;
+            }
         } else if [".stage-", ".gone-"].iter().any(|prefix| name.starts_with(prefix)) {
             fs::remove_dir_all(entry.path())?;
         }

@@ -131,7 +131,11 @@ fn read_record(path: &Utf8Path, bundle: &str) -> Result<Record, Failure> {
     };
     let record: Record = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
     if record.schema != Record::SCHEMA {
-        return Err(fault(format!("its schema is {}, and this program reads {}", record.schema, Record::SCHEMA)));
+        return Err(fault(format!(
+            "its schema is {}, and this program reads {}",
+            record.schema,
+            Record::SCHEMA
+        )));
     }
     if record.bundle != bundle {
         return Err(fault(format!("it is that of bundle {:?}", record.bundle)));

@@ -24,9 +24,16 @@ impl Lock {
     /// `bundles-locked` (exit 22) with the holder's process id, when the wait is over.
     pub(super) fn take(dir: &Utf8Path, wait: Duration) -> Result<Self, Failure> {
         let path = dir.join(".lock");
-        let broken = |error: std::io::Error| io_failure("lock-unusable", "the bundles' lock cannot be used", &path, &error);
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(broken)?;
+        let broken = |error: std::io::Error| {
+            io_failure("lock-unusable", "the bundles' lock cannot be used", &path, &error)
+        };
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(broken)?;
         let deadline = Instant::now() + wait;
         loop {
             match file.try_lock() {
@@ -45,7 +52,8 @@ impl Lock {
 fn locked(path: &Utf8Path, file: &mut File, wait: Duration) -> Failure {
     let mut holder = String::new();
     let read = file.rewind().and_then(|()| file.read_to_string(&mut holder));
-    let holder = if read.is_ok() && !holder.is_empty() { format!("pid {holder}") } else { "a process".to_owned() };
+    let holder =
+        if read.is_ok() && !holder.is_empty() { format!("pid {holder}") } else { "a process".to_owned() };
     Failure::new(ExitCode::Bundle, "bundles-locked", "another process is changing the installed bundles")
         .on(path.as_str())
         .because(format!("{holder} held the lock for {} ms", wait.as_millis()))

@@ -19,9 +19,7 @@ mod installed;
 mod lock;
 
 pub use available::{find_bundle, load_bundle};
-pub use discovered::{
-    Report, install_discovered, list_discovered, remove_installed, seed_discovery,
-};
+pub use discovered::{Report, install_discovered, list_discovered, remove_installed, seed_discovery};
 pub use install::{Apply, Event, Outcome, Request, install, remove};
 pub use installed::{list, status};
 

@@ -72,7 +72,8 @@ pub fn check(rendered: &Rendered) -> Result<(), Failure> {
     if diff.is_empty() {
         return Ok(());
     }
-    let what = if rendered.path.exists() { "differs from what would be rendered" } else { "is not rendered yet" };
+    let what =
+        if rendered.path.exists() { "differs from what would be rendered" } else { "is not rendered yet" };
     let name = rendered.path.file_name().unwrap_or("the output");
     Err(Failure::new(ExitCode::Drift, "drift", format!("{name} {what}"))
         .on(rendered.path.as_str())
