@@ -175,7 +175,7 @@ fn faults_are_placed_in_the_file_that_has_them() {
     );
     assert_eq!(
         text(&stand),
-        "variable STELAE_RUN_ID has no value, and a template needs it\n   on: /config/proxy.overlay.json:2:35\n hint: cargo xtask env explain STELAE_RUN_ID"
+        "variable STELAE_RUN_ID has no value, and a template needs it\n   on: /config/proxy.overlay.json:2:34\n hint: cargo xtask env explain STELAE_RUN_ID"
     );
     assert_eq!(failure(&stand).exit_code, ExitCode::Environment);
     stand.put("config/proxy.overlay.json", "{\n  \"mcpProxy\": {\"addr\": \"127.0.0.1:70000\"}}");
