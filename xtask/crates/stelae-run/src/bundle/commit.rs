@@ -138,9 +138,10 @@ fn dance(place: &Place) -> io::Result<Utf8PathBuf> {
 }
 
 impl Committed {
-    /// Deletes the content from before.
-    pub(super) fn finish(self) -> io::Result<()> {
-        self.before.as_deref().map_or(Ok(()), remove_if_there)
+    /// Deletes the content from before. The change has happened, so a failure to do this is none of it: what cannot
+    /// be removed now is removed by the next change.
+    pub(super) fn finish(self) {
+        self.before.as_deref().map(remove_if_there).transpose().ok();
     }
 
     /// Puts the content from before back.
@@ -221,7 +222,7 @@ mod tests {
         let (_guard, place) = staged();
         let committed = Stage { place: place.clone(), empty: false }.commit().unwrap();
         assert_eq!(mark(&place), "new");
-        committed.finish().unwrap();
+        committed.finish();
         assert_eq!((mark(&place).as_str(), leftovers(&place)), ("new", 0));
 
         let (_guard, place) = staged();

@@ -5,6 +5,7 @@ use stelae_model::bundle::{DISCOVERED, Descriptor, Discovery, Edits, Plan};
 use stelae_model::render::Source;
 use stelae_model::{ExitCode, Failure};
 
+use super::commit::{Committed, Stage};
 use super::install::{Apply, Change, Request};
 use super::io_failure;
 use crate::files::{Pending, create_private_dirs, read_text};
@@ -119,16 +120,17 @@ fn together(home: &Home, change: &Change, plan: Plan, dry_run: bool) -> Result<R
             return Err(failure);
         }
     };
-    let committed =
-        stage.map(super::commit::Stage::commit).transpose().map_err(|error| change.failed(&error))?;
+    let committed = stage.map(Stage::commit).transpose().map_err(|error| change.failed(&error))?;
     if let Err(error) = pending.map_or(Ok(()), Pending::commit) {
         let failure = unwritable(&rendered.path, &error);
-        return Err(match committed.map_or(Ok(()), super::commit::Committed::undo) {
+        return Err(match committed.map_or(Ok(()), Committed::undo) {
             Ok(()) => failure,
             Err(error) => failure.because(format!("and the install could not be taken back: {error}")),
         });
     }
-    committed.map_or(Ok(()), super::commit::Committed::finish).map_err(|error| change.failed(&error))?;
+    if let Some(committed) = committed {
+        committed.finish();
+    }
     let proxy_changed = written != Written::Unchanged;
     Ok(Report { changed: plan.changes || proxy_changed, dry_run, proxy_changed, plan })
 }

@@ -9,11 +9,9 @@ use stelae_model::bundle::{
 use stelae_model::render::{Syntax, resolve};
 use stelae_model::{ExitCode, Failure};
 
-use super::commit::{Place, Stage, recover};
-use super::installed::read_installed;
-use super::io_failure;
-use super::lock::{Lock, WAIT};
-use crate::files::create_private_dirs;
+use super::commit::{Place, Stage};
+use super::lock::Lock;
+use super::{io_failure, lock_installed, read_installed, read_locked};
 use crate::render::Home;
 
 /// Whether a plan is carried out.
@@ -101,20 +99,11 @@ impl Change {
     pub(super) fn open(home: &Home, bundle: &str, apply: Apply) -> Result<Self, Failure> {
         stelae_model::bundle::check_name("bundle", bundle)
             .map_err(|cause| Failure::new(ExitCode::Bundle, "bad-name", cause))?;
-        let dir = home.bundles();
-        let lock = match apply {
-            Apply::DryRun => None,
-            Apply::Commit => {
-                let failed = |error| {
-                    io_failure("install-failed", "the folder of the bundles is not usable", &dir, &error)
-                };
-                create_private_dirs(&dir).map_err(failed)?;
-                let lock = Lock::take(&dir, WAIT)?;
-                recover(&dir).map_err(failed)?;
-                Some(lock)
-            }
+        let (lock, installed) = match apply {
+            Apply::DryRun => (None, read_installed(home)?),
+            Apply::Commit => (Some(lock_installed(home)?), read_locked(home)?),
         };
-        let installed = read_installed(home)?;
+        let dir = home.bundles();
         Ok(Self { _lock: lock, dir, bundle: bundle.to_owned(), apply, installed })
     }
 
@@ -193,7 +182,7 @@ impl Change {
         let Some(stage) = self.stage(&plan, on_event)? else { return Ok(Outcome { plan, changed: false }) };
         let committed = stage.commit().map_err(|error| self.failed(&error))?;
         on_event(Event::Committed);
-        committed.finish().map_err(|error| self.failed(&error))?;
+        committed.finish();
         Ok(Outcome { plan, changed: true })
     }
 

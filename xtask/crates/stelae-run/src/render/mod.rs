@@ -12,7 +12,7 @@ use stelae_model::render::{self, Node, ServerNode, Source, Syntax};
 use stelae_model::{ExitCode, Failure};
 
 pub use home::Home;
-pub use output::{Written, check, diff, write};
+pub use output::{Written, check, diff, render_and_write, write};
 
 pub(crate) use output::{prepare, unwritable};
 
@@ -117,4 +117,4 @@ fn as_render(mut failure: Failure) -> Failure {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
