@@ -10,10 +10,9 @@ pub mod value;
 
 pub mod env;
 
+pub mod bundle;
 pub mod proxy;
 pub mod render;
-
-pub mod bundle;
 
 pub mod lifecycle;
 

@@ -15,7 +15,7 @@ use stelae_model::{ExitCode, Failure};
 /// wait for ever), `<kind>-not-utf8`.
 pub fn read_text(path: &Utf8Path, code: ExitCode, kind: &str, what: &str) -> Result<String, Failure> {
     let fail = |suffix: &str, sentence: String, cause: String| {
-        Failure::new(code, &format!("{kind}-{suffix}"), sentence).on(path).because(cause)
+        Failure::new(code, &format!("{kind}-{suffix}"), sentence).on(path.as_str()).because(cause)
     };
     let bytes = match read_regular(path) {
         Ok(bytes) => bytes,
@@ -27,7 +27,11 @@ pub fn read_text(path: &Utf8Path, code: ExitCode, kind: &str, what: &str) -> Res
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
-        fail("not-utf8", format!("{what} is not UTF-8"), format!("byte {at}, on line {line}, is no character"))
+        fail(
+            "not-utf8",
+            format!("{what} is not UTF-8"),
+            format!("byte {at}, on line {line}, is no character"),
+        )
     })
 }
 
@@ -126,7 +130,9 @@ fn follow(path: &Utf8Path) -> Result<Utf8PathBuf, String> {
                 return Ok(if rest.as_str().is_empty() { real } else { real.join(rest) });
             }
             // A symlink to nowhere may lead anywhere by the time it is used.
-            Err(error) if fs::symlink_metadata(existing).is_ok() => return Err(format!("{existing}: {error}")),
+            Err(error) if fs::symlink_metadata(existing).is_ok() => {
+                return Err(format!("{existing}: {error}"));
+            }
             Err(error) => existing = existing.parent().ok_or_else(|| error.to_string())?,
         }
     }
@@ -154,7 +160,9 @@ mod tests {
         assert_eq!((missing.kind.as_str(), missing.exit_code), ("template-missing", ExitCode::Render));
         assert_eq!(
             missing.to_string(),
-            format!("the template does not exist\n   on: {dir}/none\n  why: No such file or directory (os error 2)")
+            format!(
+                "the template does not exist\n   on: {dir}/none\n  why: No such file or directory (os error 2)"
+            )
         );
         assert_eq!(text(".").kind, "template-unreadable");
         symlink(dir.join("none"), dir.join("dangling")).unwrap();

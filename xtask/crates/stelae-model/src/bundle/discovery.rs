@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Bundle, Descriptor, Manifest, ServerFile, check_name};
-use crate::render::{Source, nearest, parse_json};
+use crate::env::nearest;
+use crate::render::{Source, parse_json};
 use crate::{ExitCode, Failure};
 
 /// The bundle that discovered servers are installed into.

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Descriptor;
+use crate::env::nearest;
 use crate::proxy::is_server_name;
-use crate::render::{Source, nearest, one_line};
+use crate::render::{Source, one_line};
 use crate::{ExitCode, Failure};
 
 /// `bundle.toml`.

@@ -29,7 +29,19 @@ pub enum Action {
 }
 
 impl Action {
-    /// The word for it in a line of output.
+    /// The word for it once it was done, in a line of output.
+    pub const fn done(self) -> &'static str {
+        match self {
+            Self::Add => "installed",
+            Self::Update => "updated",
+            Self::UpToDate => "up to date",
+            Self::Overwrite => "overwritten",
+            Self::Remove => "removed",
+            Self::Conflict => "edited",
+        }
+    }
+
+    /// The word for it in a plan.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Add => "add",

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior};
 
-use super::{Names, nearest};
+use super::Names;
+use crate::env::nearest;
 use crate::{ExitCode, Failure};
 
 /// Evaluates the body of a token. The failure has no place yet.

@@ -18,7 +18,6 @@ mod names;
 mod node;
 mod resolve;
 mod source;
-mod suggest;
 mod token;
 mod toml;
 
@@ -31,6 +30,5 @@ pub use names::{Names, Syntax};
 pub use node::{Key, Node, Tree};
 pub use resolve::resolve;
 pub use source::{Place, Source};
-pub use suggest::nearest;
 pub(crate) use toml::one_line;
 pub use toml::parse_toml;

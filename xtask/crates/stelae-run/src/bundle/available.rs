@@ -5,7 +5,8 @@ use std::fs;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::bundle::{Bundle, Descriptor, Manifest, ServerFile, check_name};
-use stelae_model::render::{Source, nearest};
+use stelae_model::env::nearest;
+use stelae_model::render::Source;
 use stelae_model::{ExitCode, Failure};
 
 use super::io_failure;
@@ -85,15 +86,17 @@ fn sorted_entries(folder: &Utf8Path) -> Result<Vec<Utf8PathBuf>, Failure> {
     let entries = folder.read_dir_utf8().and_then(|entries| {
         entries.map(|entry| entry.map(|entry| entry.path().to_owned())).collect::<Result<Vec<_>, _>>()
     });
-    let mut entries =
-        entries.map_err(|error| io_failure("bundle-unreadable", "a bundle cannot be read", folder, &error))?;
+    let mut entries = entries
+        .map_err(|error| io_failure("bundle-unreadable", "a bundle cannot be read", folder, &error))?;
     entries.sort();
     Ok(entries)
 }
 
 fn no_symlink(path: &Utf8Path) -> Result<(), Failure> {
     match fs::symlink_metadata(path) {
-        Ok(found) if found.is_symlink() => Err(refuse(path, "it is a symlink, which could lead out of the bundle")),
+        Ok(found) if found.is_symlink() => {
+            Err(refuse(path, "it is a symlink, which could lead out of the bundle"))
+        }
         // What is missing is reported by whoever reads it.
         _ => Ok(()),
     }

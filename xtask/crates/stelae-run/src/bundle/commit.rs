@@ -138,9 +138,10 @@ fn dance(place: &Place) -> io::Result<Utf8PathBuf> {
 }
 
 impl Committed {
-    /// Deletes the content from before.
-    pub(super) fn finish(self) -> io::Result<()> {
-        self.before.as_deref().map_or(Ok(()), remove_if_there)
+    /// Deletes the content from before. The change has happened, so a failure to do this is none of it: what cannot
+    /// be removed now is removed by the next change.
+    pub(super) fn finish(self) {
+        self.before.as_deref().map(remove_if_there).transpose().ok();
     }
 
     /// Puts the content from before back.
@@ -174,7 +175,11 @@ pub(super) fn recover(dir: &Utf8Path) -> io::Result<()> {
         if let Some(bundle) = name.strip_prefix(".old-") {
             // Died between the two renames: the old content is the only complete one that was ever visible.
             let target = dir.join(bundle);
-            if target.exists() { fs::remove_dir_all(entry.path())? } else { fs::rename(entry.path(), target)? }
+            if target.exists() {
+                fs::remove_dir_all(entry.path())?;
+            } else {
+                fs::rename(entry.path(), target)?;
+            }
         } else if [".stage-", ".gone-"].iter().any(|prefix| name.starts_with(prefix)) {
             fs::remove_dir_all(entry.path())?;
         }
@@ -217,7 +222,7 @@ mod tests {
         let (_guard, place) = staged();
         let committed = Stage { place: place.clone(), empty: false }.commit().unwrap();
         assert_eq!(mark(&place), "new");
-        committed.finish().unwrap();
+        committed.finish();
         assert_eq!((mark(&place).as_str(), leftovers(&place)), ("new", 0));
 
         let (_guard, place) = staged();

@@ -5,6 +5,7 @@ use stelae_model::bundle::{DISCOVERED, Descriptor, Discovery, Edits, Plan};
 use stelae_model::render::Source;
 use stelae_model::{ExitCode, Failure};
 
+use super::commit::{Committed, Stage};
 use super::install::{Apply, Change, Request};
 use super::io_failure;
 use crate::files::{Pending, create_private_dirs, read_text};
@@ -37,7 +38,9 @@ pub fn seed_discovery(home: &Home) -> Result<bool, Failure> {
     Discovery::parse(&Source::new(seed.as_str(), text.as_str()))?;
     create_private_dirs(&home.state_home)
         .and_then(|()| Pending::create(&path, text.as_bytes())?.commit())
-        .map_err(|error| io_failure("discovery-unwritable", "the discovery cache cannot be written", &path, &error))?;
+        .map_err(|error| {
+            io_failure("discovery-unwritable", "the discovery cache cannot be written", &path, &error)
+        })?;
     Ok(true)
 }
 
@@ -78,7 +81,7 @@ pub fn install_discovered(
     let edits = if force { Edits::Overwrite } else { Edits::Keep };
     let request = Request { servers: &servers, edits, apply: apply(dry_run) };
     let plan = change.plan_install(home, &bundle, request)?;
-    together(home, change, plan, dry_run)
+    together(home, &change, plan, dry_run)
 }
 
 /// Removes a server that was installed by [`install_discovered`], and renders `proxy.json`.
@@ -91,7 +94,7 @@ pub fn remove_installed(home: &Home, target_name: &str, dry_run: bool) -> Result
     let servers = [target_name.to_owned()];
     let request = Request { servers: &servers, edits: Edits::Keep, apply: apply(dry_run) };
     let plan = change.plan_remove(request)?;
-    together(home, change, plan, dry_run)
+    together(home, &change, plan, dry_run)
 }
 
 const fn apply(dry_run: bool) -> Apply {
@@ -100,7 +103,7 @@ const fn apply(dry_run: bool) -> Apply {
 
 /// The bundle and `proxy.json`, both or neither: everything that can fail is done before the first of the two renames,
 /// and if the second one fails, the first is taken back.
-fn together(home: &Home, change: Change, plan: Plan, dry_run: bool) -> Result<Report, Failure> {
+fn together(home: &Home, change: &Change, plan: Plan, dry_run: bool) -> Result<Report, Failure> {
     let mut installed = change.installed.clone();
     installed.insert(DISCOVERED.to_owned(), plan.after.clone());
     let rendered = render_with(home, &installed)?;
@@ -117,15 +120,17 @@ fn together(home: &Home, change: Change, plan: Plan, dry_run: bool) -> Result<Re
             return Err(failure);
         }
     };
-    let committed = stage.map(super::commit::Stage::commit).transpose().map_err(|error| change.failed(&error))?;
+    let committed = stage.map(Stage::commit).transpose().map_err(|error| change.failed(&error))?;
     if let Err(error) = pending.map_or(Ok(()), Pending::commit) {
         let failure = unwritable(&rendered.path, &error);
-        return Err(match committed.map_or(Ok(()), super::commit::Committed::undo) {
+        return Err(match committed.map_or(Ok(()), Committed::undo) {
             Ok(()) => failure,
             Err(error) => failure.because(format!("and the install could not be taken back: {error}")),
         });
     }
-    committed.map_or(Ok(()), super::commit::Committed::finish).map_err(|error| change.failed(&error))?;
+    if let Some(committed) = committed {
+        committed.finish();
+    }
     let proxy_changed = written != Written::Unchanged;
     Ok(Report { changed: plan.changes || proxy_changed, dry_run, proxy_changed, plan })
 }

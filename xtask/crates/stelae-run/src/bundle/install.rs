@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 
 use camino::Utf8PathBuf;
-use stelae_model::bundle::{Action, Bundle, Edits, Folder, Plan, ServerPlan, plan_install, plan_remove, server_entry};
+use stelae_model::bundle::{
+    Action, Bundle, Edits, Folder, Plan, ServerPlan, plan_install, plan_remove, server_entry,
+};
 use stelae_model::render::{Syntax, resolve};
 use stelae_model::{ExitCode, Failure};
 
-use super::commit::{Place, Stage, recover};
-use super::installed::read_installed;
-use super::io_failure;
-use super::lock::{Lock, WAIT};
-use crate::files::create_private_dirs;
+use super::commit::{Place, Stage};
+use super::lock::Lock;
+use super::{io_failure, lock_installed, read_installed, read_locked};
 use crate::render::Home;
 
 /// Whether a plan is carried out.
@@ -99,26 +99,25 @@ impl Change {
     pub(super) fn open(home: &Home, bundle: &str, apply: Apply) -> Result<Self, Failure> {
         stelae_model::bundle::check_name("bundle", bundle)
             .map_err(|cause| Failure::new(ExitCode::Bundle, "bad-name", cause))?;
-        let dir = home.bundles();
-        let lock = match apply {
-            Apply::DryRun => None,
-            Apply::Commit => {
-                let failed = |error| io_failure("install-failed", "the folder of the bundles is not usable", &dir, &error);
-                create_private_dirs(&dir).map_err(failed)?;
-                let lock = Lock::take(&dir, WAIT)?;
-                recover(&dir).map_err(failed)?;
-                Some(lock)
-            }
+        let (lock, installed) = match apply {
+            Apply::DryRun => (None, read_installed(home)?),
+            Apply::Commit => (Some(lock_installed(home)?), read_locked(home)?),
         };
-        let installed = read_installed(home)?;
+        let dir = home.bundles();
         Ok(Self { _lock: lock, dir, bundle: bundle.to_owned(), apply, installed })
     }
 
-    pub(super) fn plan_install(&self, home: &Home, bundle: &Bundle, request: Request<'_>) -> Result<Plan, Failure> {
+    pub(super) fn plan_install(
+        &self,
+        home: &Home,
+        bundle: &Bundle,
+        request: Request<'_>,
+    ) -> Result<Plan, Failure> {
         let plan = plan_install(bundle, &self.before(), request.servers, request.edits)?;
         plan.refuse_conflicts(self.dir.join(&self.bundle).as_str())?;
         for server in &plan.servers {
-            if let Some(file) = bundle.servers.get(&server.server).filter(|_| server.action != Action::Remove) {
+            if let Some(file) = bundle.servers.get(&server.server).filter(|_| server.action != Action::Remove)
+            {
                 self.refuse_second(&server.server)?;
                 // A token that cannot be resolved is found now, not when the stack is rendered.
                 server_entry(&file.source)
@@ -154,11 +153,17 @@ impl Change {
     }
 
     /// Stages what the plan wants; `None` if there is nothing to do, or it shall not be done.
-    pub(super) fn stage(&self, plan: &Plan, on_event: &mut dyn FnMut(Event<'_>)) -> Result<Option<Stage>, Failure> {
+    pub(super) fn stage(
+        &self,
+        plan: &Plan,
+        on_event: &mut dyn FnMut(Event<'_>),
+    ) -> Result<Option<Stage>, Failure> {
         on_event(Event::Planned(plan));
         // Servers that are not written have their line too; those that are get it when they are.
         let writes = self.apply == Apply::Commit && plan.changes;
-        for server in plan.servers.iter().filter(|server| !writes || !plan.after.servers.contains_key(&server.server)) {
+        for server in
+            plan.servers.iter().filter(|server| !writes || !plan.after.servers.contains_key(&server.server))
+        {
             on_event(Event::Server(server));
         }
         if !writes {
@@ -177,7 +182,7 @@ impl Change {
         let Some(stage) = self.stage(&plan, on_event)? else { return Ok(Outcome { plan, changed: false }) };
         let committed = stage.commit().map_err(|error| self.failed(&error))?;
         on_event(Event::Committed);
-        committed.finish().map_err(|error| self.failed(&error))?;
+        committed.finish();
         Ok(Outcome { plan, changed: true })
     }
 

@@ -9,8 +9,10 @@ use stelae_model::bundle::{self, BundleStatus, Descriptor, Folder, Record, check
 use stelae_model::render::Source;
 use stelae_model::{ExitCode, Failure};
 
+use super::commit::recover;
+use super::lock::{Lock, WAIT};
 use super::{available, find_bundle, io_failure};
-use crate::files::{read_regular, read_text};
+use crate::files::{create_private_dirs, read_regular, read_text};
 use crate::render::Home;
 
 /// The file that records an installation.
@@ -25,8 +27,27 @@ pub(crate) struct InstalledServer {
     pub(crate) source: Source,
 }
 
-/// Every installed bundle by name.
+/// Keeps everybody else from changing what is installed, and puts right what changes that died have left.
+pub(crate) fn lock_installed(home: &Home) -> Result<Lock, Failure> {
+    let dir = home.bundles();
+    let failed = |error: io::Error| {
+        io_failure("install-failed", "the folder of the installed bundles is not usable", &dir, &error)
+    };
+    create_private_dirs(&dir).map_err(failed)?;
+    let lock = Lock::take(&dir, WAIT)?;
+    recover(&dir).map_err(failed)?;
+    Ok(lock)
+}
+
+/// Every installed bundle by name. A change that is under way is waited for: a folder that is exchanged while it is
+/// read would be half the old one and half the new one.
 pub(crate) fn read_installed(home: &Home) -> Result<BTreeMap<String, Folder>, Failure> {
+    let _lock = Lock::share(&home.bundles(), WAIT)?;
+    read_locked(home)
+}
+
+/// The same, for who has the lock.
+pub(crate) fn read_locked(home: &Home) -> Result<BTreeMap<String, Folder>, Failure> {
     let dir = home.bundles();
     match fs::symlink_metadata(&dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
@@ -131,7 +152,11 @@ fn read_record(path: &Utf8Path, bundle: &str) -> Result<Record, Failure> {
     };
     let record: Record = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
     if record.schema != Record::SCHEMA {
-        return Err(fault(format!("its schema is {}, and this program reads {}", record.schema, Record::SCHEMA)));
+        return Err(fault(format!(
+            "its schema is {}, and this program reads {}",
+            record.schema,
+            Record::SCHEMA
+        )));
     }
     if record.bundle != bundle {
         return Err(fault(format!("it is that of bundle {:?}", record.bundle)));

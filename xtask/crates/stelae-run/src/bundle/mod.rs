@@ -8,8 +8,9 @@
 //!   .gone-core/       what is being deleted
 //!   core/             what is installed: installed.json, servers/*.toml
 //! ```
-//! Readers take no lock: at every moment `core/` is the old folder or the new one. What a crash leaves behind has a
-//! name that starts with a dot, and is put right by the next change, which holds the lock.
+//! At every moment `core/` is the old folder or the new one. What a crash leaves behind has a name that starts with a
+//! dot, and is put right by the next change, which holds the lock. Readers share the lock, so that they do not read a
+//! folder while it is exchanged.
 
 mod available;
 mod commit;
@@ -19,13 +20,11 @@ mod installed;
 mod lock;
 
 pub use available::{find_bundle, load_bundle};
-pub use discovered::{
-    Report, install_discovered, list_discovered, remove_installed, seed_discovery,
-};
+pub use discovered::{Report, install_discovered, list_discovered, remove_installed, seed_discovery};
 pub use install::{Apply, Event, Outcome, Request, install, remove};
 pub use installed::{list, status};
 
-pub(crate) use installed::{InstalledServer, installed_servers, read_installed};
+pub(crate) use installed::{InstalledServer, installed_servers, lock_installed, read_installed, read_locked};
 
 use camino::Utf8Path;
 use stelae_model::{ExitCode, Failure};

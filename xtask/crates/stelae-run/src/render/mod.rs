@@ -12,7 +12,7 @@ use stelae_model::render::{self, Node, ServerNode, Source, Syntax};
 use stelae_model::{ExitCode, Failure};
 
 pub use home::Home;
-pub use output::{Written, check, diff, write};
+pub use output::{Written, check, diff, render_and_write, write};
 
 pub(crate) use output::{prepare, unwritable};
 
@@ -88,10 +88,14 @@ fn read_source(path: &Utf8Path, kind: &str, what: &str) -> Result<Source, Failur
 /// The output must lie in the config home or the state home, and must be none of the inputs.
 fn check_output(home: &Home) -> Result<(), Failure> {
     let refuse = |cause: String| {
-        Failure::new(ExitCode::Render, "output-refused", "the output must be a file in the config or state home")
-            .on(home.output.as_str())
-            .because(cause)
-            .hint(format!("write it to {}", home.config_home.join("proxy.json")))
+        Failure::new(
+            ExitCode::Render,
+            "output-refused",
+            "the output must be a file in the config or state home",
+        )
+        .on(home.output.as_str())
+        .because(cause)
+        .hint(format!("write it to {}", home.config_home.join("proxy.json")))
     };
     confine(&home.output, &[&home.config_home, &home.state_home]).map_err(refuse)?;
     let inputs = [Some(&home.template), home.overlay.as_ref(), Some(&home.default_overlay())];
@@ -113,4 +117,4 @@ fn as_render(mut failure: Failure) -> Failure {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

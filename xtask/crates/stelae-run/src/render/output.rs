@@ -9,7 +9,8 @@ use serde::Serialize;
 use stelae_model::render::unified_diff;
 use stelae_model::{ExitCode, Failure};
 
-use super::Rendered;
+use super::{Home, Rendered, as_render, render_proxy, render_with};
+use crate::bundle::{lock_installed, read_locked};
 use crate::files::{Pending, create_private_dirs, read_regular};
 
 /// What writing did.
@@ -32,6 +33,19 @@ pub fn write(rendered: &Rendered) -> Result<Written, Failure> {
     let (pending, written) = prepare(rendered)?;
     pending.map_or(Ok(()), Pending::commit).map_err(|error| unwritable(&rendered.path, &error))?;
     Ok(written)
+}
+
+/// Renders and writes under the lock of the bundles: between the two, nobody installs what the file then misses.
+///
+/// # Errors
+/// As [`render_proxy`](super::render_proxy) and [`write`].
+pub fn render_and_write(home: &Home) -> Result<(Rendered, Written), Failure> {
+    // Refusals come first, so that they leave nothing behind, not even a lock.
+    render_proxy(home)?;
+    let _lock = lock_installed(home).map_err(as_render)?;
+    let rendered = render_with(home, &read_locked(home).map_err(as_render)?)?;
+    let written = write(&rendered)?;
+    Ok((rendered, written))
 }
 
 /// Everything that can go wrong before the rename: what is left then is to commit, if there is anything to.
@@ -72,7 +86,8 @@ pub fn check(rendered: &Rendered) -> Result<(), Failure> {
     if diff.is_empty() {
         return Ok(());
     }
-    let what = if rendered.path.exists() { "differs from what would be rendered" } else { "is not rendered yet" };
+    let what =
+        if rendered.path.exists() { "differs from what would be rendered" } else { "is not rendered yet" };
     let name = rendered.path.file_name().unwrap_or("the output");
     Err(Failure::new(ExitCode::Drift, "drift", format!("{name} {what}"))
         .on(rendered.path.as_str())
