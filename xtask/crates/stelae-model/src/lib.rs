@@ -8,9 +8,18 @@ pub mod exit_code;
 pub mod failure;
 pub mod value;
 
+pub mod env;
+
 pub mod proxy;
 
+pub mod flow;
+pub mod stack;
+pub mod stages;
+
+pub mod event;
+pub mod expect;
 pub mod transcript;
+pub mod verdict;
 
 pub use exit_code::ExitCode;
 pub use failure::Failure;

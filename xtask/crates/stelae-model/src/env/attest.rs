@@ -1,0 +1,323 @@
+//! Attestation: what live processes really have in their environment, compared with what was declared for them.
+//!
+//! The compiler has seen that every program was *given* its variables; this sees what each process *has*, whatever
+//! an env file, a wrapper or a process manager did in between.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::declared::REGISTRY;
+use super::programs::declared;
+use super::{Base, ProgramEnv};
+use crate::value::digest;
+use crate::{ExitCode, Failure};
+
+/// What one process label (`gateway`, `server:stelae`) was declared to have.
+#[derive(Clone, Debug, Default)]
+pub struct Declaration {
+    /// Variables that must be there with just this value.
+    pub must_have: BTreeMap<String, String>,
+    /// Variables that may be there besides (a server's own ones, named in `proxy.json`).
+    pub may_have: BTreeSet<String>,
+}
+
+impl Declaration {
+    /// What a process given `env` must have, its label included.
+    pub fn of(label: &str, env: &impl ProgramEnv) -> Self {
+        let mut must_have: BTreeMap<String, String> =
+            env.pairs().into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
+        must_have.insert("STELAE_PROCESS".to_owned(), label.to_owned());
+        Self { must_have, may_have: BTreeSet::new() }
+    }
+}
+
+/// A live process, as it was read.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// Its pid.
+    pub pid: u32,
+    /// Its command line.
+    pub command: String,
+    /// Its whole environment.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// A difference between declared and real.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "difference", rename_all = "kebab-case")]
+pub enum Difference {
+    /// A declared process is not alive.
+    NoProcess {
+        /// Its label.
+        process: String,
+    },
+    /// A process of the stack carries no label, or one that nobody declared.
+    Undeclared {
+        /// Its pid.
+        pid: u32,
+        /// Its command line.
+        command: String,
+        /// Its label, if it has one.
+        process: Option<String>,
+    },
+    /// A variable is not there.
+    Missing {
+        /// Label of the process.
+        process: String,
+        /// Its pid.
+        pid: u32,
+        /// Name of the variable.
+        variable: String,
+        /// What it should be.
+        declared: String,
+    },
+    /// A variable has another value.
+    Differs {
+        /// Label of the process.
+        process: String,
+        /// Its pid.
+        pid: u32,
+        /// Name of the variable.
+        variable: String,
+        /// What it should be.
+        declared: String,
+        /// What it is.
+        found: String,
+    },
+    /// A variable is there that nobody declared for this process.
+    Leaked {
+        /// Label of the process.
+        process: String,
+        /// Its pid.
+        pid: u32,
+        /// Name of the variable.
+        variable: String,
+    },
+}
+
+/// One process in the report.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AttestedProcess {
+    /// Its label.
+    pub process: String,
+    /// Its pid.
+    pub pid: u32,
+    /// Its command line.
+    pub command: String,
+    /// Its environment; secrets as digests.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// The environment report of the evidence.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Attestation {
+    /// Every process that was read.
+    pub processes: Vec<AttestedProcess>,
+    /// Every difference.
+    pub differences: Vec<Difference>,
+}
+
+/// Compares.
+pub fn attest(declarations: &BTreeMap<String, Declaration>, observed: &[Observed]) -> Attestation {
+    let mut attestation = Attestation::default();
+    let mut seen = BTreeSet::new();
+    for process in observed {
+        let label = process.environment.get("STELAE_PROCESS").cloned();
+        if let Some((label, declaration)) = label.as_ref().and_then(|label| declarations.get_key_value(label))
+        {
+            seen.insert(label.clone());
+            attestation.differences.extend(compare(label, declaration, process));
+        } else {
+            attestation.differences.push(Difference::Undeclared {
+                pid: process.pid,
+                command: process.command.clone(),
+                process: label.clone(),
+            });
+        }
+        attestation.processes.push(AttestedProcess {
+            process: label.unwrap_or_default(),
+            pid: process.pid,
+            command: process.command.clone(),
+            environment: process
+                .environment
+                .iter()
+                .map(|(name, text)| (name.clone(), shown(name, text)))
+                .collect(),
+        });
+    }
+    let absent = declarations.keys().filter(|label| !seen.contains(*label));
+    attestation.differences.extend(absent.map(|label| Difference::NoProcess { process: label.clone() }));
+    attestation
+}
+
+fn compare(label: &str, declaration: &Declaration, process: &Observed) -> Vec<Difference> {
+    let pid = process.pid;
+    let label = || label.to_owned();
+    let mut differences = Vec::new();
+    for (name, declared) in &declaration.must_have {
+        let (variable, declared) = (name.clone(), shown(name, declared));
+        match process.environment.get(name) {
+            None => differences.push(Difference::Missing { process: label(), pid, variable, declared }),
+            Some(found) if shown(name, found) != declared => differences.push(Difference::Differs {
+                process: label(),
+                pid,
+                variable,
+                declared,
+                found: shown(name, found),
+            }),
+            Some(_) => {}
+        }
+    }
+    let base: BTreeSet<_> = Base::VARIABLES.iter().map(|declared| declared.name).collect();
+    for name in process.environment.keys() {
+        let expected = declaration.must_have.contains_key(name) || declaration.may_have.contains(name);
+        if !expected && !base.contains(name.as_str()) {
+            differences.push(Difference::Leaked { process: label(), pid, variable: name.clone() });
+        }
+    }
+    differences
+}
+
+/// A value as it may be printed: secrets, and whatever is called like one, as digests.
+fn shown(name: &str, text: &str) -> String {
+    let called_secret =
+        ["TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL"].iter().any(|part| name.contains(part));
+    match declared(name) {
+        Some(declared) if declared.secret => digest(text),
+        None if called_secret => digest(text),
+        _ => text.to_owned(),
+    }
+}
+
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoProcess { process } => write!(f, "{process}: no live process to look at"),
+            Self::Undeclared { pid, command, process } => match process {
+                Some(process) => write!(f, "pid {pid} ({command}): nobody declared a process {process:?}"),
+                None => write!(f, "pid {pid} ({command}): carries no STELAE_PROCESS"),
+            },
+            Self::Missing { process, pid, variable, declared } => {
+                write!(f, "{process} (pid {pid}): {variable} is missing, declared is {declared:?}")
+            }
+            Self::Differs { process, pid, variable, declared, found } => {
+                write!(f, "{process} (pid {pid}): {variable} is {found:?}, declared is {declared:?}")
+            }
+            Self::Leaked { process, pid, variable } => {
+                write!(f, "{process} (pid {pid}): {variable} is there, and nobody declared it")
+            }
+        }
+    }
+}
+
+impl Attestation {
+    /// The verdict of the report.
+    ///
+    /// # Errors
+    /// Exit 20, `environment-differs`: names process, variable and both values of the first difference, and counts
+    /// the others.
+    pub fn verdict(&self) -> Result<(), Failure> {
+        let Some(first) = self.differences.first() else { return Ok(()) };
+        let mut failure = Failure::new(
+            ExitCode::Environment,
+            "environment-differs",
+            "a live process does not have the environment that was declared for it",
+        );
+        for difference in self.differences.iter().take(5) {
+            failure = failure.because(difference.to_string());
+        }
+        if self.differences.len() > 5 {
+            failure =
+                failure.because(format!("and {} more, see environment.json", self.differences.len() - 5));
+        }
+        let hint = match first {
+            Difference::Differs { variable, .. } | Difference::Missing { variable, .. } => {
+                format!(
+                    "cargo xtask env explain {variable}; then look for an `env` or `env_file` of that process that sets it"
+                )
+            }
+            Difference::Leaked { variable, .. } => {
+                format!("declare {variable} for that program, or find out what sets it")
+            }
+            Difference::NoProcess { .. } | Difference::Undeclared { .. } => {
+                "cargo xtask env matrix".to_owned()
+            }
+        };
+        Err(failure.hint(hint))
+    }
+}
+
+/// Names of all secret variables, for whoever has to mask a text.
+pub fn secret_names() -> impl Iterator<Item = &'static str> {
+    REGISTRY.iter().filter(|declared| declared.secret).map(|declared| declared.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|&(name, text)| (name.to_owned(), text.to_owned())).collect()
+    }
+
+    fn observed(pairs: &[(&str, &str)]) -> Observed {
+        Observed { pid: 7, command: "gateway serve".into(), environment: map(pairs) }
+    }
+
+    fn declarations() -> BTreeMap<String, Declaration> {
+        let must_have =
+            map(&[("STELAE_PROCESS", "gateway"), ("PROXY_PORT", "1"), ("STELAE_CONTROL_TOKEN", "hunter2")]);
+        let may_have = ["OWN".to_owned()].into();
+        BTreeMap::from([("gateway".to_owned(), Declaration { must_have, may_have })])
+    }
+
+    const GOOD: [(&str, &str); 4] = [
+        ("STELAE_PROCESS", "gateway"),
+        ("PROXY_PORT", "1"),
+        ("STELAE_CONTROL_TOKEN", "hunter2"),
+        ("PATH", "/bin"),
+    ];
+
+    fn one_difference(pairs: &[(&str, &str)]) -> Difference {
+        let attestation = attest(&declarations(), &[observed(pairs)]);
+        assert_eq!(attestation.differences.len(), 1, "{:?}", attestation.differences);
+        assert!(!format!("{attestation:?}").contains("hunter2"));
+        attestation.differences[0].clone()
+    }
+
+    #[test]
+    fn agreement_is_silent() {
+        let attestation = attest(&declarations(), &[observed(&GOOD)]);
+        assert_eq!(attestation.verdict(), Ok(()));
+        assert_eq!(attestation.processes[0].environment["STELAE_CONTROL_TOKEN"], "sha256:f52fbd32b2b3");
+    }
+
+    #[test]
+    fn each_kind_of_difference_is_found() {
+        let with = |name, value| {
+            let mut pairs = GOOD.to_vec();
+            pairs.retain(|&(other, _)| other != name);
+            pairs.push((name, value));
+            pairs
+        };
+        let text = one_difference(&with("PROXY_PORT", "2")).to_string();
+        assert_eq!(text, "gateway (pid 7): PROXY_PORT is \"2\", declared is \"1\"");
+        assert!(
+            matches!(one_difference(&with("CARGO", "x")), Difference::Leaked { variable, .. } if variable == "CARGO")
+        );
+        assert!(
+            matches!(one_difference(&[GOOD[0], GOOD[2]]), Difference::Missing { variable, .. } if variable == "PROXY_PORT")
+        );
+        assert!(matches!(one_difference(&with("STELAE_CONTROL_TOKEN", "other")), Difference::Differs { .. }));
+        assert!(attest(&declarations(), &[observed(&with("OWN", "x"))]).differences.is_empty());
+    }
+
+    #[test]
+    fn a_stack_of_which_nothing_was_seen_is_no_agreement() {
+        let failure = attest(&declarations(), &[]).verdict().unwrap_err();
+        assert!(failure.why[0].contains("no live process"), "{failure}");
+        let unlabelled = attest(&declarations(), &[observed(&GOOD), observed(&[("PATH", "/bin")])]);
+        assert!(matches!(unlabelled.differences[..], [Difference::Undeclared { process: None, .. }]));
+    }
+}

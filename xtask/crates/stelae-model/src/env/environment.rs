@@ -1,0 +1,418 @@
+//! Values in layers: defaults < env file < local file < process < command line, each with its origin.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::declared::REGISTRY;
+use super::env_file::{Piece, fallback_pieces};
+use super::programs::declared;
+use super::{Declared, SetBy, Variable, nearest, parse_env_file};
+use crate::value::{EnvValue, digest};
+use crate::{ExitCode, Failure};
+
+/// Where a value can come from, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layer {
+    /// The declaration's own fallback, or what the harness found out about itself.
+    Default,
+    /// `.env` in the repository's root, or the file given with `--env-file`.
+    EnvFile,
+    /// `.env.local` in the repository's root.
+    LocalFile,
+    /// The environment of this process.
+    Process,
+    /// `--set NAME=VALUE`.
+    CommandLine,
+}
+
+impl Layer {
+    /// The words used in tables.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::EnvFile => "env file",
+            Self::LocalFile => "local file",
+            Self::Process => "process",
+            Self::CommandLine => "command line",
+        }
+    }
+}
+
+/// A line of a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// Path of the file, as it was given.
+    pub file: String,
+    /// Line, counted from 1.
+    pub line: usize,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Origin {
+    /// The layer.
+    pub layer: Layer,
+    /// File and line, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<Place>,
+    /// The text it was made from, where that is not the value itself: `http://${PROXY_HOST}:${PROXY_PORT}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made_from: Option<String>,
+}
+
+/// One env file, read.
+#[derive(Debug)]
+pub struct EnvFile {
+    /// `EnvFile` or `LocalFile`.
+    pub layer: Layer,
+    /// Its path, for messages.
+    pub path: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// Everything that values can come from. Reading it is an effect; deciding between it is not.
+#[derive(Debug, Default)]
+pub struct Layers {
+    /// What the harness found out about itself: its root, its folder of binaries. Weaker than anything said.
+    pub found: Vec<(&'static str, String)>,
+    /// Env files.
+    pub files: Vec<EnvFile>,
+    /// The environment of this process. Undeclared names are no business of ours, unless they begin with `STELAE_`.
+    pub process: Vec<(String, String)>,
+    /// `--set NAME=VALUE`.
+    pub command_line: Vec<(String, String)>,
+}
+
+/// A variable with its value and origin.
+#[derive(Debug)]
+pub struct Resolved {
+    /// The declaration.
+    pub declared: &'static Declared,
+    /// The text in canonical form; none when nobody set it and no fallback holds.
+    pub value: Option<String>,
+    /// Where the value came from.
+    pub origin: Origin,
+    /// Weaker layers that said something too, strongest first.
+    pub overridden: Vec<Origin>,
+}
+
+impl Resolved {
+    /// The value as it may be printed.
+    pub fn shown(&self) -> Option<String> {
+        let value = self.value.as_ref()?;
+        Some(if self.declared.secret { digest(value) } else { value.clone() })
+    }
+}
+
+/// All declared variables, resolved.
+#[derive(Debug)]
+pub struct Environment {
+    values: BTreeMap<&'static str, Resolved>,
+}
+
+impl Environment {
+    /// Decides the value of every declared variable.
+    ///
+    /// # Errors
+    /// Exit 20, with file and line where there is one: `unknown-variable`, `not-settable`, `bad-value`, `cycle`,
+    /// `missing-variable` (a reference to something unset), and what [`parse_env_file`] finds.
+    pub fn resolve(layers: &Layers) -> Result<Self, Failure> {
+        let said = collect(layers)?;
+        let mut resolution = Resolution { said: &said, done: BTreeMap::new(), under_way: Vec::new() };
+        for declared in REGISTRY {
+            resolution.resolve(declared)?;
+        }
+        Ok(Self { values: resolution.done })
+    }
+
+    /// The typed value of a variable.
+    ///
+    /// # Errors
+    /// Exit 20, `missing-variable`, when it has none and its type is not `Option`.
+    pub fn get<V: Variable>(&self) -> Result<V::Value, Failure> {
+        let name = V::DECLARED.name;
+        let text = self.text(name).unwrap_or("");
+        // Set values were checked when they were resolved; what fails here is an unset one that may not be.
+        V::Value::parse(text).map_err(|_| {
+            Failure::new(ExitCode::Environment, "missing-variable", format!("{name} has no value"))
+                .because(V::DECLARED.doc.to_owned())
+                .hint(format!("cargo xtask env explain {name}"))
+        })
+    }
+
+    /// The text of a variable, by name.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.values.get(name)?.value.as_deref()
+    }
+
+    /// A variable with its origin.
+    pub fn resolved(&self, name: &str) -> Option<&Resolved> {
+        self.values.get(name)
+    }
+
+    /// All variables, in the order of their declaration.
+    pub fn iter(&self) -> impl Iterator<Item = &Resolved> {
+        REGISTRY.iter().filter_map(|declared| self.values.get(declared.name))
+    }
+}
+
+/// One thing that a layer says about a variable.
+#[derive(Clone, Debug)]
+struct Said {
+    pieces: Vec<Piece>,
+    origin: Origin,
+}
+
+/// What all layers say, per variable, strongest first.
+type AllSaid = BTreeMap<&'static str, Vec<Said>>;
+
+fn collect(layers: &Layers) -> Result<AllSaid, Failure> {
+    let mut said = AllSaid::new();
+    let mut add = |name: &'static str, pieces, layer, place| {
+        let origin = Origin { layer, place, made_from: None };
+        said.entry(name).or_default().insert(0, Said { pieces, origin });
+    };
+    for (name, value) in &layers.found {
+        add(name, vec![Piece::Text(value.clone())], Layer::Default, None);
+    }
+    for file in &layers.files {
+        for assignment in parse_env_file(&file.path, &file.text)? {
+            let place = Place { file: file.path.clone(), line: assignment.line };
+            let name = settable(&assignment.name, file.layer, Some(&place))?.name;
+            add(name, assignment.value, file.layer, Some(place));
+        }
+    }
+    for (name, value) in &layers.process {
+        if declared(name).is_none() && !name.starts_with("STELAE_") {
+            continue;
+        }
+        if declared(name).is_some_and(|declared| declared.set_by == SetBy::Derived) {
+            agree_with_derived(name, value, layers)?;
+            continue;
+        }
+        add(
+            settable(name, Layer::Process, None)?.name,
+            vec![Piece::Text(value.clone())],
+            Layer::Process,
+            None,
+        );
+    }
+    for (name, value) in &layers.command_line {
+        let name = settable(name, Layer::CommandLine, None)?.name;
+        add(name, vec![Piece::Text(value.clone())], Layer::CommandLine, None);
+    }
+    Ok(said)
+}
+
+/// A process started by the harness is handed derived variables too: they must be what this one derives.
+fn agree_with_derived(name: &str, value: &str, layers: &Layers) -> Result<(), Failure> {
+    let without = layers.process.iter().filter(|(other, _)| !is_derived(other)).cloned().collect();
+    let again = Layers {
+        found: layers.found.clone(),
+        files: layers.files.iter().map(EnvFile::copy).collect(),
+        process: without,
+        command_line: layers.command_line.clone(),
+    };
+    let derived = Environment::resolve(&again)?;
+    match derived.text(name) {
+        Some(text) if text == value => Ok(()),
+        other => Err(Failure::new(
+            ExitCode::Environment,
+            "not-settable",
+            format!("{name} is derived, and differs"),
+        )
+        .because(format!("the process has {value:?}, derived is {:?}", other.unwrap_or("nothing")))
+        .hint(format!("unset {name}; see: cargo xtask env explain {name}"))),
+    }
+}
+
+fn is_derived(name: &str) -> bool {
+    declared(name).is_some_and(|declared| declared.set_by == SetBy::Derived)
+}
+
+impl EnvFile {
+    fn copy(&self) -> Self {
+        Self { layer: self.layer, path: self.path.clone(), text: self.text.clone() }
+    }
+}
+
+/// The declaration of `name`, if `layer` may set it.
+fn settable(name: &str, layer: Layer, place: Option<&Place>) -> Result<&'static Declared, Failure> {
+    let at = |failure: Failure| match place {
+        Some(place) => failure.on(format!("{}:{}", place.file, place.line)),
+        None => failure.on(format!("{}: {name}", layer.words())),
+    };
+    let Some(declared) = declared(name) else {
+        let unknown = at(Failure::new(
+            ExitCode::Environment,
+            "unknown-variable",
+            format!("{name} is not a variable of this stack"),
+        ));
+        let known = REGISTRY.iter().map(|declared| declared.name);
+        return Err(match nearest(name, known) {
+            Some(near) => unknown.hint(format!("did you mean {near}? see: cargo xtask env explain {near}")),
+            None => unknown.hint("cargo xtask env show lists what there is"),
+        });
+    };
+    let allowed = match declared.set_by {
+        SetBy::Anyone => true,
+        SetBy::Host | SetBy::Harness => matches!(layer, Layer::Process | Layer::CommandLine),
+        SetBy::Derived => false,
+    };
+    if allowed {
+        return Ok(declared);
+    }
+    Err(at(Failure::new(
+        ExitCode::Environment,
+        "not-settable",
+        format!("{name} cannot be set in this place ({})", layer.words()),
+    ))
+    .because(format!("it is set by: {}", declared.set_by.words()))
+    .hint(format!("cargo xtask env explain {name}")))
+}
+
+struct Resolution<'a> {
+    said: &'a AllSaid,
+    done: BTreeMap<&'static str, Resolved>,
+    under_way: Vec<&'static str>,
+}
+
+impl Resolution<'_> {
+    fn resolve(&mut self, declared: &'static Declared) -> Result<Option<String>, Failure> {
+        if let Some(resolved) = self.done.get(declared.name) {
+            return Ok(resolved.value.clone());
+        }
+        if let Some(start) = self.under_way.iter().position(|&name| name == declared.name) {
+            let mut circle = self.under_way[start..].to_vec();
+            circle.push(declared.name);
+            return Err(self.located(
+                declared,
+                Failure::new(ExitCode::Environment, "cycle", "variables refer to each other in a circle")
+                    .because(circle.join(" -> "))
+                    .hint("give one of them a value of its own"),
+            ));
+        }
+        self.under_way.push(declared.name);
+        let (value, origin) = self.decide(declared)?;
+        self.under_way.pop();
+        let said = self.said.get(declared.name).map_or(&[][..], Vec::as_slice);
+        let overridden = said.iter().skip(1).map(|said| said.origin.clone()).collect();
+        self.done.insert(declared.name, Resolved { declared, value: value.clone(), origin, overridden });
+        Ok(value)
+    }
+
+    fn decide(&mut self, declared: &'static Declared) -> Result<(Option<String>, Origin), Failure> {
+        if let Some(said) = self.said.get(declared.name).and_then(|said| said.first()) {
+            let text = self.expand(declared, &said.pieces)?;
+            return Ok((self.checked(declared, &text)?, said.origin.clone()));
+        }
+        let default = |made_from| Origin { layer: Layer::Default, place: None, made_from };
+        for &fallback in declared.fallbacks {
+            let pieces = fallback_pieces(fallback).map_err(Failure::unexpected)?;
+            let known: BTreeSet<_> = pieces.iter().filter_map(referenced).collect();
+            let mut all_set = true;
+            for name in known {
+                all_set &= self.resolve(name)?.is_some();
+            }
+            if all_set {
+                let text = self.expand(declared, &pieces)?;
+                let made_from = fallback.contains("${").then(|| fallback.to_owned());
+                return Ok((self.checked(declared, &text)?, default(made_from)));
+            }
+        }
+        Ok((None, default(None)))
+    }
+
+    fn expand(&mut self, declared: &'static Declared, pieces: &[Piece]) -> Result<String, Failure> {
+        let mut text = String::new();
+        for piece in pieces {
+            let name = match piece {
+                Piece::Text(literal) => {
+                    text.push_str(literal);
+                    continue;
+                }
+                Piece::Variable(name) => name,
+            };
+            let missing = |kind: &str, what: String| {
+                Failure::new(ExitCode::Environment, kind, what)
+                    .because(format!("{} refers to it", declared.name))
+            };
+            let Some(referred) = super::programs::declared(name) else {
+                let near = nearest(name, REGISTRY.iter().map(|declared| declared.name));
+                let failure = missing("unknown-variable", format!("{name} is not a variable of this stack"));
+                let hint = near.map_or("cargo xtask env show lists what there is".to_owned(), |near| {
+                    format!("did you mean ${{{near}}}?")
+                });
+                return Err(self.located(declared, failure.hint(hint)));
+            };
+            match self.resolve(referred)? {
+                Some(value) => text.push_str(&value),
+                None => {
+                    let failure = missing("missing-variable", format!("{name} has no value"));
+                    return Err(
+                        self.located(declared, failure.hint(format!("cargo xtask env explain {name}")))
+                    );
+                }
+            }
+        }
+        Ok(text)
+    }
+
+    fn checked(&self, declared: &'static Declared, text: &str) -> Result<Option<String>, Failure> {
+        (declared.canonical)(text).map_err(|why| {
+            let shown = if declared.secret { "its value".to_owned() } else { format!("{text:?}") };
+            self.located(
+                declared,
+                Failure::new(
+                    ExitCode::Environment,
+                    "bad-value",
+                    format!("{} is not a valid {}", declared.name, declared.type_name),
+                )
+                .because(format!("{shown} {why}"))
+                .hint(format!("cargo xtask env explain {}", declared.name)),
+            )
+        })
+    }
+
+    /// Says where the value that is to blame was given.
+    fn located(&self, declared: &'static Declared, failure: Failure) -> Failure {
+        let Some(said) = self.said.get(declared.name).and_then(|said| said.first()) else { return failure };
+        match &said.origin.place {
+            Some(place) => failure.on(format!("{}:{}", place.file, place.line)),
+            None => failure.on(format!("{}: {}", said.origin.layer.words(), declared.name)),
+        }
+    }
+}
+
+fn referenced(piece: &Piece) -> Option<&'static Declared> {
+    match piece {
+        Piece::Variable(name) => declared(name),
+        Piece::Text(_) => None,
+    }
+}
+
+impl PartialEq for Declared {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Declared {}
+
+impl PartialOrd for Declared {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Declared {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.name.cmp(other.name)
+    }
+}
+
+#[cfg(test)]
+mod tests;

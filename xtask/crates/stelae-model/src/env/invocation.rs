@@ -1,0 +1,56 @@
+//! What is needed to start one process, decided before anything is started.
+
+use std::collections::BTreeMap;
+
+use camino::Utf8PathBuf;
+
+/// A process to start: program, arguments, folder and its **whole** environment. Nothing is inherited.
+///
+/// Only `Program` makes one, from the variables that the program declares; so a process that lacks
+/// a variable cannot be described.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// Label of the process in logs and evidence (`gateway`, `git`); also handed to it as `STELAE_PROCESS`.
+    pub process: String,
+    /// Absolute path of the program.
+    pub program: Utf8PathBuf,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Working directory.
+    pub cwd: Utf8PathBuf,
+    environment: BTreeMap<String, String>,
+}
+
+impl Invocation {
+    pub(super) fn new(
+        process: &str,
+        program: Utf8PathBuf,
+        cwd: Utf8PathBuf,
+        environment: BTreeMap<String, String>,
+    ) -> Self {
+        Self { process: process.to_owned(), program, args: Vec::new(), cwd, environment }
+    }
+
+    /// For tests of what starts processes: an invocation of anything, with any environment.
+    #[doc(hidden)]
+    pub fn for_test(process: &str, program: Utf8PathBuf, cwd: Utf8PathBuf, env: &[(&str, &str)]) -> Self {
+        let environment = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Self::new(process, program, cwd, environment)
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I, S>(mut self, args: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: Into<String>,
+    {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// The environment, sorted by name.
+    pub fn environment(&self) -> &BTreeMap<String, String> {
+        &self.environment
+    }
+}

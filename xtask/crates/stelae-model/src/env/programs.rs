@@ -1,0 +1,142 @@
+//! The programs of the stack and of the harness, and what each of them reads.
+
+use super::program::{Program, ProgramEnv, program_environment};
+use super::{Declared, declared::REGISTRY};
+
+program_environment! {
+    /// The short base that every process gets; everything else is declared per program.
+    Base { path: PATH, home: HOME, lang: LANG, lc_all: LC_ALL, tmpdir: TMPDIR, tz: TZ }
+}
+
+program_environment! {
+    /// The gateway: what it reads, and what it hands to its servers.
+    GatewayEnv {
+        root: STELAE_ROOT,
+        config_home: STELAE_CONFIG_HOME,
+        state_home: STELAE_STATE_HOME,
+        bin_dir: STELAE_BIN_DIR,
+        workspace_root: STELAE_WORKSPACE_ROOT,
+        run_id: STELAE_RUN_ID,
+        proxy_host: PROXY_HOST,
+        proxy_port: PROXY_PORT,
+        public_base_url: PUBLIC_BASE_URL,
+        control_token: STELAE_CONTROL_TOKEN,
+    }
+}
+
+program_environment! {
+    /// A server behind the gateway. `control_token` is set only for one that may make the gateway reload.
+    ServerEnv {
+        root: STELAE_ROOT,
+        config_home: STELAE_CONFIG_HOME,
+        state_home: STELAE_STATE_HOME,
+        bin_dir: STELAE_BIN_DIR,
+        workspace_root: STELAE_WORKSPACE_ROOT,
+        run_id: STELAE_RUN_ID,
+        proxy_host: PROXY_HOST,
+        proxy_port: PROXY_PORT,
+        public_base_url: PUBLIC_BASE_URL,
+        control_token: STELAE_CONTROL_TOKEN,
+    }
+}
+
+program_environment! {
+    /// An agent that drives the stack.
+    AgentEnv {
+        config_home: STELAE_CONFIG_HOME,
+        state_home: STELAE_STATE_HOME,
+        run_id: STELAE_RUN_ID,
+        proxy_host: PROXY_HOST,
+        proxy_port: PROXY_PORT,
+        public_base_url: PUBLIC_BASE_URL,
+    }
+}
+
+program_environment! {
+    /// The harness itself, started by a run from a clone: bundle installer, renderer, restart.
+    XtaskEnv {
+        root: STELAE_ROOT,
+        config_home: STELAE_CONFIG_HOME,
+        state_home: STELAE_STATE_HOME,
+        supervisor_home: STELAE_SUPERVISOR_HOME,
+        cache_home: STELAE_CACHE_HOME,
+        bin_dir: STELAE_BIN_DIR,
+        workspace_root: STELAE_WORKSPACE_ROOT,
+        run_id: STELAE_RUN_ID,
+        proxy_host: PROXY_HOST,
+        proxy_port: PROXY_PORT,
+        public_base_url: PUBLIC_BASE_URL,
+        no_color: NO_COLOR,
+        ci: CI,
+    }
+}
+
+program_environment! {
+    /// cargo, building a clone: the only program that borrows from the host's Rust installation.
+    CargoEnv {
+        cargo_home: CARGO_HOME,
+        rustup_home: RUSTUP_HOME,
+        rustup_toolchain: RUSTUP_TOOLCHAIN,
+        target_dir: CARGO_TARGET_DIR,
+        run_id: STELAE_RUN_ID,
+        net_offline: CARGO_NET_OFFLINE,
+        http_cainfo: CARGO_HTTP_CAINFO,
+        ssl_cert_file: SSL_CERT_FILE,
+        https_proxy: HTTPS_PROXY,
+        no_proxy: NO_PROXY,
+    }
+}
+
+program_environment! {
+    /// git: never asks, never locks for a look.
+    GitEnv {
+        terminal_prompt: GIT_TERMINAL_PROMPT,
+        optional_locks: GIT_OPTIONAL_LOCKS,
+        index_file: GIT_INDEX_FILE,
+        run_id: STELAE_RUN_ID,
+    }
+}
+
+/// The MCP gateway, or the program that a stack names in its place.
+pub const GATEWAY: Program<GatewayEnv> = Program::new("gateway");
+/// A server behind the gateway; started by the gateway.
+pub const SERVER: Program<ServerEnv> = Program::new("server");
+/// The builtin agent.
+pub const AGENT: Program<AgentEnv> = Program::new("agent");
+/// A clone's own `xtask`.
+pub const XTASK: Program<XtaskEnv> = Program::new("xtask");
+/// cargo.
+pub const CARGO: Program<CargoEnv> = Program::new("cargo");
+/// git.
+pub const GIT: Program<GitEnv> = Program::new("git");
+
+/// One row of `env matrix`: a program and what it reads.
+#[derive(Debug)]
+pub struct MatrixRow {
+    /// The program's name; `base` for what all of them get.
+    pub program: &'static str,
+    /// The variables it reads.
+    pub variables: &'static [&'static Declared],
+}
+
+fn row<E: ProgramEnv>(program: &Program<E>) -> MatrixRow {
+    MatrixRow { program: program.name, variables: E::VARIABLES }
+}
+
+/// Program × variable: every program of this file.
+pub fn matrix() -> Vec<MatrixRow> {
+    vec![
+        MatrixRow { program: "(base)", variables: Base::VARIABLES },
+        row(&GATEWAY),
+        row(&SERVER),
+        row(&AGENT),
+        row(&XTASK),
+        row(&CARGO),
+        row(&GIT),
+    ]
+}
+
+/// Looks a variable up in the registry.
+pub fn declared(name: &str) -> Option<&'static Declared> {
+    REGISTRY.iter().copied().find(|declared| declared.name == name)
+}
