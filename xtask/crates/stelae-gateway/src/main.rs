@@ -15,7 +15,6 @@ mod demo;
 mod serve;
 mod server;
 mod stdio;
-mod suggest;
 
 use std::io::Write;
 use std::process;

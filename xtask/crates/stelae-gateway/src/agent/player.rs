@@ -6,16 +6,17 @@ use std::time::Duration;
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, Implementation, ProtocolVersion,
 };
-use rmcp::service::{RunningService, ServiceError};
+use rmcp::service::RunningService;
 use rmcp::{RoleClient, ServiceExt};
 use serde_json::Value;
+use stelae_model::env::nearest;
 use stelae_model::transcript::ToolResult;
 use stelae_model::{ExitCode, Failure};
 use tokio::time::{Instant, timeout_at};
 
 use super::script::{Call, Script};
 use super::transcript::{Outcome, Transcript};
-use crate::{client, suggest};
+use crate::client;
 
 /// Ending the session is a courtesy to the server, and must not cost the caller time.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(500);
@@ -67,7 +68,7 @@ impl Player<'_> {
         let transport = client::transport(self.url).map_err(|error| error.to_string())?;
         match timeout_at(self.deadline, client.serve(transport)).await {
             Ok(Ok(session)) => Ok(session),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(error)) => Err(client::explain_start(&error)),
             Err(_) => Err(self.too_late()),
         }
     }
@@ -82,18 +83,20 @@ async fn play_call(session: &Session, known: &mut BTreeSet<String>, call: &Call)
     if !known.contains(&call.tool) {
         match session.list_all_tools().await {
             Ok(tools) => *known = tools.into_iter().map(|tool| tool.name.into_owned()).collect(),
-            Err(error) => return Outcome::Unanswered(format!("tools/list failed: {}", message(error))),
+            Err(error) => {
+                return Outcome::Unanswered(format!("tools/list failed: {}", client::explain_request(&error)));
+            }
         }
     }
     if !known.contains(&call.tool) {
-        let near = suggest::nearest(&call.tool, known.iter().map(String::as_str));
+        let near = nearest(&call.tool, known.iter().map(String::as_str));
         let near = near.map(|near| format!(": did you mean {near:?}?")).unwrap_or_default();
         return Outcome::Unanswered(format!("unknown tool {:?}{near}", call.tool));
     }
     let params = CallToolRequestParams::new(call.tool.clone()).with_arguments(call.arguments.clone());
     match session.call_tool(params).await {
         Ok(result) => answered(result),
-        Err(error) => Outcome::Unanswered(message(error)),
+        Err(error) => Outcome::Unanswered(client::explain_request(&error)),
     }
 }
 
@@ -106,12 +109,4 @@ fn answered(result: CallToolResult) -> Outcome {
     let result_failed = result.is_error.unwrap_or(false);
     let result = ToolResult { content, structured_content: result.structured_content };
     Outcome::Answered { result, failed: result_failed }
-}
-
-/// The server's own words where there are any.
-fn message(error: ServiceError) -> String {
-    match error {
-        ServiceError::McpError(error) => error.message.into_owned(),
-        other => other.to_string(),
-    }
 }

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rmcp::model::Tool;
+use stelae_model::env::nearest;
 use stelae_model::proxy::{Readiness, ServerHealth, ServerState};
 use tokio::sync::watch;
 
 use super::catalog::{Catalog, NoRoute, Offer};
 use super::link::Link;
-use crate::suggest;
 
 /// The board itself.
 #[derive(Debug)]
@@ -133,7 +133,7 @@ impl Board {
                 NoRoute::Ambiguous(names) => {
                     format!("several servers have a tool {tool:?}: use {}", names.join(" or "))
                 }
-                NoRoute::Unknown => match suggest::nearest(tool, state.catalog.names()) {
+                NoRoute::Unknown => match nearest(tool, state.catalog.names()) {
                     Some(near) => format!("unknown tool {tool:?}: did you mean {near:?}?"),
                     None => format!("unknown tool {tool:?}"),
                 },

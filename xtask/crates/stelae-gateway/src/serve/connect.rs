@@ -80,7 +80,7 @@ impl Connection {
         let ear = Ear { list_changed: Arc::clone(&list_changed) };
         let service = serve_client_with_ct(ear, transport, stop.clone())
             .await
-            .map_err(|error| format!("initialize failed: {error}"))?;
+            .map_err(|error| client::explain_start(&error))?;
         let peer = service.peer().clone();
         if let Some(version) = peer.peer_info().map(|info| info.protocol_version.clone())
             && version.as_str() > PROTOCOL.as_str()
@@ -101,7 +101,10 @@ impl Connection {
         if self.peer.peer_info().is_some_and(|info| info.capabilities.tools.is_none()) {
             return Ok(Vec::new());
         }
-        self.peer.list_all_tools().await.map_err(|error| format!("tools/list failed: {error}"))
+        self.peer
+            .list_all_tools()
+            .await
+            .map_err(|error| format!("tools/list failed: {}", client::explain_request(&error)))
     }
 
     /// What callers get.
@@ -132,7 +135,7 @@ impl Connection {
             match timeout(PING_LIMIT, ping).await {
                 // A server that refuses `ping` has answered.
                 Ok(Ok(_) | Err(ServiceError::McpError(_))) => {}
-                Ok(Err(error)) => return format!("no answer to ping: {error}"),
+                Ok(Err(error)) => return format!("no answer to ping: {}", client::explain_request(&error)),
                 Err(_) => return format!("no answer to ping within {} ms", PING_LIMIT.as_millis()),
             }
         }

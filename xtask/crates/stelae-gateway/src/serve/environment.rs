@@ -2,37 +2,24 @@
 
 use std::collections::BTreeMap;
 
+use stelae_model::env::{Base, ProgramEnv, ServerEnv};
 use stelae_model::proxy::ServerEntry;
-
-/// What any program needs to run at all; handed on where the gateway has it.
-const BASE: &[&str] = &["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ"];
-
-/// What a server may know about the stack it is part of; handed on where the gateway has it.
-const STACK: &[&str] = &[
-    "STELAE_ROOT",
-    "STELAE_CONFIG_HOME",
-    "STELAE_STATE_HOME",
-    "STELAE_BIN_DIR",
-    "STELAE_RUN_ID",
-    "STELAE_WORKSPACE_ROOT",
-    "PROXY_HOST",
-    "PROXY_PORT",
-    "PUBLIC_BASE_URL",
-];
 
 /// The token that `POST /-/reload` asks for.
 pub(super) const CONTROL_TOKEN: &str = "STELAE_CONTROL_TOKEN";
 
-/// The whole environment of the server `name`. `own` looks a variable up in the gateway's environment.
+/// The whole environment of the server `name`: the base and [`ServerEnv`], handed on as texts, because the gateway has
+/// no business with what they mean; whether they are right, the attestation sees. `own` looks a variable up in the gateway's environment.
 pub(super) fn server_environment(
     own: impl Fn(&str) -> Option<String>,
     name: &str,
     entry: &ServerEntry,
 ) -> BTreeMap<String, String> {
-    let control = entry.control.then_some(CONTROL_TOKEN);
-    let handed_on = BASE.iter().chain(STACK).copied().chain(control);
-    let mut variables: BTreeMap<String, String> =
-        handed_on.filter_map(|variable| Some((variable.to_owned(), own(variable)?))).collect();
+    let declared = Base::VARIABLES.iter().chain(ServerEnv::VARIABLES).map(|variable| variable.name);
+    let mut variables: BTreeMap<String, String> = declared
+        .filter(|variable| entry.control || *variable != CONTROL_TOKEN)
+        .filter_map(|variable| Some((variable.to_owned(), own(variable)?)))
+        .collect();
     // Last, so that it wins: what the entry says was written for this server.
     variables.insert("STELAE_PROCESS".to_owned(), format!("server:{name}"));
     variables.extend(entry.env.clone());

@@ -16,9 +16,6 @@ use super::environment::server_environment;
 use super::log::event;
 use super::process::Process;
 
-/// A process whose pipes just closed is about to exit, and its status tells why.
-const EXIT_LINGER: Duration = Duration::from_millis(100);
-
 /// A server that is being kept alive.
 #[derive(Debug)]
 pub(super) struct Life {
@@ -76,8 +73,10 @@ enum End {
     Stopped,
     /// It never was ready: its program cannot be executed.
     NoSuchProgram(String),
-    /// It never was ready.
+    /// It never was ready: it exited, or what it said was no answer.
     NeverReady(String),
+    /// It never was ready: it said nothing in time.
+    TooLate(String),
     /// It was ready for so long, and then was lost.
     Lost { ready: Duration, why: String },
 }
@@ -91,7 +90,9 @@ impl Server {
             let (state, wait, why) = match self.one_life().await {
                 End::Stopped => break,
                 End::NoSuchProgram(why) => (ServerState::Failed, backoff::LONGEST, why),
-                End::NeverReady(why) => (ServerState::Failed, backoff.after(Duration::ZERO), why),
+                End::NeverReady(why) | End::TooLate(why) => {
+                    (ServerState::Failed, backoff.after(Duration::ZERO), why)
+                }
                 End::Lost { ready, why } => (ServerState::Backoff, backoff.after(ready), why),
             };
             let label = if state == ServerState::Backoff { "died" } else { "failed" };
@@ -131,11 +132,13 @@ impl Server {
             }
         };
         let end = self.attend(greeting, Some(&process)).await;
-        let linger = if matches!(end, End::Stopped) { Duration::ZERO } else { EXIT_LINGER };
-        let remains = process.end(linger).await;
+        let remains = process.end(matches!(end, End::NeverReady(_) | End::Lost { .. })).await;
+        // Its pipes close a moment before it can be seen to have exited: the same end is told the same way each time.
+        let told = |why: &str, exited: &str| remains.explain(if remains.exited() { exited } else { why });
         match end {
-            End::NeverReady(why) => End::NeverReady(remains.explain(&why)),
-            End::Lost { ready, why } => End::Lost { ready, why: remains.explain(&why) },
+            End::NeverReady(why) => End::NeverReady(told(&why, "exited before it was ready")),
+            End::TooLate(why) => End::TooLate(remains.explain(&why)),
+            End::Lost { ready, why } => End::Lost { ready, why: told(&why, "exited") },
             other => other,
         }
     }
@@ -164,7 +167,7 @@ impl Server {
                 Ok(Err(why)) => return End::NeverReady(why),
                 Err(_) => {
                     let limit = limit.as_millis();
-                    return End::NeverReady(format!("no answer to initialize and tools/list within {limit} ms"));
+                    return End::TooLate(format!("no answer to initialize and tools/list within {limit} ms"));
                 }
             },
         };

@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::client;
+
 /// How long telling a server that nobody waits any more may take: it may be the very server that reads nothing.
 const CANCEL_LIMIT: Duration = Duration::from_secs(1);
 
@@ -95,7 +97,7 @@ impl Link {
             other => {
                 // Whether the server is dead, its owner finds out; a single call cannot know.
                 self.suspect.notify_one();
-                NoAnswer::Broken(other.to_string())
+                NoAnswer::Broken(client::explain_request(&other))
             }
         }
     }

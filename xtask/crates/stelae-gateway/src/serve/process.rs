@@ -16,6 +16,8 @@ use tokio::time::timeout;
 
 use super::log;
 
+/// A process whose pipes just closed is about to exit.
+const EXIT_LINGER: Duration = Duration::from_millis(100);
 /// From TERM to KILL.
 const TERM_GRACE: Duration = Duration::from_secs(1);
 /// How long what a dead server wrote to stderr is still waited for. A descendant that left the group can hold the pipe
@@ -76,9 +78,9 @@ impl Process {
 
     /// Ends the whole group: TERM, a grace, KILL; then reaps the process. Whoever calls this has closed its stdin.
     ///
-    /// `linger` is how long to wait for an exit that is already under way, so that its status can be told.
-    pub(super) async fn end(mut self, linger: Duration) -> Remains {
-        let by_itself = timeout(linger, self.exited()).await.is_ok();
+    /// `exiting` says that it seems to exit by itself already: then it may do so, for the status it gives.
+    pub(super) async fn end(mut self, exiting: bool) -> Remains {
+        let by_itself = exiting && timeout(EXIT_LINGER, self.exited()).await.is_ok();
         // ESRCH means that all of it is gone, which is what we are after.
         kill_process_group(self.group, Signal::TERM).ok();
         timeout(TERM_GRACE, self.exited()).await.ok();
@@ -100,6 +102,11 @@ pub(super) struct Remains {
 }
 
 impl Remains {
+    /// Whether the process exited before it was told to.
+    pub(super) fn exited(&self) -> bool {
+        self.status.is_some()
+    }
+
     /// `why (exit status: 3; stderr ended with "…")`, as far as there is something to tell.
     pub(super) fn explain(&self, why: &str) -> String {
         let status = self.status.map(|status| status.to_string());
