@@ -20,7 +20,10 @@ const TOKEN: &str = "STELAE_CONTROL_TOKEN";
 ///
 /// # Errors
 /// Exit 20, `missing-variable`.
-pub fn declarations(environment: &Environment, proxy: &ProxyConfig) -> Result<BTreeMap<String, Declaration>, Failure> {
+pub fn declarations(
+    environment: &Environment,
+    proxy: &ProxyConfig,
+) -> Result<BTreeMap<String, Declaration>, Failure> {
     let base = Base::from_environment(environment)?;
     let xtask = declare(XTASK.name, &base, &XtaskEnv::from_environment(environment)?, &[]);
     let gateway_env = GatewayEnv::from_environment(environment)?;
@@ -64,9 +67,13 @@ pub fn observe(root: i32) -> Result<Vec<Observed>, Failure> {
             // It ended between two looks.
             Err(Unreadable::Gone) => {}
             Err(why) => {
-                return Err(Failure::new(ExitCode::Environment, "environment-unreadable", "the environment of a process cannot be read")
-                    .on(format!("pid {pid}: {}", tree::command_line(pid).unwrap_or_default()))
-                    .because(why.to_string()));
+                return Err(Failure::new(
+                    ExitCode::Environment,
+                    "environment-unreadable",
+                    "the environment of a process cannot be read",
+                )
+                .on(format!("pid {pid}: {}", tree::command_line(pid).unwrap_or_default()))
+                .because(why.to_string()));
             }
         }
     }
@@ -80,7 +87,11 @@ pub fn observe(root: i32) -> Result<Vec<Observed>, Failure> {
 ///
 /// # Errors
 /// What [`declarations`] and [`observe`] find. Differences are no error here: see [`Attestation::verdict`].
-pub fn attest_stack(environment: &Environment, proxy: &ProxyConfig, root: i32) -> Result<Attestation, Failure> {
+pub fn attest_stack(
+    environment: &Environment,
+    proxy: &ProxyConfig,
+    root: i32,
+) -> Result<Attestation, Failure> {
     const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
     let declarations = declarations(environment, proxy)?;
     let first = attest(&declarations, &observe(root)?);

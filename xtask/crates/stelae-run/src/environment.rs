@@ -79,12 +79,6 @@ fn process_layer() -> Result<Vec<(String, String)>, Failure> {
     Ok(pairs)
 }
 
-/// The names that templates may use: every declared variable but the secret ones, which no rendered file may hold.
-pub fn names(environment: &Environment) -> Names {
-    let open = environment.iter().filter(|resolved| !resolved.declared.secret);
-    Names::new(open.map(|resolved| (resolved.declared.name, resolved.value.clone())))
-}
-
 /// Where templates, bundles and the rendered files of an environment are.
 ///
 /// # Errors
@@ -93,5 +87,5 @@ pub fn home(environment: &Environment) -> Result<Home, Failure> {
     let root = environment.get::<STELAE_ROOT>()?.as_path().to_owned();
     let config_home = environment.get::<STELAE_CONFIG_HOME>()?.as_path().to_owned();
     let state_home = environment.get::<STELAE_STATE_HOME>()?.as_path().to_owned();
-    Ok(Home::new(root, config_home, state_home, names(environment)))
+    Ok(Home::new(root, config_home, state_home, Names::from(environment)))
 }

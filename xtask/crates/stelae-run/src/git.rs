@@ -26,7 +26,11 @@ impl Git {
     /// Exit 40 when it is not installed.
     pub fn find(environment: &Environment) -> Result<Self, Failure> {
         let program = programs::find("git", environment.get::<PATH>()?.as_str())?;
-        Ok(Self { program, base: Base::from_environment(environment)?, env: GitEnv::from_environment(environment)? })
+        Ok(Self {
+            program,
+            base: Base::from_environment(environment)?,
+            env: GitEnv::from_environment(environment)?,
+        })
     }
 
     /// Its path, for the evidence.
@@ -38,7 +42,13 @@ impl Git {
     ///
     /// # Errors
     /// Exit 10, `command-failed`, with git's own words; and what [`process::run`] finds.
-    pub fn run(&self, cwd: &Utf8Path, args: &[&str], limits: &Limits<'_>, recorder: &Recorder) -> Result<String, Failure> {
+    pub fn run(
+        &self,
+        cwd: &Utf8Path,
+        args: &[&str],
+        limits: &Limits<'_>,
+        recorder: &Recorder,
+    ) -> Result<String, Failure> {
         let invocation = GIT.invoke(self.program.clone(), cwd.to_owned(), &self.base, &self.env);
         Self::finish(&invocation.args(args.iter().copied()), limits, recorder)
     }
@@ -58,7 +68,8 @@ impl Git {
     /// # Errors
     /// Exit 40, `not-a-repository`, when the folder is none or has no commit.
     pub fn head(&self, cwd: &Utf8Path, limits: &Limits<'_>, recorder: &Recorder) -> Result<String, Failure> {
-        let top = self.run(cwd, &["rev-parse", "--show-toplevel", "--verify", "HEAD^{commit}"], limits, recorder);
+        let top =
+            self.run(cwd, &["rev-parse", "--show-toplevel", "--verify", "HEAD^{commit}"], limits, recorder);
         let text = top.map_err(|failure| not_a_repository(cwd, failure))?;
         let (top, head) = text.trim().split_once('\n').unwrap_or(("", text.trim()));
         // A folder inside some other repository is not the root of this one.
@@ -66,8 +77,15 @@ impl Git {
         if same(Utf8Path::new(top), cwd) {
             return Ok(head.to_owned());
         }
-        let failure = Failure::new(ExitCode::PrerequisiteMissing, "not-a-repository", "the source is not the root of a git repository");
-        Err(failure.on(cwd.to_string()).because(format!("its repository begins at {top}")).hint(format!("--source {top}")))
+        let failure = Failure::new(
+            ExitCode::PrerequisiteMissing,
+            "not-a-repository",
+            "the source is not the root of a git repository",
+        );
+        Err(failure
+            .on(cwd.to_string())
+            .because(format!("its repository begins at {top}"))
+            .hint(format!("--source {top}")))
     }
 
     /// What differs from `HEAD`, line by line as `git status --porcelain` says it; empty when clean.
@@ -85,7 +103,8 @@ impl Git {
         recorder: &Recorder,
     ) -> Result<Vec<String>, Failure> {
         const STATUS: [&str; 3] = ["status", "--porcelain", "--untracked-files=all"];
-        let mut lines: Vec<String> = self.run(cwd, &STATUS, limits, recorder)?.lines().map(str::to_owned).collect();
+        let mut lines: Vec<String> =
+            self.run(cwd, &STATUS, limits, recorder)?.lines().map(str::to_owned).collect();
         // An index left by an earlier look would hold that look's file times.
         std::fs::remove_file(scratch_index.as_path()).ok();
         let fresh = Self {
@@ -104,7 +123,12 @@ impl Git {
     ///
     /// # Errors
     /// What git says.
-    pub fn tree(&self, cwd: &Utf8Path, limits: &Limits<'_>, recorder: &Recorder) -> Result<Vec<(String, String)>, Failure> {
+    pub fn tree(
+        &self,
+        cwd: &Utf8Path,
+        limits: &Limits<'_>,
+        recorder: &Recorder,
+    ) -> Result<Vec<(String, String)>, Failure> {
         let text = self.run(cwd, &["ls-tree", "-r", "-z", "HEAD"], limits, recorder)?;
         let files = text.split('\0').filter_map(|entry| {
             let (meta, path) = entry.split_once('\t')?;
@@ -119,8 +143,12 @@ fn not_a_repository(cwd: &Utf8Path, failure: Failure) -> Failure {
         return failure;
     }
     let said = failure.log_tail.last().cloned().unwrap_or_default();
-    Failure::new(ExitCode::PrerequisiteMissing, "not-a-repository", "the source is not a git repository with a commit")
-        .on(cwd.to_string())
-        .because(said)
-        .hint("git init && git add -A && git commit, or name another: --source PATH")
+    Failure::new(
+        ExitCode::PrerequisiteMissing,
+        "not-a-repository",
+        "the source is not a git repository with a commit",
+    )
+    .on(cwd.to_string())
+    .because(said)
+    .hint("git init && git add -A && git commit, or name another: --source PATH")
 }

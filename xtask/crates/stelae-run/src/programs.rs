@@ -10,7 +10,8 @@ use stelae_model::{ExitCode, Failure};
 /// # Errors
 /// Exit 40, `program-missing`.
 pub fn find(name: &str, path: &str) -> Result<Utf8PathBuf, Failure> {
-    let mut candidates = path.split(':').filter(|folder| !folder.is_empty()).map(|folder| Utf8Path::new(folder).join(name));
+    let mut candidates =
+        path.split(':').filter(|folder| !folder.is_empty()).map(|folder| Utf8Path::new(folder).join(name));
     candidates.find(|candidate| is_executable(candidate)).ok_or_else(|| {
         Failure::new(ExitCode::PrerequisiteMissing, "program-missing", format!("{name} is not installed"))
             .because("no folder of PATH has it")
@@ -30,6 +31,9 @@ mod tests {
     fn programs_are_found_and_missing_ones_are_named() {
         assert!(find("sh", "/nowhere:/usr/bin:/bin").is_ok());
         let failure = find("no-such-program", "/usr/bin").unwrap_err();
-        assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::PrerequisiteMissing, "program-missing"));
+        assert_eq!(
+            (failure.exit_code, failure.kind.as_str()),
+            (ExitCode::PrerequisiteMissing, "program-missing")
+        );
     }
 }

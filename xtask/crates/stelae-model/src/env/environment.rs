@@ -163,7 +163,11 @@ impl Environment {
 ///
 /// # Errors
 /// Exit 20: what [`parse_env_file`] finds, and a reference to what is unknown or unset.
-pub fn expand_env_file(path: &str, text: &str, environment: &Environment) -> Result<BTreeMap<String, String>, Failure> {
+pub fn expand_env_file(
+    path: &str,
+    text: &str,
+    environment: &Environment,
+) -> Result<BTreeMap<String, String>, Failure> {
     let mut values = BTreeMap::new();
     for Assignment { name, value, line } in parse_env_file(path, text)? {
         let mut expanded = String::new();

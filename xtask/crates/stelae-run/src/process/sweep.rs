@@ -38,10 +38,11 @@ pub fn sweep(run: &str) -> Swept {
                 if asked.contains(&row.pid) {
                     continue;
                 }
-                let described = format!("pid {}: {}", row.pid, tree::command_line(row.pid).unwrap_or_default());
+                let described =
+                    format!("pid {}: {}", row.pid, tree::command_line(row.pid).unwrap_or_default());
                 // One that ended meanwhile is what is wanted; one that may not be signalled is found again below.
                 if let Some(handle) = os::Handle::open(&row) {
-                    handle.signal(signal).ok();
+                    handle.send(signal).ok();
                 }
                 asked.push(row.pid);
                 if !swept.ended.contains(&described) {
@@ -67,7 +68,8 @@ fn members(run: &str) -> Vec<stelae_model::lifecycle::ProcessRow> {
     let below = tree::descendants(us);
     let mine = |pid: i32| pid == us || below.iter().any(|row| row.pid == pid);
     let carries = |pid: i32| {
-        tree::environ(pid).is_ok_and(|pairs| pairs.iter().any(|(name, text)| name == "STELAE_RUN_ID" && text == run))
+        tree::environ(pid)
+            .is_ok_and(|pairs| pairs.iter().any(|(name, text)| name == "STELAE_RUN_ID" && text == run))
     };
     let pids = tree::all_pids().into_iter().filter(|&pid| !mine(pid) && carries(pid));
     pids.filter_map(os::process_row).filter(|row| !row.zombie).collect()

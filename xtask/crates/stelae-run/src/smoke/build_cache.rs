@@ -21,7 +21,7 @@ const TRY_EVERY: Duration = Duration::from_millis(20);
 
 /// The shared folder, locked for one build.
 #[derive(Debug)]
-pub struct BuildCache {
+pub(crate) struct BuildCache {
     folder: Utf8PathBuf,
     // Held for its lock; the kernel frees it however we end.
     _lock: File,
@@ -33,20 +33,25 @@ impl BuildCache {
     /// # Errors
     /// Exit 40, `build-cache`, when the folder cannot be used; the deadline's code when it passes while waiting;
     /// 129, 130, 143 on a signal.
-    pub fn lock(
+    pub(crate) fn lock(
         folder: &Utf8Path,
         deadline: Deadline,
         interrupt: &Interrupt,
         on_wait: &mut dyn FnMut(),
     ) -> Result<Self, Failure> {
         let fail = |error: &std::io::Error| {
-            Failure::new(ExitCode::PrerequisiteMissing, "build-cache", "the folder that builds share cannot be used")
-                .on(folder.to_string())
-                .because(error.to_string())
-                .hint("make it writable, name another (STELAE_CACHE_HOME=PATH), or build without it: --cold")
+            Failure::new(
+                ExitCode::PrerequisiteMissing,
+                "build-cache",
+                "the folder that builds share cannot be used",
+            )
+            .on(folder.to_string())
+            .because(error.to_string())
+            .hint("make it writable, name another (STELAE_CACHE_HOME=PATH), or build without it: --cold")
         };
         fs::create_dir_all(folder).map_err(|error| fail(&error))?;
-        let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"));
+        let options =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"));
         let file = options.map_err(|error| fail(&error))?;
         let mut said = false;
         loop {
@@ -61,16 +66,20 @@ impl BuildCache {
             interrupt.bail("waiting for another run's build")?;
             if deadline.passed() {
                 let code = deadline.exit_code(ExitCode::StepFailed);
-                return Err(Failure::new(code, "build-cache-busy", "another run's build did not end in time")
-                    .on(folder.join("lock").to_string())
-                    .hint("wait for it, or build apart from it: --cold"));
+                return Err(Failure::new(
+                    code,
+                    "build-cache-busy",
+                    "another run's build did not end in time",
+                )
+                .on(folder.join("lock").to_string())
+                .hint("wait for it, or build apart from it: --cold"));
             }
             std::thread::sleep(TRY_EVERY.min(deadline.remaining()));
         }
     }
 
     /// The target folder.
-    pub fn target(&self) -> Utf8PathBuf {
+    pub(crate) fn target(&self) -> Utf8PathBuf {
         self.folder.join("target")
     }
 
@@ -79,7 +88,11 @@ impl BuildCache {
     ///
     /// # Errors
     /// What the system says.
-    pub fn set_times_back(&self, repo: &Utf8Path, tree: &[(String, String)]) -> std::io::Result<usize> {
+    pub(crate) fn set_times_back(
+        &self,
+        repo: &Utf8Path,
+        tree: &[(String, String)],
+    ) -> std::io::Result<usize> {
         let built = self.stamp();
         let stamp = self.folder.join("stamp.json");
         if stamp.exists() {
@@ -102,7 +115,7 @@ impl BuildCache {
     ///
     /// # Errors
     /// What the system says.
-    pub fn stamp_as(&self, tree: &[(String, String)]) -> std::io::Result<()> {
+    pub(crate) fn stamp_as(&self, tree: &[(String, String)]) -> std::io::Result<()> {
         let tree: BTreeMap<_, _> = tree.iter().cloned().collect();
         let (stamp, draft) = (self.folder.join("stamp.json"), self.folder.join("stamp.json.new"));
         fs::write(&draft, serde_json::to_vec(&tree)?)?;
@@ -136,7 +149,9 @@ mod tests {
             // As if the clone had waited long for the lock.
             File::open(repo.join(file)).unwrap().set_modified(SystemTime::now() - 2 * year).unwrap();
         }
-        let lock = || BuildCache::lock(&cache, Deadline::after(Duration::from_secs(5)), &Interrupt::never(), &mut || {});
+        let lock = || {
+            BuildCache::lock(&cache, Deadline::after(Duration::from_secs(5)), &Interrupt::never(), &mut || {})
+        };
         lock().unwrap().stamp_as(&tree(&[("same", "1"), ("changed", "1"), ("gone", "1")])).unwrap();
         let now = tree(&[("same", "1"), ("changed", "2"), ("new", "1")]);
         let cache = lock().unwrap();
@@ -151,11 +166,22 @@ mod tests {
     fn a_held_lock_is_waited_for_until_the_deadline() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Utf8Path::from_path(folder.path()).unwrap().to_owned();
-        let held = BuildCache::lock(&cache, Deadline::after(Duration::from_secs(5)), &Interrupt::never(), &mut || {});
+        let held = BuildCache::lock(
+            &cache,
+            Deadline::after(Duration::from_secs(5)),
+            &Interrupt::never(),
+            &mut || {},
+        );
         let mut waited = 0;
-        let again = BuildCache::lock(&cache, Deadline::after(Duration::ZERO), &Interrupt::never(), &mut || waited += 1);
+        let again =
+            BuildCache::lock(&cache, Deadline::after(Duration::ZERO), &Interrupt::never(), &mut || {
+                waited += 1
+            });
         assert_eq!((again.unwrap_err().kind.as_str(), waited), ("build-cache-busy", 1));
         drop(held);
-        assert!(BuildCache::lock(&cache, Deadline::after(Duration::ZERO), &Interrupt::never(), &mut || {}).is_ok());
+        assert!(
+            BuildCache::lock(&cache, Deadline::after(Duration::ZERO), &Interrupt::never(), &mut || {})
+                .is_ok()
+        );
     }
 }

@@ -1,7 +1,6 @@
 //! What the steps of a run work with, besides what they give each other.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::env::programs::XTASK;
@@ -21,52 +20,56 @@ use crate::signals::Interrupt;
 
 /// The hands of a run.
 #[derive(Debug)]
-pub struct SmokeContext {
+pub(crate) struct SmokeContext {
     /// What happened.
-    pub recorder: Arc<Recorder>,
+    pub(crate) recorder: Arc<Recorder>,
     /// Where it is kept.
-    pub folder: RunFolder,
+    pub(crate) folder: RunFolder,
     /// Ctrl-C and its kin.
-    pub interrupt: Interrupt,
+    pub(crate) interrupt: Interrupt,
     /// What was decided before the run started.
-    pub plan: Plan,
+    pub(crate) plan: Plan,
     /// The host's variables.
-    pub host: Environment,
+    pub(crate) host: Environment,
     /// Where the run's processes live.
-    pub sandbox: Sandbox,
+    pub(crate) sandbox: Sandbox,
     /// git, for the source and the clone.
-    pub git: Git,
+    pub(crate) git: Git,
     /// Deadline of the step that is under way.
-    pub deadline: Deadline,
+    pub(crate) deadline: Deadline,
     /// The workspace, from the first step on.
-    pub workspace: Option<Workspace>,
+    pub(crate) workspace: Option<Workspace>,
     /// Keeps the port for the gateway.
-    pub placeholder: Option<Placeholder>,
+    pub(crate) placeholder: Option<Placeholder>,
     /// The stack, while it is up.
-    pub stack: Option<LiveStack>,
+    pub(crate) stack: Option<LiveStack>,
 }
 
 impl SmokeContext {
     /// Limits of a command that writes its outputs to `logs/<name>.log` and is over by the step's deadline.
-    pub fn with_limits<T>(&self, name: &str, then: impl FnOnce(&Limits<'_>) -> T) -> T {
+    pub(crate) fn with_limits<T>(&self, name: &str, then: impl FnOnce(&Limits<'_>) -> T) -> T {
         let log = self.folder.log(name);
         then(&Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &log, stderr: &log })
     }
 
     /// Runs a git command in the clone or the source, and gives its standard output.
-    pub fn git(&self, cwd: &Utf8Path, args: &[&str]) -> Result<String, Failure> {
+    pub(crate) fn git(&self, cwd: &Utf8Path, args: &[&str]) -> Result<String, Failure> {
         self.git_with(|git, limits| git.run(cwd, args, limits, &self.recorder))
     }
 
     /// Runs something that uses git.
-    pub fn git_with<T>(&self, work: impl FnOnce(&Git, &Limits<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+    pub(crate) fn git_with<T>(
+        &self,
+        work: impl FnOnce(&Git, &Limits<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let (out, talk) = (self.folder.log("git-stdout"), self.folder.log("git"));
-        let limits = Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &out, stderr: &talk };
+        let limits =
+            Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &out, stderr: &talk };
         work(&self.git, &limits)
     }
 
     /// The clone's own `xtask`, in the sandbox's environment.
-    pub fn xtask(&self, args: &[&str]) -> Result<Invocation, Failure> {
+    pub(crate) fn xtask(&self, args: &[&str]) -> Result<Invocation, Failure> {
         let inside = self.sandbox.environment(&self.host)?;
         let base = Base::from_environment(&inside)?;
         let env = XtaskEnv::from_environment(&inside)?;
@@ -75,10 +78,11 @@ impl SmokeContext {
     }
 
     /// Runs a verb of the clone's own `xtask`; its talk is shown under `source`, its failure becomes ours.
-    pub fn run_xtask(&self, source: &str, args: &[&str]) -> Result<Finished, Failure> {
+    pub(crate) fn run_xtask(&self, source: &str, args: &[&str]) -> Result<Finished, Failure> {
         let invocation = self.xtask(args)?;
         let (out, talk) = (self.folder.log(&format!("{source}-stdout")), self.folder.log(source));
-        let limits = Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &out, stderr: &talk };
+        let limits =
+            Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &out, stderr: &talk };
         let finished = process::run(&invocation, &limits, &mut |stream, text| {
             if stream == Stream::Stderr {
                 self.recorder.line(source, text);
@@ -91,22 +95,17 @@ impl SmokeContext {
     }
 
     /// Keeps a file as evidence; a disk that is full does not end the run.
-    pub fn keep(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn keep(&self, name: &str, bytes: &[u8]) {
         if let Err(error) = self.folder.write(name, bytes) {
             self.recorder.evidence_failed(name, &error);
         }
     }
 
     /// Keeps a value as evidence.
-    pub fn keep_json(&self, name: &str, value: &impl serde::Serialize) {
+    pub(crate) fn keep_json(&self, name: &str, value: &impl serde::Serialize) {
         if let Err(error) = self.folder.write_json(name, value) {
             self.recorder.evidence_failed(name, &error);
         }
-    }
-
-    /// The deadline of a wait within the step.
-    pub fn within(&self, limit: Duration) -> Deadline {
-        self.deadline.within(limit)
     }
 }
 
@@ -120,7 +119,8 @@ fn failure_of(finished: &Finished) -> Option<Failure> {
         return None;
     }
     // A verb may have given data before it failed: the failure is the last document.
-    let documents = serde_json::Deserializer::from_str(&finished.stdout_text).into_iter::<serde_json::Value>();
+    let documents =
+        serde_json::Deserializer::from_str(&finished.stdout_text).into_iter::<serde_json::Value>();
     let last = documents.filter_map(Result::ok).last()?;
     serde_json::from_value::<Answer>(last).ok().map(|answer| answer.failure)
 }

@@ -12,11 +12,11 @@ use crate::deadline::Deadline;
 
 /// The engine of one session of a run.
 #[derive(Debug)]
-pub struct SmokeEngine {
+pub(crate) struct SmokeEngine {
     /// What the steps work with.
-    pub context: SmokeContext,
+    pub(crate) context: SmokeContext,
     /// What became of each step of the plan.
-    pub reports: Vec<StepReport>,
+    pub(crate) reports: Vec<StepReport>,
     /// So many steps are read back instead of being carried out.
     resumed: usize,
     started: Instant,
@@ -26,14 +26,15 @@ pub struct SmokeEngine {
 
 impl SmokeEngine {
     /// An engine that reads the first `resumed` steps back.
-    pub fn new(context: SmokeContext, resumed: usize) -> Self {
+    pub(crate) fn new(context: SmokeContext, resumed: usize) -> Self {
         let steps = context.plan.budgets.steps.iter();
-        let reports = steps.map(|step| StepReport { step: step.step.clone(), outcome: None, elapsed_ms: 0 }).collect();
+        let reports =
+            steps.map(|step| StepReport { step: step.step.clone(), outcome: None, elapsed_ms: 0 }).collect();
         Self { context, reports, resumed, started: Instant::now(), uncounted: Duration::ZERO }
     }
 
     /// What is left of the run's budget, the teardown's reserve included.
-    pub fn left(&self) -> Duration {
+    pub(crate) fn left(&self) -> Duration {
         let budget = Duration::from_millis(self.context.plan.budgets.run_ms) + self.uncounted;
         budget.saturating_sub(self.started.elapsed())
     }
@@ -53,10 +54,15 @@ impl SmokeEngine {
         let plan = &self.context.plan;
         let next = plan.budgets.steps.get(index + 1);
         let manual = plan.manual_stage.as_ref().map(|stage| format!("stage:{stage}"));
-        plan.until.as_deref() == Some(name) || manual.is_some() && next.map(|step| &step.step) == manual.as_ref()
+        plan.until.as_deref() == Some(name)
+            || manual.is_some() && next.map(|step| &step.step) == manual.as_ref()
     }
 
-    fn carry_out<S: Step<Context = SmokeContext>>(&mut self, step: &S, needs: S::Needs) -> Result<S::Gives, Failure> {
+    fn carry_out<S: Step<Context = SmokeContext>>(
+        &mut self,
+        step: &S,
+        needs: S::Needs,
+    ) -> Result<S::Gives, Failure> {
         let name = step.name();
         self.context.interrupt.bail(&name)?;
         self.context.deadline = self.deadline(&name);
@@ -70,16 +76,20 @@ impl SmokeEngine {
 
     fn read_back<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, Failure> {
         self.context.folder.read_json(&file_of(name)).map_err(|error| {
-            Failure::new(stelae_model::ExitCode::Usage, "not-resumable", format!("{name} left nothing to go on from"))
-                .on(self.context.folder.join(&file_of(name)).to_string())
-                .because(error.to_string())
-                .hint(format!("cargo xtask smoke --resume {} --from {name}", self.context.plan.run))
+            Failure::new(
+                stelae_model::ExitCode::Usage,
+                "not-resumable",
+                format!("{name} left nothing to go on from"),
+            )
+            .on(self.context.folder.join(&file_of(name)).to_string())
+            .because(error.to_string())
+            .hint(format!("cargo xtask smoke --resume {} --from {name}", self.context.plan.run))
         })
     }
 }
 
 /// The file in the run's folder that keeps what a step gave.
-pub fn file_of(step: &str) -> String {
+pub(crate) fn file_of(step: &str) -> String {
     format!("steps/{}.json", step.replace(':', "-"))
 }
 

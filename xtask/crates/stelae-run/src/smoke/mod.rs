@@ -18,15 +18,15 @@ mod workspace;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use stelae_model::Failure;
 use stelae_model::env::Environment;
 use stelae_model::event::{Event, StepOutcome};
 use stelae_model::flow::{Flow, Halt};
 use stelae_model::lifecycle::StopLimits;
 use stelae_model::verdict::{Facts, Verdict, decide};
-use stelae_model::Failure;
 
 pub use options::{IfExists, Keep, Plan};
-pub use planning::{Request, Resumption, plan, resume};
+pub use planning::{Request, Resumption, plan_new, plan_resumed};
 pub use sandbox::Sandbox;
 pub use workspace::Workspace;
 
@@ -114,7 +114,11 @@ impl Run {
         Ok(Ending { engine, family, recorder, interrupt: interrupt.clone(), started, halt }.conclude())
     }
 
-    fn context(self, interrupt: &Interrupt, recorder: &Arc<Recorder>) -> Result<(SmokeContext, usize), Failure> {
+    fn context(
+        self,
+        interrupt: &Interrupt,
+        recorder: &Arc<Recorder>,
+    ) -> Result<(SmokeContext, usize), Failure> {
         let git = Git::find(&self.host)?;
         let ip = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
         let taken = |taken: crate::ports::PortTaken| taken.failure("PROXY_PORT");
@@ -125,14 +129,21 @@ impl Run {
             None => {
                 let placeholder = Placeholder::hold(ip, 0).map_err(taken)?;
                 let port = placeholder.address().port();
-                (Sandbox { run: self.plan.run.clone(), workspace: self.plan.workspace.clone(), port }, Some(placeholder))
+                (
+                    Sandbox { run: self.plan.run.clone(), workspace: self.plan.workspace.clone(), port },
+                    Some(placeholder),
+                )
             }
             Some(resumption) => {
                 if resumed > 0 {
                     workspace = Some(Workspace::open(&self.plan.workspace)?);
                 }
                 let restart = step_names().iter().position(|name| name == "restart").unwrap_or(0);
-                live = self.folder.read_json::<Restarted>(&file_of("restart")).ok().and_then(|old| LiveStack::resume(&old));
+                live = self
+                    .folder
+                    .read_json::<Restarted>(&file_of("restart"))
+                    .ok()
+                    .and_then(|old| LiveStack::resume(&old));
                 if resumed > restart && live.is_none() {
                     recorder.note("the stack of the earlier session is gone: going on from restart");
                     resumed = restart;
@@ -234,20 +245,25 @@ impl Ending {
     /// Ends every process of the run, but a stack that is left up on purpose. Gives what survived.
     fn tear_down(&mut self, left_up: bool) -> Vec<String> {
         let budgets = &self.engine.context.plan.budgets;
-        self.recorder.event(Event::StepStarted { step: TEARDOWN.to_owned(), budget_ms: budgets.teardown_reserve_ms });
+        self.recorder
+            .event(Event::StepStarted { step: TEARDOWN.to_owned(), budget_ms: budgets.teardown_reserve_ms });
         let reserve = Duration::from_millis(budgets.teardown_reserve_ms);
         let resumed = matches!(self.engine.context.stack, Some(LiveStack::Resumed { .. }));
         let run = self.engine.context.plan.run.clone();
-        let mut survivors = if resumed && !left_up { end_leftovers(&run, &self.recorder) } else { Vec::new() };
+        let mut survivors =
+            if resumed && !left_up { end_leftovers(&run, &self.recorder) } else { Vec::new() };
         // Half to ask, half to kill: together they fit into the reserve.
         let limits = StopLimits { grace: reserve / 2, ceiling: reserve / 2 };
         let family = std::mem::replace(&mut self.family, Family::none());
         let context = &mut self.engine.context;
-        let proof = family.stop(limits, &self.interrupt, &mut |snapshot| context.keep_json("snapshot.json", snapshot));
+        let proof = family
+            .stop(limits, &self.interrupt, &mut |snapshot| context.keep_json("snapshot.json", snapshot));
         if let Some(LiveStack::Child(child)) = &mut context.stack {
             child.tell(&self.recorder);
         }
-        survivors.extend(proof.survivors.iter().map(|one| format!("pid {}: {} ({})", one.pid, one.command, one.why)));
+        survivors.extend(
+            proof.survivors.iter().map(|one| format!("pid {}: {} ({})", one.pid, one.command, one.why)),
+        );
         self.recorder.event(Event::TornDown {
             signalled: proof.stopped.len(),
             survivors: survivors.clone(),
@@ -263,9 +279,11 @@ impl Ending {
 
     /// An assertion, and no more: when everything is dead, the port is free.
     fn check_port(&self) {
-        let address = std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, self.engine.context.sandbox.port));
+        let address =
+            std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, self.engine.context.sandbox.port));
         if let Some(owner) = crate::ports::owner_of(address) {
-            self.recorder.warn(format!("{address} is still listened on after the teardown, by {}", owner.describe()));
+            self.recorder
+                .warn(format!("{address} is still listened on after the teardown, by {}", owner.describe()));
         }
     }
 

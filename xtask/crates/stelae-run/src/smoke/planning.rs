@@ -1,10 +1,9 @@
 //! What is decided before a run begins, or goes on.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use stelae_model::env::Environment;
 use stelae_model::env::declared::TMPDIR;
+use stelae_model::env::{Environment, nearest};
 use stelae_model::flow::Budgets;
-use stelae_model::render::nearest;
 use stelae_model::stages::{STAGES, SmokeConfig, parse_smoke};
 use stelae_model::{ExitCode, Failure};
 
@@ -49,7 +48,7 @@ pub struct Request {
 /// # Errors
 /// Exit 2 for a step or stage that there is not, or budgets that do not nest; 20 for `config/smoke.toml`; 40 for a
 /// source that is not a repository.
-pub fn plan(
+pub fn plan_new(
     request: &Request,
     run: &str,
     host: &Environment,
@@ -63,12 +62,17 @@ pub fn plan(
     let limits = Limits { deadline: Deadline::after(ASKING), interrupt, stdout: &out, stderr: &talk };
     let quiet = Recorder::to_listeners(Vec::new());
     if !request.source.is_dir() {
-        return Err(Failure::new(ExitCode::PrerequisiteMissing, "not-a-repository", "the source is not a folder")
-            .on(request.source.to_string())
-            .hint("name a git repository: --source PATH"));
+        return Err(Failure::new(
+            ExitCode::PrerequisiteMissing,
+            "not-a-repository",
+            "the source is not a folder",
+        )
+        .on(request.source.to_string())
+        .hint("name a git repository: --source PATH"));
     }
     let head = git.head(&request.source, &limits, &quiet)?;
-    let status = git.run(&request.source, &["status", "--porcelain", "--untracked-files=all"], &limits, &quiet)?;
+    let status =
+        git.run(&request.source, &["status", "--porcelain", "--untracked-files=all"], &limits, &quiet)?;
     let text = std::fs::read_to_string(&path).map_err(|error| {
         Failure::new(ExitCode::Environment, "smoke-config", "the source has no description of its smoke run")
             .on(path.to_string())
@@ -123,7 +127,11 @@ fn check_steps(request: &Request) -> Result<(), Failure> {
     Ok(())
 }
 
-fn known<'a>(name: &str, what: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> Result<(), Failure> {
+fn known<'a>(
+    name: &str,
+    what: &str,
+    known: impl IntoIterator<Item = &'a str> + Clone,
+) -> Result<(), Failure> {
     if known.clone().into_iter().any(|other| other == name) {
         return Ok(());
     }
@@ -149,7 +157,7 @@ pub struct Resumption {
 /// # Errors
 /// Exit 2 for an unknown step, or one whose predecessors did not pass; 50, `workspace-stale`, when the source has moved
 /// on since and `reuse` was not asked for; 40 when the run's own records are gone.
-pub fn resume(
+pub fn plan_resumed(
     request: &Request,
     folder: &RunFolder,
     host: &Environment,
@@ -164,13 +172,18 @@ pub fn resume(
     };
     let old: Plan = folder.read_json("plan.json").map_err(gone)?;
     let sandbox: Sandbox = folder.read_json("sandbox.json").map_err(gone)?;
-    let again = Request { source: old.source.clone(), workspace: Some(old.workspace.clone()), ..request.clone() };
-    let (mut plan, config) = self::plan(&again, &old.run, host, interrupt, &folder.join("logs"))?;
+    let again =
+        Request { source: old.source.clone(), workspace: Some(old.workspace.clone()), ..request.clone() };
+    let (mut plan, config) = plan_new(&again, &old.run, host, interrupt, &folder.join("logs"))?;
     if plan.head != old.head && request.if_exists != IfExists::Reuse {
-        return Err(Failure::new(ExitCode::Drift, "workspace-stale", "the source has moved on since the run began")
-            .on(old.workspace.to_string())
-            .because(format!("the run is of {}, the source stands on {}", old.head, plan.head))
-            .hint("start a new run, or go on with the old commit: --if-exists reuse"));
+        return Err(Failure::new(
+            ExitCode::Drift,
+            "workspace-stale",
+            "the source has moved on since the run began",
+        )
+        .on(old.workspace.to_string())
+        .because(format!("the run is of {}, the source stands on {}", old.head, plan.head))
+        .hint("start a new run, or go on with the old commit: --if-exists reuse"));
     }
     plan.head = old.head;
     plan.cold = old.cold;
@@ -182,9 +195,13 @@ pub fn resume(
     let passed = names.iter().take_while(|name| folder.join(&file_of(name)).exists()).count();
     let asked = request.from.as_ref().and_then(|from| names.iter().position(|name| name == from));
     if let Some(asked) = asked.filter(|&asked| asked > passed) {
-        return Err(Failure::new(ExitCode::Usage, "not-resumable", format!("{} cannot be the first step", names[asked]))
-            .because(format!("{} has not passed in this run", names[passed]))
-            .hint(format!("--from {}", names[passed])));
+        return Err(Failure::new(
+            ExitCode::Usage,
+            "not-resumable",
+            format!("{} cannot be the first step", names[asked]),
+        )
+        .because(format!("{} has not passed in this run", names[passed]))
+        .hint(format!("--from {}", names[passed])));
     }
     let steps = asked.unwrap_or(passed);
     // What later steps gave belongs to a past that is about to be done again.

@@ -2,8 +2,8 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
-use stelae_model::env::{Environment, Layers};
 use stelae_model::Failure;
+use stelae_model::env::{Environment, Layers};
 
 /// Where the processes of a run live.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -18,12 +18,23 @@ pub struct Sandbox {
 
 /// Variables of the host that processes of a sandbox get as they are.
 const FROM_HOST: [&str; 13] = [
-    "PATH", "LANG", "LC_ALL", "TZ", "NO_COLOR", "CI", "RUSTUP_TOOLCHAIN", "CARGO_NET_OFFLINE", "CARGO_HTTP_CAINFO",
-    "SSL_CERT_FILE", "HTTPS_PROXY", "NO_PROXY", "STELAE_CACHE_HOME",
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "NO_COLOR",
+    "CI",
+    "RUSTUP_TOOLCHAIN",
+    "CARGO_NET_OFFLINE",
+    "CARGO_HTTP_CAINFO",
+    "SSL_CERT_FILE",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "STELAE_CACHE_HOME",
 ];
 
 /// Homes of the host that a build cannot do without; listed in the evidence as borrowed.
-pub const BORROWED: [&str; 3] = ["CARGO_HOME", "RUSTUP_HOME", "STELAE_CACHE_HOME"];
+pub(super) const BORROWED: [&str; 3] = ["CARGO_HOME", "RUSTUP_HOME", "STELAE_CACHE_HOME"];
 
 impl Sandbox {
     /// The clone.
@@ -76,7 +87,10 @@ impl Sandbox {
         process.push(("STELAE_RUN_ID".to_owned(), self.run.clone()));
         process.push(("PROXY_PORT".to_owned(), self.port.to_string()));
         Environment::resolve(&Layers {
-            found: vec![("STELAE_ROOT", self.repo().to_string()), ("STELAE_BIN_DIR", self.bin_dir().to_string())],
+            found: vec![
+                ("STELAE_ROOT", self.repo().to_string()),
+                ("STELAE_BIN_DIR", self.bin_dir().to_string()),
+            ],
             process,
             ..Layers::default()
         })

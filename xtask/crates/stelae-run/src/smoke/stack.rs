@@ -10,7 +10,7 @@ use crate::stack::StackChild;
 
 /// A stack that is up.
 #[derive(Debug)]
-pub enum LiveStack {
+pub(crate) enum LiveStack {
     /// Started by this session.
     Child(Box<StackChild>),
     /// Started by an earlier session of the same run, and left up for a manual stage.
@@ -24,14 +24,15 @@ pub enum LiveStack {
 
 impl LiveStack {
     /// The stack of an earlier session, if it is still up.
-    pub fn resume(restarted: &Restarted) -> Option<Self> {
+    pub(crate) fn resume(restarted: &Restarted) -> Option<Self> {
         let (supervisor, started) = (restarted.supervisor, restarted.supervisor_started);
         // The pid alone could be somebody else's by now.
-        (started != 0 && tree::start_time(supervisor) == Some(started)).then_some(Self::Resumed { supervisor, started })
+        (started != 0 && tree::start_time(supervisor) == Some(started))
+            .then_some(Self::Resumed { supervisor, started })
     }
 
     /// Pid of its supervisor.
-    pub fn supervisor(&self) -> i32 {
+    pub(crate) fn supervisor(&self) -> i32 {
         match self {
             Self::Child(child) => child.pid(),
             Self::Resumed { supervisor, .. } => *supervisor,
@@ -42,10 +43,12 @@ impl LiveStack {
     ///
     /// # Errors
     /// Exit 10, `service-died`, or the supervisor's own failure.
-    pub fn check(&mut self, recorder: &Recorder) -> Result<(), Failure> {
+    pub(crate) fn check(&mut self, recorder: &Recorder) -> Result<(), Failure> {
         match self {
             Self::Child(child) => child.check(recorder),
-            Self::Resumed { supervisor, started } if tree::start_time(*supervisor) == Some(*started) => Ok(()),
+            Self::Resumed { supervisor, started } if tree::start_time(*supervisor) == Some(*started) => {
+                Ok(())
+            }
             Self::Resumed { supervisor, .. } => {
                 Err(Failure::new(ExitCode::StepFailed, "service-died", "the stack that was left up is gone")
                     .on(format!("pid {supervisor}"))

@@ -8,98 +8,98 @@ use serde::{Deserialize, Serialize};
 
 /// Before the first step.
 #[derive(Clone, Debug)]
-pub struct Start;
+pub(crate) struct Start;
 
 /// The clone is there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Cloned {
+pub(crate) struct Cloned {
     /// The clone.
-    pub repo: Utf8PathBuf,
+    pub(crate) repo: Utf8PathBuf,
     /// The commit it stands on.
-    pub head: String,
+    pub(crate) head: String,
     /// All its references, to be found unchanged at the end.
-    pub refs: String,
+    pub(crate) refs: String,
 }
 
 /// Its programs are built.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Built {
+pub(crate) struct Built {
     /// The clone.
-    pub cloned: Cloned,
+    pub(crate) cloned: Cloned,
     /// The programs, with the digests of what was built.
-    pub programs: Vec<BuiltProgram>,
+    pub(crate) programs: Vec<BuiltProgram>,
 }
 
 /// A program that was built from the clone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BuiltProgram {
+pub(crate) struct BuiltProgram {
     /// Where it is.
-    pub path: Utf8PathBuf,
+    pub(crate) path: Utf8PathBuf,
     /// SHA-256 of the file.
     pub sha256: String,
 }
 
 /// The sandbox's config and state homes are prepared.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct SetUp {
+pub(crate) struct SetUp {
     /// What was built.
-    pub built: Built,
+    pub(crate) built: Built,
 }
 
 /// The bundle is installed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Bundled {
+pub(crate) struct Bundled {
     /// What was set up.
-    pub set_up: SetUp,
+    pub(crate) set_up: SetUp,
     /// The bundle.
-    pub bundle: String,
+    pub(crate) bundle: String,
 }
 
 /// `proxy.json` is rendered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Rendered {
+pub(crate) struct Rendered {
     /// What was installed.
-    pub bundled: Bundled,
+    pub(crate) bundled: Bundled,
     /// The file.
-    pub proxy: Utf8PathBuf,
+    pub(crate) proxy: Utf8PathBuf,
     /// Its text, to be found again when the stages are over.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 /// The stack is up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Restarted {
+pub(crate) struct Restarted {
     /// What it runs on.
-    pub rendered: Rendered,
+    pub(crate) rendered: Rendered,
     /// URL of the endpoint.
-    pub url: String,
+    pub(crate) url: String,
     /// Pid of the clone's `xtask restart --attached`, which owns the stack.
-    pub supervisor: i32,
+    pub(crate) supervisor: i32,
     /// Its start time in the kernel's ticks: with the pid, this names one process for ever.
-    pub supervisor_started: u64,
+    pub(crate) supervisor_started: u64,
 }
 
 /// The stack was looked at from outside: it lists its tools, and its processes have their environment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Attested {
+pub(crate) struct Attested {
     /// The stack.
-    pub restarted: Restarted,
+    pub(crate) restarted: Restarted,
     /// What it lists.
-    pub tools: BTreeSet<String>,
+    pub(crate) tools: BTreeSet<String>,
 }
 
 /// A stage was played and judged. The number says how many stages are behind it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Staged<const DONE: u8> {
+pub(crate) struct Staged<const DONE: u8> {
     /// The stack.
-    pub restarted: Restarted,
+    pub(crate) restarted: Restarted,
     /// What it lists now.
-    pub tools: BTreeSet<String>,
+    pub(crate) tools: BTreeSet<String>,
 }
 
 /// The clone is as it was cloned, `proxy.json` as it was rendered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Verified {
+pub(crate) struct Verified {
     /// The commit that all of this is true of.
-    pub head: String,
+    pub(crate) head: String,
 }

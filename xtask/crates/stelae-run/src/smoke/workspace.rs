@@ -39,9 +39,13 @@ impl Workspace {
             let workspace = Self::open(path)?;
             match if_exists {
                 IfExists::Refuse => {
-                    return Err(Failure::new(ExitCode::PrerequisiteMissing, "workspace-exists", "the workspace is there already")
-                        .on(path.to_string())
-                        .hint("--if-exists reuse or --if-exists replace"));
+                    return Err(Failure::new(
+                        ExitCode::PrerequisiteMissing,
+                        "workspace-exists",
+                        "the workspace is there already",
+                    )
+                    .on(path.to_string())
+                    .hint("--if-exists reuse or --if-exists replace"));
                 }
                 IfExists::Reuse => {}
                 IfExists::Replace => workspace.empty()?,
@@ -62,16 +66,24 @@ impl Workspace {
     /// Exit 40: `workspace-gone`, `workspace-not-ours`, `workspace-in-use`.
     pub fn open(path: &Utf8Path) -> Result<Self, Failure> {
         let metadata = path.symlink_metadata().map_err(|error| {
-            Failure::new(ExitCode::PrerequisiteMissing, "workspace-gone", "the run's workspace is not there any more")
-                .on(path.to_string())
-                .because(error.to_string())
-                .hint("start a new run, with --keep always if you want to resume it: cargo xtask smoke")
+            Failure::new(
+                ExitCode::PrerequisiteMissing,
+                "workspace-gone",
+                "the run's workspace is not there any more",
+            )
+            .on(path.to_string())
+            .because(error.to_string())
+            .hint("start a new run, with --keep always if you want to resume it: cargo xtask smoke")
         })?;
         if !metadata.is_dir() || read_marker(path).is_none() {
-            return Err(Failure::new(ExitCode::PrerequisiteMissing, "workspace-not-ours", "that folder is not a workspace of ours")
-                .on(path.to_string())
-                .because(format!("it has no {MARKER}"))
-                .hint("name a folder that does not exist yet: --workspace PATH"));
+            return Err(Failure::new(
+                ExitCode::PrerequisiteMissing,
+                "workspace-not-ours",
+                "that folder is not a workspace of ours",
+            )
+            .on(path.to_string())
+            .because(format!("it has no {MARKER}"))
+            .hint("name a folder that does not exist yet: --workspace PATH"));
         }
         Ok(Self { path: path.to_owned(), _lock: lock(path)? })
     }
@@ -98,7 +110,8 @@ impl Workspace {
     /// Exit 34, `workspace-survived`.
     pub fn remove(self) -> Result<(), Failure> {
         let gone = self.empty().and_then(|()| {
-            fs::remove_dir_all(&self.path).map_err(|error| failed("the workspace cannot be removed", &self.path, &error))
+            fs::remove_dir_all(&self.path)
+                .map_err(|error| failed("the workspace cannot be removed", &self.path, &error))
         });
         gone.map_err(|mut failure| {
             failure.exit_code = ExitCode::Survivor;
@@ -115,7 +128,8 @@ impl Workspace {
                 continue;
             }
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            let removed = if is_folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+            let removed =
+                if is_folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
             removed.map_err(|error| fail(&error))?;
         }
         Ok(())
@@ -125,7 +139,8 @@ impl Workspace {
         let path = self.path.join(MARKER);
         let text = format!("{}\n", serde_json::json!({ "run": run }));
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| failed("the workspace cannot be marked", &path, &error))
+        file.and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|error| failed("the workspace cannot be marked", &path, &error))
     }
 }
 
@@ -138,11 +153,13 @@ fn lock(path: &Utf8Path) -> Result<File, Failure> {
     let file = file.map_err(|error| failed("the workspace cannot be locked", path, &error))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Failure::new(ExitCode::PrerequisiteMissing, "workspace-in-use", "another run uses that workspace")
-                .on(path.to_string())
-                .hint("wait for it, or name another: --workspace PATH"))
-        }
+        Err(TryLockError::WouldBlock) => Err(Failure::new(
+            ExitCode::PrerequisiteMissing,
+            "workspace-in-use",
+            "another run uses that workspace",
+        )
+        .on(path.to_string())
+        .hint("wait for it, or name another: --workspace PATH")),
         Err(TryLockError::Error(error)) => Err(failed("the workspace cannot be locked", path, &error)),
     }
 }

@@ -106,7 +106,11 @@ impl Attached<'_> {
         let port = self.environment.get::<PROXY_PORT>()?.number();
         let listener = ports::listen(self.config.address).map_err(|taken| {
             let failure = taken.failure("PROXY_PORT");
-            if self.config.address.port() == port { failure } else { failure.because(self.config.port_note(port)) }
+            if self.config.address.port() == port {
+                failure
+            } else {
+                failure.because(self.config.port_note(port))
+            }
         })?;
         self.config.check_port(self.environment)?;
         let stdin = match self.config.stack.gateway.socket {
@@ -122,7 +126,7 @@ impl Attached<'_> {
         let wanted = self.config.wanted(self.environment)?;
         let ready = wait_ready(&mut gateway, &wanted, deadline, self.interrupt, &mut |progress| {
             log.poll(self.recorder);
-            self.tell(progress);
+            self.tell(&progress);
         });
         log.poll(self.recorder);
         let ready = ready.map_err(|failure| match hold.has_come() {
@@ -138,7 +142,7 @@ impl Attached<'_> {
         Ok(Up { gateway, log })
     }
 
-    fn tell(&self, progress: Progress<'_>) {
+    fn tell(&self, progress: &Progress<'_>) {
         let rung = |rung: &'static str, status: &str| Event::Rung {
             process: "gateway".to_owned(),
             rung: rung.to_owned(),
@@ -161,9 +165,13 @@ impl Attached<'_> {
             up.log.poll(self.recorder);
             if let Some(ended) = up.gateway.try_exit() {
                 up.log.poll(self.recorder);
-                return Err(Failure::new(ExitCode::StepFailed, "service-died", format!("the gateway died while the stack was up: {ended}"))
-                    .on(up.gateway.command())
-                    .hint(format!("look at its log: {}", up.gateway.log())));
+                return Err(Failure::new(
+                    ExitCode::StepFailed,
+                    "service-died",
+                    format!("the gateway died while the stack was up: {ended}"),
+                )
+                .on(up.gateway.command())
+                .hint(format!("look at its log: {}", up.gateway.log())));
             }
             if self.interrupt.check().is_some() {
                 return Ok(());
@@ -178,11 +186,18 @@ impl Attached<'_> {
 
     /// Ends everything, and tells what was found.
     pub fn tear_down(&self, family: Family) -> TeardownProof {
-        let limits = StopLimits { grace: Duration::from_millis(self.config.stack.gateway.grace_ms), ..StopLimits::default() };
+        let limits = StopLimits {
+            grace: Duration::from_millis(self.config.stack.gateway.grace_ms),
+            ..StopLimits::default()
+        };
         let proof = family.stop(limits, self.interrupt, &mut |_| {});
         self.recorder.event(Event::TornDown {
             signalled: proof.stopped.len(),
-            survivors: proof.survivors.iter().map(|survivor| format!("pid {}: {}", survivor.pid, survivor.command)).collect(),
+            survivors: proof
+                .survivors
+                .iter()
+                .map(|survivor| format!("pid {}: {}", survivor.pid, survivor.command))
+                .collect(),
             elapsed_ms: proof.elapsed_ms,
         });
         proof

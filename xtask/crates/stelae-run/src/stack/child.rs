@@ -71,9 +71,13 @@ impl StackChild {
             }
             if let Some(ended) = ended {
                 return Err(failure.unwrap_or_else(|| {
-                    Failure::new(ExitCode::StepFailed, "stack-ended", format!("the stack's supervisor ended with {ended}, and did not say why"))
-                        .on(child.service.command())
-                        .hint(format!("look at its log: {log}"))
+                    Failure::new(
+                        ExitCode::StepFailed,
+                        "stack-ended",
+                        format!("the stack's supervisor ended with {ended}, and did not say why"),
+                    )
+                    .on(child.service.command())
+                    .hint(format!("look at its log: {log}"))
                 }));
             }
             if let Some(code) = interrupt.check() {
@@ -81,9 +85,13 @@ impl StackChild {
             }
             if deadline.passed() {
                 let code = deadline.exit_code(ExitCode::StepFailed);
-                return Err(Failure::new(code, "stack-silent", "the stack's supervisor said nothing in time")
-                    .on(child.service.command())
-                    .hint(format!("look at its log: {log}")));
+                return Err(Failure::new(
+                    code,
+                    "stack-silent",
+                    "the stack's supervisor said nothing in time",
+                )
+                .on(child.service.command())
+                .hint(format!("look at its log: {log}")));
             }
             interrupt.wait(LOOK_EVERY.min(deadline.remaining()));
         }
@@ -108,9 +116,13 @@ impl StackChild {
         let failure = self.poll(recorder, &mut None);
         let Some(ended) = ended else { return Ok(()) };
         Err(failure.unwrap_or_else(|| {
-            Failure::new(ExitCode::StepFailed, "service-died", format!("the stack's supervisor ended with {ended}"))
-                .on(self.service.command())
-                .hint(format!("look at its log: {}", self.service.log()))
+            Failure::new(
+                ExitCode::StepFailed,
+                "service-died",
+                format!("the stack's supervisor ended with {ended}"),
+            )
+            .on(self.service.command())
+            .hint(format!("look at its log: {}", self.service.log()))
         }))
     }
 

@@ -15,7 +15,6 @@ use stelae_model::stack::{Service, Stack, parse_stack};
 use stelae_model::value::Secret;
 use stelae_model::{ExitCode, Failure};
 
-use crate::environment::names;
 use crate::programs;
 use crate::watch::{Canary, McpWanted, Wanted};
 
@@ -48,9 +47,13 @@ impl StackConfig {
         let proxy_path = environment.get::<STELAE_CONFIG_HOME>()?.join("proxy.json");
         let proxy = read_proxy(&proxy_path)?;
         let address = proxy.mcp_proxy.addr.parse().map_err(|_| {
-            Failure::new(ExitCode::Render, "bad-proxy-config", "the gateway's address is not an IP address and a port")
-                .on(proxy_path.to_string())
-                .because(format!("mcpProxy.addr is {:?}", proxy.mcp_proxy.addr))
+            Failure::new(
+                ExitCode::Render,
+                "bad-proxy-config",
+                "the gateway's address is not an IP address and a port",
+            )
+            .on(proxy_path.to_string())
+            .because(format!("mcpProxy.addr is {:?}", proxy.mcp_proxy.addr))
         })?;
         Ok(Self { stack, proxy, address, root })
     }
@@ -82,7 +85,7 @@ impl StackConfig {
     /// Exit 21 for a template in `command` or `args`; 20 for its env file; 40 when its program is not there.
     pub fn gateway(&self, environment: &Environment, token: Secret<String>) -> Result<Invocation, Failure> {
         let service = &self.stack.gateway;
-        let mut words = resolved_words(service, &names(environment))?;
+        let mut words = resolved_words(service, &Names::from(environment))?;
         let command = Utf8PathBuf::from(words.remove(0));
         let program = match command.as_str().contains('/') {
             true => command,
@@ -94,14 +97,22 @@ impl StackConfig {
         Ok(GATEWAY.invoke(program, self.root.clone(), &base, &env).args(words).own_variables(own))
     }
 
-    fn env_file(&self, service: &Service, environment: &Environment) -> Result<BTreeMap<String, String>, Failure> {
+    fn env_file(
+        &self,
+        service: &Service,
+        environment: &Environment,
+    ) -> Result<BTreeMap<String, String>, Failure> {
         let Some(name) = &service.env_file else { return Ok(BTreeMap::new()) };
         let path = self.root.join(name);
         let text = std::fs::read_to_string(&path).map_err(|error| {
-            Failure::new(ExitCode::Environment, "env-file-unreadable", "the env file of a service cannot be read")
-                .on(path.to_string())
-                .because(error.to_string())
-                .hint("make it readable, or take `env_file` out of config/stack.toml")
+            Failure::new(
+                ExitCode::Environment,
+                "env-file-unreadable",
+                "the env file of a service cannot be read",
+            )
+            .on(path.to_string())
+            .because(error.to_string())
+            .hint("make it readable, or take `env_file` out of config/stack.toml")
         })?;
         expand_env_file(path.as_str(), &text, environment)
     }
@@ -124,9 +135,13 @@ impl StackConfig {
                 path: rules.mcp_path.clone(),
                 headers: Vec::new(),
                 required_tools: rules.required_tools.clone(),
-                canary: canary.map(|canary| Canary { tool: canary.tool.clone(), arguments: canary.arguments.clone() }),
+                canary: canary
+                    .map(|canary| Canary { tool: canary.tool.clone(), arguments: canary.arguments.clone() }),
             }),
-            patience: Patience { idle: Duration::from_millis(rules.idle_ms), ceiling: Duration::from_millis(ceiling) },
+            patience: Patience {
+                idle: Duration::from_millis(rules.idle_ms),
+                ceiling: Duration::from_millis(ceiling),
+            },
             port_variable: "PROXY_PORT".to_owned(),
         })
     }
@@ -152,16 +167,24 @@ fn resolved_words(service: &Service, names: &Names) -> Result<Vec<String>, Failu
 /// Exit 40, `not-rendered`; 21, `bad-proxy-config`.
 pub fn read_proxy(path: &Utf8Path) -> Result<ProxyConfig, Failure> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::new(ExitCode::PrerequisiteMissing, "not-rendered", "the gateway's configuration is not there")
-            .on(path.to_string())
-            .because(error.to_string())
-            .hint("cargo xtask render-proxy")
+        Failure::new(
+            ExitCode::PrerequisiteMissing,
+            "not-rendered",
+            "the gateway's configuration is not there",
+        )
+        .on(path.to_string())
+        .because(error.to_string())
+        .hint("cargo xtask render-proxy")
     })?;
     let bad = |why: String| {
-        Failure::new(ExitCode::Render, "bad-proxy-config", "the gateway's configuration is not what it should be")
-            .on(path.to_string())
-            .because(why)
-            .hint("cargo xtask render-proxy")
+        Failure::new(
+            ExitCode::Render,
+            "bad-proxy-config",
+            "the gateway's configuration is not what it should be",
+        )
+        .on(path.to_string())
+        .because(why)
+        .hint("cargo xtask render-proxy")
     };
     let proxy: ProxyConfig = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
     proxy.check().map_err(bad)?;

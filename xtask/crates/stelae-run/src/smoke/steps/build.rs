@@ -20,7 +20,7 @@ const PROGRAMS: [&str; 2] = ["xtask", "stelae-gateway"];
 
 /// Builds `xtask` and the gateway from the clone.
 #[derive(Debug)]
-pub struct Build;
+pub(crate) struct Build;
 
 impl Step for Build {
     type Context = SmokeContext;
@@ -83,9 +83,13 @@ fn take(cx: &SmokeContext, target: &Utf8Path) -> Result<Vec<BuiltProgram>, Failu
     let take_one = |&name: &&str| {
         let (from, path) = (target.join("debug").join(name), cx.sandbox.bin_dir().join(name));
         let sha256 = copy(&from, &path).map_err(|error| {
-            Failure::new(ExitCode::StepFailed, "program-not-built", format!("the clone's {name} cannot be taken"))
-                .on(from.to_string())
-                .because(error.to_string())
+            Failure::new(
+                ExitCode::StepFailed,
+                "program-not-built",
+                format!("the clone's {name} cannot be taken"),
+            )
+            .on(from.to_string())
+            .because(error.to_string())
         })?;
         Ok(BuiltProgram { path, sha256 })
     };

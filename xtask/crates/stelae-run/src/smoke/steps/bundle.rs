@@ -8,9 +8,9 @@ use crate::smoke::state::{Bundled, SetUp};
 
 /// Runs the clone's `xtask bundle install`, a live line per server.
 #[derive(Debug)]
-pub struct Bundle {
+pub(crate) struct Bundle {
     /// The bundle.
-    pub bundle: String,
+    pub(crate) bundle: String,
 }
 
 impl Step for Bundle {

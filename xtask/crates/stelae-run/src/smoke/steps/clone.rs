@@ -10,7 +10,7 @@ use crate::smoke::workspace::Workspace;
 
 /// Makes the workspace, and clones the source into it.
 #[derive(Debug)]
-pub struct Clone;
+pub(crate) struct Clone;
 
 impl Step for Clone {
     type Context = SmokeContext;
@@ -44,10 +44,14 @@ impl Step for Clone {
         }
         let head = cx.git_with(|git, limits| git.head(&repo, limits, &cx.recorder))?;
         if head != cx.plan.head {
-            return Err(Failure::new(ExitCode::Drift, "workspace-stale", "the clone is of another commit than the source")
-                .on(repo.to_string())
-                .because(format!("the clone stands on {head}, the source on {}", cx.plan.head))
-                .hint("--if-exists replace"));
+            return Err(Failure::new(
+                ExitCode::Drift,
+                "workspace-stale",
+                "the clone is of another commit than the source",
+            )
+            .on(repo.to_string())
+            .because(format!("the clone stands on {head}, the source on {}", cx.plan.head))
+            .hint("--if-exists replace"));
         }
         let refs = refs(cx)?;
         Ok(Cloned { repo, head, refs })

@@ -8,7 +8,7 @@ use crate::smoke::state::{Bundled, Rendered};
 
 /// Runs the clone's `xtask render-proxy`, and keeps what it rendered.
 #[derive(Debug)]
-pub struct Render;
+pub(crate) struct Render;
 
 impl Step for Render {
     type Context = SmokeContext;

@@ -13,7 +13,7 @@ const MANUAL_LIFETIME_S: &str = "3600";
 
 /// Runs the clone's `xtask restart --attached`.
 #[derive(Debug)]
-pub struct Restart;
+pub(crate) struct Restart;
 
 impl Step for Restart {
     type Context = SmokeContext;
@@ -32,7 +32,8 @@ impl Step for Restart {
         let log = cx.folder.log("gateway");
         let invocation = cx.xtask(&["restart", "--attached", "--log", log.as_str()])?.args(life);
         let events = cx.folder.log("restart");
-        let child = StackChild::start(&invocation, &events, attendance, cx.deadline, &cx.interrupt, &cx.recorder)?;
+        let child =
+            StackChild::start(&invocation, &events, attendance, cx.deadline, &cx.interrupt, &cx.recorder)?;
         let restarted = Restarted {
             rendered,
             url: child.url.clone(),

@@ -8,7 +8,7 @@ use crate::smoke::state::{Built, SetUp};
 
 /// Runs the clone's `xtask env init`.
 #[derive(Debug)]
-pub struct Setup;
+pub(crate) struct Setup;
 
 impl Step for Setup {
     type Context = SmokeContext;

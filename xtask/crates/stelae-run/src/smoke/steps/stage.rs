@@ -23,7 +23,7 @@ use crate::smoke::context::{SmokeContext, read};
 use crate::smoke::state::{Attested, Restarted, Staged};
 
 /// The state between two stages.
-pub trait AfterStage: Serialize + DeserializeOwned {
+pub(crate) trait AfterStage: Serialize + DeserializeOwned {
     /// Puts it together.
     fn new(restarted: Restarted, tools: BTreeSet<String>) -> Self;
     /// Takes it apart.
@@ -52,14 +52,14 @@ impl AfterStage for Attested {
 
 /// Plays one stage. `Before` and `After` put the stages in their order.
 #[derive(Debug)]
-pub struct Stage<Before, After> {
+pub(crate) struct Stage<Before, After> {
     name: &'static str,
     order: PhantomData<fn(Before) -> After>,
 }
 
 impl<Before, After> Stage<Before, After> {
     /// The stage of this name in the clone's `config/smoke.toml`.
-    pub fn new(name: &'static str) -> Self {
+    pub(crate) fn new(name: &'static str) -> Self {
         Self { name, order: PhantomData }
     }
 }
@@ -129,12 +129,18 @@ fn agent(cx: &SmokeContext, stage: &expect::Stage, url: &str) -> Result<Invocati
     ]))
 }
 
-fn play(cx: &SmokeContext, stage: &expect::Stage, restarted: &Restarted, transcript: &Utf8PathBuf) -> Result<(), Failure> {
+fn play(
+    cx: &SmokeContext,
+    stage: &expect::Stage,
+    restarted: &Restarted,
+    transcript: &Utf8PathBuf,
+) -> Result<(), Failure> {
     let invocation = agent(cx, stage, &restarted.url)?;
     // Left by an earlier session that failed here: it would be judged together with the new one.
     std::fs::remove_file(transcript).ok();
     let talk = cx.folder.log(&format!("agent-{}", stage.name));
-    let limits = Limits { deadline: cx.deadline, interrupt: &cx.interrupt, stdout: transcript, stderr: &talk };
+    let limits =
+        Limits { deadline: cx.deadline, interrupt: &cx.interrupt, stdout: transcript, stderr: &talk };
     let finished = process::run(&invocation, &limits, &mut |stream, line| {
         if stream == process::Stream::Stderr {
             cx.recorder.line("agent", line);
@@ -188,7 +194,11 @@ pub(super) fn check_clean(cx: &SmokeContext, after: &str) -> Result<(), Failure>
 ///
 /// # Errors
 /// What makes the agent's invocation fail.
-pub fn manual_instructions(cx: &SmokeContext, name: &str, restarted: &Restarted) -> Result<String, Failure> {
+pub(crate) fn manual_instructions(
+    cx: &SmokeContext,
+    name: &str,
+    restarted: &Restarted,
+) -> Result<String, Failure> {
     let stage = stage_of_clone(cx, name)?;
     let invocation = agent(cx, &stage, &restarted.url)?;
     let mut env = String::from("# source this file in a shell of its own\n");
@@ -197,8 +207,9 @@ pub fn manual_instructions(cx: &SmokeContext, name: &str, restarted: &Restarted)
     }
     let env_file = format!("transcripts/{name}.env");
     cx.keep(&env_file, env.as_bytes());
-    let words: Vec<_> =
-        std::iter::once(invocation.program.as_str()).chain(invocation.args.iter().map(String::as_str)).collect();
+    let words: Vec<_> = std::iter::once(invocation.program.as_str())
+        .chain(invocation.args.iter().map(String::as_str))
+        .collect();
     let (command, deadline) = words.split_at(words.len() - 2);
     debug_assert_eq!(deadline[0], "--deadline-ms");
     let command: Vec<_> = command.iter().map(|word| quoted(word)).collect();
@@ -218,5 +229,9 @@ pub fn manual_instructions(cx: &SmokeContext, name: &str, restarted: &Restarted)
 /// A word as a shell takes it.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }

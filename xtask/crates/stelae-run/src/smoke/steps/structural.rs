@@ -17,7 +17,7 @@ use crate::stack::read_proxy;
 
 /// Asks the endpoint for its tools, and every process for its environment.
 #[derive(Debug)]
-pub struct Structural;
+pub(crate) struct Structural;
 
 impl Step for Structural {
     type Context = SmokeContext;
@@ -71,9 +71,13 @@ fn check_required(cx: &SmokeContext, tools: &BTreeSet<String>) -> Result<(), Fai
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(ExitCode::ReadyButIncomplete, "tools-missing", "the endpoint lists only some of the required tools")
-        .because(format!("missing: {}", missing.join(", ")))
-        .hint(format!("look at the gateway's log: {}", cx.folder.log("gateway"))))
+    Err(Failure::new(
+        ExitCode::ReadyButIncomplete,
+        "tools-missing",
+        "the endpoint lists only some of the required tools",
+    )
+    .because(format!("missing: {}", missing.join(", ")))
+    .hint(format!("look at the gateway's log: {}", cx.folder.log("gateway"))))
 }
 
 /// Compares every live process's environment with what the run declared, and keeps the report.
@@ -82,14 +86,18 @@ fn attest(cx: &SmokeContext) -> Result<(), Failure> {
     let proxy = read_proxy(&cx.sandbox.proxy_json())?;
     let supervisor = cx.stack.as_ref().map_or(0, super::super::stack::LiveStack::supervisor);
     let attestation = attest_stack(&inside, &proxy, supervisor)?;
-    let borrowed: Vec<_> = BORROWED.iter().map(|name| json!({"variable": name, "value": cx.host.text(name)})).collect();
-    cx.keep_json("environment.json", &json!({
-        "schema": 1,
-        "borrowed": borrowed,
-        "programs": {"git": cx.git.program()},
-        "processes": attestation.processes,
-        "differences": attestation.differences,
-    }));
+    let borrowed: Vec<_> =
+        BORROWED.iter().map(|name| json!({"variable": name, "value": cx.host.text(name)})).collect();
+    cx.keep_json(
+        "environment.json",
+        &json!({
+            "schema": 1,
+            "borrowed": borrowed,
+            "programs": {"git": cx.git.program()},
+            "processes": attestation.processes,
+            "differences": attestation.differences,
+        }),
+    );
     cx.recorder.event(Event::Attested {
         processes: attestation.processes.len(),
         differences: attestation.differences.len(),

@@ -12,7 +12,7 @@ use crate::smoke::state::{Staged, Verified};
 
 /// Compares with what the first steps gave.
 #[derive(Debug)]
-pub struct Verify;
+pub(crate) struct Verify;
 
 impl Step for Verify {
     type Context = SmokeContext;
@@ -30,16 +30,24 @@ impl Step for Verify {
         check_clean(cx, "all stages")?;
         let refs = refs(cx)?;
         if refs != cloned.refs {
-            return Err(Failure::new(ExitCode::Drift, "git-refs-changed", "the clone's references are not what they were")
-                .on(cloned.repo.to_string())
-                .because(unified_diff("cloned", &cloned.refs, "now", &refs)));
+            return Err(Failure::new(
+                ExitCode::Drift,
+                "git-refs-changed",
+                "the clone's references are not what they were",
+            )
+            .on(cloned.repo.to_string())
+            .because(unified_diff("cloned", &cloned.refs, "now", &refs)));
         }
         let text = read(&rendered.proxy)?;
         cx.keep("rendered/proxy.after.json", text.as_bytes());
         if text != rendered.text {
-            return Err(Failure::new(ExitCode::Drift, "catalog-changed", "what was installed and removed left traces")
-                .on(rendered.proxy.to_string())
-                .because(unified_diff("rendered", &rendered.text, "now", &text)));
+            return Err(Failure::new(
+                ExitCode::Drift,
+                "catalog-changed",
+                "what was installed and removed left traces",
+            )
+            .on(rendered.proxy.to_string())
+            .because(unified_diff("rendered", &rendered.text, "now", &text)));
         }
         Ok(Verified { head: cloned.head.clone() })
     }
