@@ -1,8 +1,10 @@
 //! The verbs: one file each, and the struct that clap fills *is* the verb.
 
+mod bundle;
 mod docs;
 mod down;
 mod env;
+mod render_proxy;
 mod restart;
 mod runs;
 mod smoke;
@@ -24,6 +26,11 @@ pub(crate) enum Verb {
     Restart(restart::Restart),
     /// Ends the stack that restart left up
     Down(down::Down),
+    /// Installs, lists and removes bundles of MCP servers
+    #[command(subcommand)]
+    Bundle(bundle::Bundle),
+    /// Renders the gateway's configuration
+    RenderProxy(render_proxy::RenderProxy),
     /// Lists, shows and ends runs
     #[command(subcommand)]
     Runs(runs::Runs),
@@ -41,6 +48,8 @@ impl Verb {
             Self::Smoke(verb) => verb.run(context),
             Self::Restart(verb) => verb.run(context),
             Self::Down(verb) => verb.run(context),
+            Self::Bundle(verb) => verb.run(context),
+            Self::RenderProxy(verb) => verb.run(context),
             Self::Runs(verb) => verb.run(context),
             Self::Env(verb) => verb.run(context),
             Self::Docs(verb) => verb.run(context),
