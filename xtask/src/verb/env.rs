@@ -12,7 +12,7 @@ use stelae_model::env::programs::{declared, matrix};
 use stelae_model::env::{Origin, Resolved, SetBy, nearest};
 use stelae_model::{ExitCode, Failure};
 use stelae_run::bundle::seed_discovery;
-use stelae_run::environment::{ENV_FILE, home};
+use stelae_run::environment::ENV_FILE;
 use stelae_run::render::Home;
 
 use crate::context::Context;
@@ -71,7 +71,7 @@ impl Init {
             let action = if std::path::Path::new(&folder).is_dir() { "keep" } else { "create" };
             actions.push(InitAction { path: folder, action });
         }
-        let home = home(&environment)?;
+        let home = Home::from_environment(&environment)?;
         let discovery = home.discovery();
         actions.push(InitAction {
             action: if discovery.exists() { "keep" } else { "seed" },

@@ -1,12 +1,8 @@
 //! Reads the layers that the environment is resolved from.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use stelae_model::env::declared::{STELAE_CONFIG_HOME, STELAE_ROOT, STELAE_STATE_HOME};
 use stelae_model::env::{EnvFile, Environment, Layer, Layers};
-use stelae_model::render::Names;
 use stelae_model::{ExitCode, Failure};
-
-use crate::render::Home;
 
 /// Where to read from.
 #[derive(Clone, Debug)]
@@ -77,15 +73,4 @@ fn process_layer() -> Result<Vec<(String, String)>, Failure> {
         }
     }
     Ok(pairs)
-}
-
-/// Where templates, bundles and the rendered files of an environment are.
-///
-/// # Errors
-/// Exit 20, `missing-variable`.
-pub fn home(environment: &Environment) -> Result<Home, Failure> {
-    let root = environment.get::<STELAE_ROOT>()?.as_path().to_owned();
-    let config_home = environment.get::<STELAE_CONFIG_HOME>()?.as_path().to_owned();
-    let state_home = environment.get::<STELAE_STATE_HOME>()?.as_path().to_owned();
-    Ok(Home::new(root, config_home, state_home, Names::from(environment)))
 }

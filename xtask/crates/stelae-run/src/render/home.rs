@@ -1,6 +1,9 @@
 //! Where everything is that is rendered and installed.
 
 use camino::Utf8PathBuf;
+use stelae_model::Failure;
+use stelae_model::env::Environment;
+use stelae_model::env::declared::{STELAE_CONFIG_HOME, STELAE_ROOT, STELAE_STATE_HOME};
 use stelae_model::render::{Names, Syntax};
 
 /// The folders and files of one stack. All paths are absolute.
@@ -37,6 +40,17 @@ impl Home {
             state_home,
             names,
         }
+    }
+
+    /// The home of an environment.
+    ///
+    /// # Errors
+    /// Exit 20, `missing-variable`.
+    pub fn from_environment(environment: &Environment) -> Result<Self, Failure> {
+        let root = environment.get::<STELAE_ROOT>()?.as_path().to_owned();
+        let config_home = environment.get::<STELAE_CONFIG_HOME>()?.as_path().to_owned();
+        let state_home = environment.get::<STELAE_STATE_HOME>()?.as_path().to_owned();
+        Ok(Self::new(root, config_home, state_home, Names::from(environment)))
     }
 
     /// The bundles that can be installed.
