@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
-use rustix::process::{Pid, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use stelae_model::env::Invocation;
 use stelae_model::lifecycle::{Ended, StopLimits};
 use stelae_model::{ExitCode, Failure};
@@ -99,14 +99,11 @@ pub fn run(
     let mut output = Output::open(limits)?;
     let (pid, _handle) = start(invocation, &output)?;
     let ending = wait(pid, limits, &mut output, on_line);
-    let leaky = match &ending {
-        Ending::ByItself => stop_leftovers(pid, invocation, limits),
-        Ending::TimedOut | Ending::Interrupted(_) => {
-            let grace = StopLimits { grace: GRACE, ..StopLimits::default() };
-            family::stop_tree(pid, &invocation.process, grace, limits.interrupt);
-            false
-        }
-    };
+    if !matches!(ending, Ending::ByItself) {
+        let grace = StopLimits { grace: GRACE, ..StopLimits::default() };
+        family::stop_tree(pid, &invocation.process, grace, limits.interrupt);
+    }
+    let leaky = stop_leftovers(pid, invocation, limits);
     let status = reaper::forget(pid).unwrap_or(Ended::Unseen);
     output.drain(true, on_line);
     let command = launch::described(invocation);
@@ -186,11 +183,12 @@ fn wait(pid: i32, limits: &Limits<'_>, output: &mut Output, on_line: &mut dyn Fn
 /// Stops what is left of the command's group; says whether there was something.
 fn stop_leftovers(pid: i32, invocation: &Invocation, limits: &Limits<'_>) -> bool {
     // Only after the leader's status was taken does the signal 0 tell whether the group has anyone else.
-    if reaper::status(pid).is_none()
-        || Pid::from_raw(pid).is_none_or(|group| test_kill_process_group(group).is_err())
-    {
+    let Some(group) = reaper::status(pid).and_then(|_| Pid::from_raw(pid)) else { return false };
+    if test_kill_process_group(group).is_err() {
         return false;
     }
+    // By its number first: without a family, the orphans of the group are somebody else's children.
+    let _gone = kill_process_group(group, Signal::KILL);
     family::stop_tree(pid, &invocation.process, StopLimits::at_once(), limits.interrupt);
     true
 }

@@ -101,6 +101,8 @@ enum Scope {
 /// One process that was met during a teardown.
 struct Met {
     command: String,
+    /// It had ended already, and nobody had waited for it.
+    zombie: bool,
     handle: Option<os::Handle>,
     signal: Option<Signal>,
     refused: Option<String>,
@@ -208,7 +210,14 @@ impl<'a> Teardown<'a> {
         let met = self.met.entry(key(row)).or_insert_with(|| {
             order.push(key(row));
             let command = tree::command_line(row.pid).unwrap_or_default();
-            Met { command, handle: os::Handle::open(row), signal: None, refused: None, ended: None }
+            Met {
+                command,
+                zombie: row.zombie,
+                handle: os::Handle::open(row),
+                signal: None,
+                refused: None,
+                ended: None,
+            }
         });
         if met.signal == Some(signal) {
             return;
@@ -246,7 +255,7 @@ impl<'a> Teardown<'a> {
             }
         }
         let stopped = self.order.iter().filter_map(|&key| {
-            let met = self.met.get(&key)?;
+            let met = self.met.get(&key).filter(|met| !met.zombie)?;
             let signal = if met.signal? == Signal::KILL { "SIGKILL" } else { "SIGTERM" };
             Some(StoppedProcess {
                 pid: key.0,

@@ -73,7 +73,7 @@ pub fn wait_ready(
         let rungs = watch.startup.reached().iter().map(|(&rung, &at)| (rung, at)).collect();
         return Ok(Ready { rungs, tools: watch.tools });
     }
-    watch.read_the_rest();
+    watch.read_to_the_end();
     let Watch { stranger, tail, begun, .. } = watch;
     let case = report::Case { service, wanted, stranger, tail: tail.into(), elapsed: begun.elapsed() };
     Err(case.failure(verdict))
@@ -135,13 +135,12 @@ impl<'a> Watch<'a> {
 
     /// Everything that can be seen without asking the service.
     fn look(&mut self, deadline: Deadline, interrupt: &Interrupt) -> Option<Verdict> {
-        // The exit is asked for before the log is read: then the log that is read is complete.
-        let ended = self.service.try_exit();
+        if let Some(ended) = self.service.try_exit() {
+            self.read_to_the_end();
+            return self.exited(ended);
+        }
         if let Some(verdict) = self.read_log() {
             return Some(verdict);
-        }
-        if let Some(ended) = ended {
-            return self.exited(ended);
         }
         if let Some(code) = interrupt.check() {
             return self.observe(Event::Interrupted(code));
@@ -264,16 +263,12 @@ impl<'a> Watch<'a> {
         verdict
     }
 
-    fn read_the_rest(&mut self) {
+    fn read_to_the_end(&mut self) {
         let Self { follower, tail, on_progress, .. } = self;
-        follower.poll(&mut |line| {
+        follower.finish(&mut |line| {
             keep(tail, line);
             on_progress(Progress::Line(line));
         });
-        let last = follower.unfinished();
-        if !last.is_empty() {
-            keep(tail, &last);
-        }
     }
 }
 
