@@ -97,14 +97,21 @@ fn a_service_that_binds_late_on_a_held_port_is_ready() {
 }
 
 #[test]
-fn a_daemon_that_takes_the_port_is_ours() {
-    isolated("startup::a_daemon_that_takes_the_port_is_ours", |sandbox| {
+fn a_daemon_that_takes_the_port_is_the_services_and_nobody_elses() {
+    isolated("startup::a_daemon_that_takes_the_port_is_the_services_and_nobody_elses", |sandbox| {
         let _family = Family::enter().unwrap();
         let (_held, address) = held();
-        let script = format!("steps = [{{ listen = '0.0.0.0:{}' }}]", address.port());
-        let invocation = sandbox.fixture("daemon", &script);
-        let mut service = sandbox.start("wildcard", &script);
-        assert!(wait(&mut service, &wanted(address)).is_ok(), "{invocation:?}");
+        // It is nobody's child but ours, and listens on a wildcard.
+        let listen = format!("0.0.0.0:{}", address.port());
+        let script = format!("child-listens = '{listen}'\nsteps = [{{ fork = 'double-fork' }}]");
+        let mut service = sandbox.start("daemon", &script);
+        let ready = wait(&mut service, &wanted(address));
+        assert!(ready.is_ok(), "{ready:?}");
+        // For another service of ours it is in the way, all the same.
+        let mut other = sandbox.start("other", "steps = []");
+        let failure = wait(&mut other, &wanted(address)).unwrap_err();
+        assert_eq!(code_and_kind(&failure), (33, "port-taken"), "{failure}");
+        assert!(failure.what.contains("another process of this stack"), "{failure}");
     });
 }
 
@@ -328,7 +335,7 @@ fn the_passed_socket_is_closed_on_our_side() {
         let mut wanted = wanted(address);
         wanted.health_path = Some("/healthz".to_owned());
         drop(wait(&mut service, &wanted));
-        crate::support::until("its exit", || !crate::support::runs(service.pid()));
+        crate::support::until("its exit", || service.try_exit().is_some());
         assert_eq!(ports::listeners_on(address), []);
     });
 }

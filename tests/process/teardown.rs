@@ -133,7 +133,7 @@ fn nothing_is_started_once_everything_is_being_stopped() {
             let log = sandbox.path("late.log");
             refused = Service::start(&sandbox.fixture("late", ""), &log, Stdin::Null, Session::Ours).err();
         });
-        assert_eq!(refused.unwrap().kind, "program-not-started");
+        assert_eq!(refused.unwrap().kind, "closing");
     });
 }
 

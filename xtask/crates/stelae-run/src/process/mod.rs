@@ -15,8 +15,10 @@ mod command;
 mod family;
 mod launch;
 mod os;
+mod output;
 mod reaper;
 mod service;
+mod teardown;
 pub mod tree;
 
 pub use command::{Finished, Limits, Stream, run};

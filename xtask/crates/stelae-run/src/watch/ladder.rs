@@ -9,8 +9,9 @@ use stelae_model::Failure;
 use stelae_model::lifecycle::{Ended, Event, Rung, Standing, Startup, Verdict};
 
 use super::follow::Follower;
-use super::probe::{Found, Prober, Wanted};
+use super::probe::{Found, Prober};
 use super::report;
+use super::wanted::Wanted;
 use crate::deadline::Deadline;
 use crate::ports::{self, Owner};
 use crate::process::{Service, tree};
@@ -235,11 +236,9 @@ impl<'a> Watch<'a> {
         if !ports::owner_of_socket(socket, &own).holders.is_empty() {
             return false;
         }
-        // Whoever holds it now, if it was not closed meanwhile; one that we adopted belongs to the service, too.
+        // Whoever holds it now, if it was not closed meanwhile.
         let Some(owner) = ports::owner_of(address) else { return false };
-        let us = i32::try_from(std::process::id()).unwrap_or(0);
-        let adopted = |pid| tree::ancestry(pid).get(1) == Some(&us);
-        if owner.holders.iter().any(|holder| adopted(holder.pid) && holder.pid != us) {
+        if owner.holders.iter().any(|holder| self.service.owns(holder.pid)) {
             return false;
         }
         self.stranger = Some(owner);
@@ -248,11 +247,9 @@ impl<'a> Watch<'a> {
 
     /// Passes an event on, and tells what it changed.
     fn observe(&mut self, event: Event) -> Option<Verdict> {
-        let reached = self.startup.reached().len();
+        let before: Vec<Rung> = self.startup.reached().keys().copied().collect();
         let verdict = self.startup.observe(self.begun.elapsed(), event);
-        if self.startup.reached().len() > reached
-            && let Some((&rung, _)) = self.startup.reached().last_key_value()
-        {
+        for &rung in self.startup.reached().keys().filter(|rung| !before.contains(rung)) {
             (self.on_progress)(Progress::Reached(rung));
         }
         let standing = self.startup.stands_on();
