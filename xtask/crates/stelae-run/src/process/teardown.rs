@@ -118,6 +118,8 @@ impl Met {
         }
         let Some(handle) = &self.handle else { return };
         match handle.send(signal) {
+            // It had ended before this one came.
+            Ok(()) if row.zombie && self.signal.is_some() => {}
             Ok(()) => self.signal = Some(signal),
             Err(error) => self.refused = Some(error.to_string()),
         }
