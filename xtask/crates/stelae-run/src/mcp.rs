@@ -261,6 +261,9 @@ fn beginning(body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -274,6 +277,21 @@ mod tests {
     fn a_stream_that_ends_early_is_no_answer() {
         let error = from_events("data: {\"id\":1,\"result\":{}}\n".as_bytes(), 1).unwrap_err();
         assert!(matches!(error, McpError::NoAnswer(_)), "{error}");
+    }
+
+    #[test]
+    fn a_stream_that_falls_silent_costs_the_deadline_only() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        // It lives as long as its client: until then, half an event.
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {";
+            stream.write_all(head.as_bytes()).unwrap();
+            std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
+        });
+        let error = McpClient::connect(&url, &[], Deadline::after(Duration::from_millis(100))).unwrap_err();
+        assert_eq!(error.to_string(), "no answer in time");
     }
 
     #[test]

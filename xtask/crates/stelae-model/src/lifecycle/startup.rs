@@ -113,6 +113,8 @@ pub struct Startup {
     ahead: Vec<Rung>,
     seen_alive: Duration,
     last: Option<(String, Option<Lacking>)>,
+    /// What was said about rungs above: several watchers look, and none waits for the other.
+    early: BTreeMap<Rung, Standing>,
     reached: BTreeMap<Rung, Duration>,
 }
 
@@ -121,7 +123,14 @@ impl Startup {
     pub fn new(patience: Patience, mut rungs: Vec<Rung>) -> Self {
         rungs.sort_unstable();
         rungs.dedup();
-        Self { patience, ahead: rungs, seen_alive: Duration::ZERO, last: None, reached: BTreeMap::new() }
+        Self {
+            patience,
+            ahead: rungs,
+            seen_alive: Duration::ZERO,
+            last: None,
+            early: BTreeMap::new(),
+            reached: BTreeMap::new(),
+        }
     }
 
     /// Takes one event at its time since the start, and says what the start came to, if it came to something.
@@ -164,7 +173,10 @@ impl Startup {
 
     fn climb(&mut self, at: Duration, rung: Rung, standing: Standing) -> Option<Verdict> {
         if self.ahead.first() != Some(&rung) {
-            // A late answer from a rung that is behind us, or an early one: neither decides anything.
+            // What is said about a rung above counts when we get there; one that is behind us stays reached.
+            if self.ahead.contains(&rung) {
+                self.early.insert(rung, standing);
+            }
             return self.check_limits(at);
         }
         match standing {
@@ -173,7 +185,11 @@ impl Startup {
                 self.seen_alive = at;
                 self.last = None;
                 self.ahead.remove(0);
-                if self.ahead.is_empty() { Some(Verdict::Ready) } else { self.check_limits(at) }
+                let Some(&next) = self.ahead.first() else { return Some(Verdict::Ready) };
+                match self.early.remove(&next) {
+                    Some(standing) => self.climb(at, next, standing),
+                    None => self.check_limits(at),
+                }
             }
             Standing::NotYet { status, lacking } => {
                 self.last = Some((status, lacking));

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt};
 
 use super::PortTaken;
@@ -37,7 +38,10 @@ impl Placeholder {
 
 fn hold(wanted: SocketAddr) -> io::Result<Placeholder> {
     let family = if wanted.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::empty(), None)?;
+    // Not every platform can do it in one call. A child that is started between the two lines would hold the port a
+    // little longer than we do, which is no harm: nobody can connect to it.
+    fcntl_setfd(&socket, FdFlags::CLOEXEC)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &wanted)?;
     let address = SocketAddr::try_from(getsockname(&socket)?).map_err(io::Error::other)?;

@@ -1,28 +1,24 @@
 //! Short commands, each with an end: `git`, `cargo`, a verb of the clone.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
-use rustix::process::{Pid, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use stelae_model::env::Invocation;
 use stelae_model::lifecycle::{Ended, StopLimits};
 use stelae_model::{ExitCode, Failure};
 
+use super::output::{Output, Source};
 use super::{family, launch, os, reaper};
 use crate::deadline::Deadline;
 use crate::signals::{self, Interrupt};
-use crate::watch::Follower;
 
 /// How long a command that has to go may take to say goodbye.
 const GRACE: Duration = Duration::from_secs(1);
 /// How long new output may wait before it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How many lines of the log a failure quotes.
-const TAIL_LINES: usize = 20;
 
 /// Which of its outputs a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,17 +92,14 @@ pub fn run(
     on_line: &mut dyn FnMut(Stream, &str),
 ) -> Result<Finished, Failure> {
     let begun = Instant::now();
-    let mut output = Output::open(limits)?;
+    let mut output = Output::open(limits.stdout, limits.stderr)?;
     let (pid, _handle) = start(invocation, &output)?;
     let ending = wait(pid, limits, &mut output, on_line);
-    let leaky = match &ending {
-        Ending::ByItself => stop_leftovers(pid, invocation, limits),
-        Ending::TimedOut | Ending::Interrupted(_) => {
-            let grace = StopLimits { grace: GRACE, ..StopLimits::default() };
-            family::stop_tree(pid, &invocation.process, grace, limits.interrupt);
-            false
-        }
-    };
+    if !matches!(ending, Ending::ByItself) {
+        let grace = StopLimits { grace: GRACE, ..StopLimits::default() };
+        family::stop_tree(pid, &invocation.process, grace, limits.interrupt);
+    }
+    let leaky = stop_leftovers(pid, invocation, limits);
     let status = reaper::forget(pid).unwrap_or(Ended::Unseen);
     output.drain(true, on_line);
     let command = launch::described(invocation);
@@ -186,91 +179,12 @@ fn wait(pid: i32, limits: &Limits<'_>, output: &mut Output, on_line: &mut dyn Fn
 /// Stops what is left of the command's group; says whether there was something.
 fn stop_leftovers(pid: i32, invocation: &Invocation, limits: &Limits<'_>) -> bool {
     // Only after the leader's status was taken does the signal 0 tell whether the group has anyone else.
-    if reaper::status(pid).is_none()
-        || Pid::from_raw(pid).is_none_or(|group| test_kill_process_group(group).is_err())
-    {
+    let Some(group) = reaper::status(pid).and_then(|_| Pid::from_raw(pid)) else { return false };
+    if test_kill_process_group(group).is_err() {
         return false;
     }
+    // By its number first: without a family, the orphans of the group are somebody else's children.
+    let _gone = kill_process_group(group, Signal::KILL);
     family::stop_tree(pid, &invocation.process, StopLimits::at_once(), limits.interrupt);
     true
-}
-
-/// The files that the command writes, and what was read of them.
-struct Output {
-    stdout: Source,
-    stderr: Option<Source>,
-    tail: VecDeque<String>,
-}
-
-struct Source {
-    file: File,
-    path: camino::Utf8PathBuf,
-    from: u64,
-    follower: Follower,
-}
-
-impl Output {
-    fn open(limits: &Limits<'_>) -> Result<Self, Failure> {
-        let stderr = if limits.stderr == limits.stdout { None } else { Some(Source::open(limits.stderr)?) };
-        Ok(Self { stdout: Source::open(limits.stdout)?, stderr, tail: VecDeque::new() })
-    }
-
-    fn drain(&mut self, to_the_end: bool, on_line: &mut dyn FnMut(Stream, &str)) {
-        let tail = &mut self.tail;
-        let sources = [(Stream::Stdout, Some(&mut self.stdout)), (Stream::Stderr, self.stderr.as_mut())];
-        for (stream, source) in sources {
-            let Some(source) = source else { continue };
-            let mut each = |line: &str| {
-                if tail.len() == TAIL_LINES {
-                    tail.pop_front();
-                }
-                tail.push_back(line.to_owned());
-                on_line(stream, line);
-            };
-            if to_the_end {
-                source.follower.finish(&mut each);
-            } else {
-                source.follower.poll(&mut each);
-            }
-        }
-    }
-}
-
-impl Source {
-    fn open(path: &Utf8Path) -> Result<Self, Failure> {
-        let file = launch::open_log(path)?;
-        let from = file.metadata().map_or(0, |metadata| metadata.len());
-        Ok(Self { file, path: path.to_owned(), from, follower: Follower::new(path, from) })
-    }
-
-    fn writer(&self) -> Result<File, Failure> {
-        self.file.try_clone().map_err(|error| {
-            Failure::unexpected("a log file cannot be handed to a process")
-                .on(self.path.as_str())
-                .because(error.to_string())
-        })
-    }
-
-    /// What this command wrote: all, or the first and the last half MiB. An output that cannot be read back reads as
-    /// the reason why.
-    fn text(&self) -> String {
-        bounded(&self.path, self.from).unwrap_or_else(|error| format!("[{}: {error}]", self.path))
-    }
-}
-
-fn bounded(path: &Utf8Path, from: u64) -> io::Result<String> {
-    const HALF: u64 = 512 * 1024;
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len().saturating_sub(from);
-    let mut piece = |at: u64, length: u64| {
-        let mut bytes = Vec::new();
-        file.seek(SeekFrom::Start(at))?;
-        (&mut file).take(length).read_to_end(&mut bytes)?;
-        io::Result::Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    if length <= 2 * HALF {
-        return piece(from, length);
-    }
-    let (head, tail) = (piece(from, HALF)?, piece(from + length - HALF, HALF)?);
-    Ok(format!("{head}\n[{} bytes left out]\n{tail}", length - 2 * HALF))
 }

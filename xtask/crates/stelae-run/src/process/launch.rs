@@ -8,6 +8,8 @@ use camino::Utf8Path;
 use stelae_model::env::Invocation;
 use stelae_model::{ExitCode, Failure};
 
+use super::{reaper, tree};
+
 /// The variable that tells a process its own label.
 pub(super) const PROCESS_VARIABLE: &str = "STELAE_PROCESS";
 
@@ -15,6 +17,12 @@ pub(super) const PROCESS_VARIABLE: &str = "STELAE_PROCESS";
 pub(super) fn environment(invocation: &Invocation) -> impl Iterator<Item = (&str, &str)> {
     let variables = invocation.environment().iter().map(|(name, value)| (name.as_str(), value.as_str()));
     variables.chain([(PROCESS_VARIABLE, invocation.process.as_str())])
+}
+
+/// The label that the process was started with, by us or by another harness; inherited by whatever it starts.
+pub(super) fn mark_of(pid: i32) -> Option<String> {
+    let environ = tree::environ(pid).ok()?;
+    environ.into_iter().find_map(|(name, value)| (name == PROCESS_VARIABLE).then_some(value))
 }
 
 /// Opens a file for the output of a process: appended to, so that two writers do not overwrite each other and a
@@ -30,6 +38,10 @@ pub(super) fn open_log(path: &Utf8Path) -> Result<File, Failure> {
 /// Why a process could not be started, as a failure with a hint.
 pub(super) fn not_started(invocation: &Invocation, error: &io::Error) -> Failure {
     let process = &invocation.process;
+    if reaper::is_closing() {
+        let what = format!("{process} is not started any more");
+        return Failure::new(ExitCode::StepFailed, "closing", what).because("everything is being stopped");
+    }
     // For a folder that is missing, the operating system says "not found" as well, and means the program.
     if !invocation.cwd.is_dir() {
         return Failure::new(

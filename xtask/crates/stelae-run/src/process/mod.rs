@@ -15,9 +15,11 @@ mod command;
 mod family;
 mod launch;
 mod os;
+mod output;
 mod reaper;
 mod service;
 mod sweep;
+mod teardown;
 pub mod tree;
 
 /// Waits so long, or until one of the descriptors has something to read.

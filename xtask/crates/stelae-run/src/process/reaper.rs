@@ -46,6 +46,11 @@ pub(super) fn set_closing(closing: bool) {
     registry().closing = closing;
 }
 
+/// Whether everything is being stopped.
+pub(super) fn is_closing() -> bool {
+    registry().closing
+}
+
 /// Whether the process has ended, without taking its status: as long as it is a zombie, its pid, and the group that it
 /// led, cannot become somebody else's.
 pub(super) fn has_ended(pid: i32) -> bool {
@@ -97,12 +102,17 @@ pub(super) fn release(pid: i32) {
     }
 }
 
-/// The registered processes that have not been waited for: those released on purpose, or the others.
-pub(super) fn running(released: bool) -> Vec<i32> {
+/// The registered processes that were released, and have not been waited for.
+pub(super) fn released() -> Vec<i32> {
     let registry = registry();
-    let running =
-        registry.children.iter().filter(|(_, child)| child.ended.is_none() && child.released == released);
-    running.map(|(&pid, _)| pid).collect()
+    let released = registry.children.iter().filter(|(_, child)| child.ended.is_none() && child.released);
+    released.map(|(&pid, _)| pid).collect()
+}
+
+/// Every registered process that has not been waited for.
+pub(super) fn roots() -> Vec<i32> {
+    let registry = registry();
+    registry.children.iter().filter(|(_, child)| child.ended.is_none()).map(|(&pid, _)| pid).collect()
 }
 
 /// What one sweep found.

@@ -1,6 +1,6 @@
 //! Processes that are meant to stay.
 
-use std::io::{PipeWriter, pipe};
+use std::io::{self, PipeWriter, pipe};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -11,7 +11,7 @@ use stelae_model::Failure;
 use stelae_model::env::Invocation;
 use stelae_model::lifecycle::{Ended, StopLimits, TeardownProof};
 
-use super::{family, launch, reaper};
+use super::{family, launch, reaper, tree};
 use crate::ports;
 use crate::signals::Interrupt;
 
@@ -23,7 +23,8 @@ pub enum Stdin {
     /// A pipe that comes to its end when we die, however we die: a service that reads it can follow us.
     LifeLine,
     /// A bound, listening socket, announced as `LISTEN_FDS=1` and `LISTEN_FDS_FIRST_FD=0`. Standard input is the one
-    /// descriptor that std hands over without a moment in which other children would inherit it too.
+    /// descriptor that std hands over without a moment in which other children would inherit it too. It is blocking:
+    /// an asynchronous runtime has to change that.
     Listener(TcpListener),
 }
 
@@ -68,32 +69,15 @@ impl Service {
     ) -> Result<Self, Failure> {
         let file = launch::open_log(log)?;
         let log_start = file.metadata().map_or(0, |metadata| metadata.len());
-        let not_started = |error: std::io::Error| launch::not_started(invocation, &error);
-        let mut command = command(invocation, session);
-        let (mut socket, mut life_line) = (None, None);
-        match stdin {
-            Stdin::Null => {
-                command.stdin(Stdio::null());
-            }
-            Stdin::LifeLine => {
-                let (theirs, ours) = pipe().map_err(not_started)?;
-                command.stdin(theirs);
-                life_line = Some(ours);
-            }
-            Stdin::Listener(listener) => {
-                socket = ports::socket_inode(&listener);
-                command.env("LISTEN_FDS", "1").env("LISTEN_FDS_FIRST_FD", "0").stdin(OwnedFd::from(listener));
-            }
-        }
-        command.stdout(file.try_clone().map_err(not_started)?).stderr(file);
+        let not_started = |error: io::Error| launch::not_started(invocation, &error);
         if !invocation.program.exists() {
             // `setsid` would be found, and say this in the log only.
-            return Err(not_started(std::io::ErrorKind::NotFound.into()));
+            return Err(not_started(io::ErrorKind::NotFound.into()));
         }
-        let started = reaper::spawn(|| {
-            let child = command.spawn()?;
-            Ok((child.id(), ()))
-        });
+        let mut command = command(invocation, session);
+        let (socket, life_line) = attach(&mut command, stdin).map_err(not_started)?;
+        command.stdout(file.try_clone().map_err(not_started)?).stderr(file);
+        let started = reaper::spawn(|| command.spawn().map(|child| (child.id(), ())));
         let (pid, ()) = started.map_err(not_started)?;
         Ok(Self {
             process: invocation.process.clone(),
@@ -132,6 +116,19 @@ impl Service {
         self.log_start
     }
 
+    /// Whether `pid` is one of this service's processes. What we adopted belongs to it unless it carries another label.
+    pub(crate) fn owns(&self, pid: i32) -> bool {
+        let chain = tree::ancestry(pid);
+        if chain.contains(&self.pid) {
+            return true;
+        }
+        let below_us = chain.iter().position(|&pid| pid == family::us()).and_then(|at| at.checked_sub(1));
+        below_us.is_some_and(|at| {
+            let adopted = !reaper::roots().contains(&chain[at]);
+            adopted && launch::mark_of(chain[at]).is_none_or(|mark| mark == self.process)
+        })
+    }
+
     /// The inode of the socket that was passed to it.
     pub fn passed_socket(&self) -> Option<u64> {
         self.socket
@@ -148,7 +145,8 @@ impl Service {
     /// Stops this service's whole tree, and nothing else.
     ///
     /// Orphans are recognised by their group, their session, or `STELAE_PROCESS` in their environment. One that left all
-    /// three, in the instant between two looks, is left to the family's teardown, which needs no recognising.
+    /// three, in the instant between two looks, is left to the family's teardown, which needs no recognising. So no two
+    /// services that run at once may have the same label.
     pub fn stop(&mut self, limits: StopLimits, interrupt: &Interrupt) -> TeardownProof {
         self.life_line = None;
         let proof = family::stop_tree(self.pid, &self.process, limits, interrupt);
@@ -165,6 +163,26 @@ impl Service {
             std::mem::forget(life_line);
         }
         self.pid
+    }
+}
+
+/// Says what the service finds on its standard input; returns the socket's identity, or our end of the life line.
+fn attach(command: &mut Command, stdin: Stdin) -> io::Result<(Option<u64>, Option<PipeWriter>)> {
+    match stdin {
+        Stdin::Null => {
+            command.stdin(Stdio::null());
+            Ok((None, None))
+        }
+        Stdin::LifeLine => {
+            let (theirs, ours) = pipe()?;
+            command.stdin(theirs);
+            Ok((None, Some(ours)))
+        }
+        Stdin::Listener(listener) => {
+            let socket = ports::socket_inode(&listener);
+            command.env("LISTEN_FDS", "1").env("LISTEN_FDS_FIRST_FD", "0").stdin(OwnedFd::from(listener));
+            Ok((socket, None))
+        }
     }
 }
 

@@ -7,7 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use camino::{Utf8Path, Utf8PathBuf};
 
 /// How much is read at one look, so that a flood does not keep the watcher from everything else.
-const AT_ONE_LOOK: usize = 4 * 1024 * 1024;
+const AT_ONE_LOOK: usize = 1024 * 1024;
+/// What is read of a backlog at the end: a process that wrote faster than it was read must not keep us longer.
+const AT_THE_END: u64 = 4 * 1024 * 1024;
 /// A line that is longer comes in pieces: memory stays bounded whatever is written.
 const LONGEST_LINE: usize = 16 * 1024;
 
@@ -45,9 +47,25 @@ impl Follower {
         read
     }
 
-    /// Reads to the end, and hands out a last line without a line break too.
+    /// Reads to the end, and hands out a last line without a line break too. Of a backlog, only the last 4 MiB come,
+    /// after a line that says how much was left out.
     pub fn finish(&mut self, on_line: &mut dyn FnMut(&str)) {
-        while self.poll(on_line) > 0 {}
+        self.reopen_if_replaced();
+        if let Some(open) = &mut self.open {
+            let end = open.file.metadata().map_or(0, |metadata| metadata.len());
+            let left_out = end.saturating_sub(AT_THE_END).saturating_sub(open.offset);
+            if left_out > 0 {
+                open.offset += left_out;
+                self.flush(on_line);
+                on_line(&format!("[{left_out} bytes left out]"));
+            }
+        }
+        // It may still be written, so even this end has an end.
+        for _look in 0..2 * AT_THE_END / AT_ONE_LOOK as u64 {
+            if self.poll(on_line) == 0 {
+                break;
+            }
+        }
         self.flush(on_line);
     }
 

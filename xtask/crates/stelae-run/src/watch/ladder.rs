@@ -9,8 +9,9 @@ use stelae_model::Failure;
 use stelae_model::lifecycle::{Ended, Event, Rung, Standing, Startup, Verdict};
 
 use super::follow::Follower;
-use super::probe::{Found, Prober, Wanted};
+use super::probe::{Found, Prober};
 use super::report;
+use super::wanted::Wanted;
 use crate::deadline::Deadline;
 use crate::ports::{self, Owner};
 use crate::process::{Service, tree};
@@ -73,7 +74,7 @@ pub fn wait_ready(
         let rungs = watch.startup.reached().iter().map(|(&rung, &at)| (rung, at)).collect();
         return Ok(Ready { rungs, tools: watch.tools });
     }
-    watch.read_the_rest();
+    watch.read_to_the_end();
     let Watch { stranger, tail, begun, .. } = watch;
     let case = report::Case { service, wanted, stranger, tail: tail.into(), elapsed: begun.elapsed() };
     Err(case.failure(verdict))
@@ -135,13 +136,12 @@ impl<'a> Watch<'a> {
 
     /// Everything that can be seen without asking the service.
     fn look(&mut self, deadline: Deadline, interrupt: &Interrupt) -> Option<Verdict> {
-        // The exit is asked for before the log is read: then the log that is read is complete.
-        let ended = self.service.try_exit();
+        if let Some(ended) = self.service.try_exit() {
+            self.read_to_the_end();
+            return self.exited(ended);
+        }
         if let Some(verdict) = self.read_log() {
             return Some(verdict);
-        }
-        if let Some(ended) = ended {
-            return self.exited(ended);
         }
         if let Some(code) = interrupt.check() {
             return self.observe(Event::Interrupted(code));
@@ -236,11 +236,9 @@ impl<'a> Watch<'a> {
         if !ports::owner_of_socket(socket, &own).holders.is_empty() {
             return false;
         }
-        // Whoever holds it now, if it was not closed meanwhile; one that we adopted belongs to the service, too.
+        // Whoever holds it now, if it was not closed meanwhile.
         let Some(owner) = ports::owner_of(address) else { return false };
-        let us = i32::try_from(std::process::id()).unwrap_or(0);
-        let adopted = |pid| tree::ancestry(pid).get(1) == Some(&us);
-        if owner.holders.iter().any(|holder| adopted(holder.pid) && holder.pid != us) {
+        if owner.holders.iter().any(|holder| self.service.owns(holder.pid)) {
             return false;
         }
         self.stranger = Some(owner);
@@ -249,11 +247,9 @@ impl<'a> Watch<'a> {
 
     /// Passes an event on, and tells what it changed.
     fn observe(&mut self, event: Event) -> Option<Verdict> {
-        let reached = self.startup.reached().len();
+        let before: Vec<Rung> = self.startup.reached().keys().copied().collect();
         let verdict = self.startup.observe(self.begun.elapsed(), event);
-        if self.startup.reached().len() > reached
-            && let Some((&rung, _)) = self.startup.reached().last_key_value()
-        {
+        for &rung in self.startup.reached().keys().filter(|rung| !before.contains(rung)) {
             (self.on_progress)(Progress::Reached(rung));
         }
         let standing = self.startup.stands_on();
@@ -264,16 +260,12 @@ impl<'a> Watch<'a> {
         verdict
     }
 
-    fn read_the_rest(&mut self) {
+    fn read_to_the_end(&mut self) {
         let Self { follower, tail, on_progress, .. } = self;
-        follower.poll(&mut |line| {
+        follower.finish(&mut |line| {
             keep(tail, line);
             on_progress(Progress::Line(line));
         });
-        let last = follower.unfinished();
-        if !last.is_empty() {
-            keep(tail, &last);
-        }
     }
 }
 

@@ -8,7 +8,8 @@ mod follow;
 mod ladder;
 mod probe;
 mod report;
+mod wanted;
 
 pub use follow::Follower;
 pub use ladder::{Progress, Ready, wait_ready};
-pub use probe::{Canary, McpWanted, Wanted};
+pub use wanted::{Canary, McpWanted, Wanted};

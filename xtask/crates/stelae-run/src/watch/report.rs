@@ -5,7 +5,7 @@ use std::time::Duration;
 use stelae_model::lifecycle::{Lacking, Rung, Verdict};
 use stelae_model::{ExitCode, Failure};
 
-use super::probe::Wanted;
+use super::wanted::Wanted;
 use crate::ports::{self, Owner};
 use crate::process::{Service, tree};
 use crate::signals;

@@ -23,11 +23,23 @@ fn lacking(missing: &str) -> Lacking {
 #[test]
 fn climbs_in_order_whatever_order_was_asked_for() {
     let mut start = start(&[Rung::Initialize, Rung::Listening, Rung::Http]);
-    assert_eq!(start.observe(ms(1), ready(Rung::Initialize)), None, "an early answer decides nothing");
-    assert_eq!(start.observe(ms(2), ready(Rung::Listening)), None);
+    assert_eq!(start.observe(ms(1), ready(Rung::Listening)), None);
+    assert_eq!(start.observe(ms(2), ready(Rung::Listening)), None, "again: it is behind us");
     assert_eq!(start.observe(ms(3), ready(Rung::Http)), None);
     assert_eq!(start.observe(ms(4), ready(Rung::Initialize)), Some(Verdict::Ready));
-    assert_eq!(start.reached()[&Rung::Listening], ms(2));
+    assert_eq!(start.reached()[&Rung::Listening], ms(1));
+}
+
+#[test]
+fn an_early_answer_counts_when_its_rung_is_reached() {
+    let mut start = start(&[Rung::Announced, Rung::Listening, Rung::Http]);
+    assert_eq!(start.observe(ms(1), not_yet(Rung::Listening, "refused")), None);
+    assert_eq!(start.observe(ms(2), ready(Rung::Listening)), None);
+    assert_eq!(start.observe(ms(3), not_yet(Rung::Http, "answered 404")), None);
+    assert_eq!(start.stands_on().0, Rung::Announced);
+    assert_eq!(start.observe(ms(4), ready(Rung::Announced)), None);
+    assert_eq!(start.stands_on(), (Rung::Http, "answered 404".to_owned()));
+    assert_eq!(start.observe(ms(5), ready(Rung::Http)), Some(Verdict::Ready));
 }
 
 #[test]

@@ -14,8 +14,7 @@ pub(in crate::process) fn adopt_orphans() -> io::Result<()> {
 }
 
 pub(in crate::process) fn process_table() -> Vec<ProcessRow> {
-    let started = [reaper::running(false), reaper::running(true)].concat();
-    started.into_iter().filter_map(process_row).collect()
+    reaper::roots().into_iter().filter_map(process_row).collect()
 }
 
 pub(in crate::process) fn process_row(pid: i32) -> Option<ProcessRow> {

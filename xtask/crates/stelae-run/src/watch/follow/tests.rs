@@ -110,6 +110,20 @@ fn an_endless_line_comes_in_pieces_and_nothing_is_lost() {
 }
 
 #[test]
+fn of_a_backlog_the_end_comes_and_how_much_did_not() {
+    let log = Log::new();
+    log.append("first\n");
+    let mut follower = Follower::new(&log.path, 0);
+    lines(&mut follower);
+    log.append(&"0123456789abcde\n".repeat(8 * 64 * 1024));
+    log.append("last");
+    let mut lines = Vec::new();
+    follower.finish(&mut |line| lines.push(line.to_owned()));
+    assert_eq!(lines.first().map(String::as_str), Some("[4194308 bytes left out]"));
+    assert_eq!(lines.last().map(String::as_str), Some("last"));
+}
+
+#[test]
 fn a_flood_is_read_in_bounded_looks() {
     let log = Log::new();
     log.append(&"0123456789abcde\n".repeat(AT_ONE_LOOK / 8));
