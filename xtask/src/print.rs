@@ -43,21 +43,23 @@ impl Printer {
         writeln!(io::stderr().lock(), "{text}").ok();
     }
 
-    /// Prints a failure, and gives the exit code.
+    /// A failure, for a person.
+    pub(crate) fn failure(self, failure: &Failure) {
+        let red =
+            io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty());
+        let label = if red { "\x1b[1;31merror\x1b[0m" } else { "error" };
+        self.talk(&format!("{label}: {failure}"));
+    }
+
+    /// Ends the process's main function: prints the failure, if it is one, and gives the exit code.
     pub(crate) fn finish(self, outcome: Result<stelae_model::ExitCode, Failure>) -> ExitCode {
-        let code = match outcome {
-            Ok(code) => code,
-            Err(failure) => {
-                if self.is_json() {
-                    self.data(&serde_json::json!({"schema": 1, "failure": failure}), String::new);
-                }
-                let red = io::stderr().is_terminal()
-                    && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty());
-                let label = if red { "\x1b[1;31merror\x1b[0m" } else { "error" };
-                self.talk(&format!("{label}: {failure}"));
-                failure.exit_code
+        let code = outcome.unwrap_or_else(|failure| {
+            if self.is_json() {
+                self.data(&serde_json::json!({"schema": 1, "failure": failure}), String::new);
             }
-        };
+            self.failure(&failure);
+            failure.exit_code
+        });
         ExitCode::from(code.number())
     }
 }

@@ -11,7 +11,9 @@ use stelae_model::env::declared::REGISTRY;
 use stelae_model::env::programs::{declared, matrix};
 use stelae_model::env::{Origin, Resolved, SetBy, nearest};
 use stelae_model::{ExitCode, Failure};
+use stelae_run::bundle::seed_discovery;
 use stelae_run::environment::ENV_FILE;
+use stelae_run::render::Home;
 
 use crate::context::Context;
 use crate::verb::Outcome;
@@ -69,21 +71,28 @@ impl Init {
             let action = if std::path::Path::new(&folder).is_dir() { "keep" } else { "create" };
             actions.push(InitAction { path: folder, action });
         }
+        let home = Home::from_environment(&environment)?;
+        let discovery = home.discovery();
+        actions.push(InitAction {
+            action: if discovery.exists() { "keep" } else { "seed" },
+            path: discovery.to_string(),
+        });
         // The plan comes first, also when it is carried out right away.
         context.printer.data(&json!({"schema": 1, "dry_run": self.dry_run, "plan": actions}), || {
             actions.iter().map(|action| format!("{:<7} {}\n", action.action, action.path)).collect()
         });
         if !self.dry_run {
             for action in &actions {
-                carry_out(action)?;
+                carry_out(action, &home)?;
             }
         }
         Ok(ExitCode::Pass)
     }
 }
 
-fn carry_out(action: &InitAction) -> Result<(), Failure> {
+fn carry_out(action: &InitAction, home: &Home) -> Result<(), Failure> {
     let result = match action.action {
+        "seed" => return seed_discovery(home).map(drop),
         "write" => {
             // `create_new`: a file that appeared since the plan was made is somebody's, and stays.
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&action.path);

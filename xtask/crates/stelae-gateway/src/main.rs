@@ -1,3 +1,58 @@
-//! The gateway.
+//! What serves sockets and speaks MCP: one binary, one module per subcommand.
+//!
+//! | subcommand | is |
+//! | --- | --- |
+//! | `serve` | the gateway: many MCP servers behind one endpoint |
+//! | `server` | the stack's own MCP server, on stdio |
+//! | `demo-server` | a small MCP server on stdio that needs nothing, for stages to install and remove |
+//! | `agent` | the builtin agent: plays a script of tool calls over MCP and writes a transcript |
+//!
+//! Two modules are shared: [`client`] (an HTTP client that no proxy variable can capture) and [`stdio`].
 
-fn main() {}
+mod agent;
+mod client;
+mod demo;
+mod serve;
+mod server;
+mod stdio;
+
+use std::io::Write;
+use std::process;
+
+use clap::{Parser, Subcommand};
+use stelae_model::Failure;
+
+/// The MCP gateway of the stack, its own MCP server, a demo server, and the builtin agent.
+#[derive(Debug, Parser)]
+#[command(name = "stelae-gateway", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Server(server::Server),
+    DemoServer(demo::DemoServer),
+    Agent(agent::Agent),
+}
+
+fn main() {
+    let outcome = match Cli::parse().command {
+        Command::Serve(verb) => verb.run(),
+        Command::Server(verb) => verb.run(),
+        Command::DemoServer(verb) => verb.run(),
+        Command::Agent(verb) => verb.run(),
+    };
+    process::exit(match outcome {
+        Ok(()) => 0,
+        Err(failure) => report(&failure),
+    });
+}
+
+/// The one place that prints a failure. A closed stderr changes nothing about the exit code.
+fn report(failure: &Failure) -> i32 {
+    writeln!(std::io::stderr().lock(), "error: {failure}").ok();
+    i32::from(failure.exit_code.number())
+}

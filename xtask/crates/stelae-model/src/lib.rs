@@ -14,6 +14,8 @@ pub mod bundle;
 pub mod proxy;
 pub mod render;
 
+pub mod lifecycle;
+
 pub mod flow;
 pub mod stack;
 pub mod stages;

@@ -98,6 +98,24 @@ impl RunFolder {
         self.write(name, &text)
     }
 
+    /// All its files, relative, sorted.
+    pub fn files(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.path.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in folder.read_dir_utf8().into_iter().flatten().flatten() {
+                let path = entry.path();
+                if path.is_dir() {
+                    folders.push(path.to_owned());
+                } else if let Ok(relative) = path.strip_prefix(&self.path) {
+                    files.push(relative.to_string());
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+
     /// Reads a JSON file of it.
     ///
     /// # Errors

@@ -40,7 +40,12 @@ impl Recorder {
     pub fn to_file(path: &Utf8Path, listeners: Vec<Listener>) -> Self {
         let recorder = Self::to_listeners(listeners);
         match OpenOptions::new().append(true).create(true).mode(0o600).open(path) {
-            Ok(file) => recorder.lock().file = Some(file),
+            Ok(file) => {
+                let mut inner = recorder.lock();
+                // A resumed run goes on counting where its earlier session stopped.
+                inner.seq = std::fs::read_to_string(path).map_or(0, |text| text.lines().count() as u64);
+                inner.file = Some(file);
+            }
             Err(error) => recorder.evidence_failed(path.as_str(), &error),
         }
         recorder

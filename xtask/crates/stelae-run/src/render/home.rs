@@ -1,6 +1,6 @@
 //! Where everything is that is rendered and installed.
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use stelae_model::Failure;
 use stelae_model::env::Environment;
 use stelae_model::env::declared::{STELAE_CONFIG_HOME, STELAE_ROOT, STELAE_STATE_HOME};
@@ -42,16 +42,15 @@ impl Home {
         }
     }
 
-    /// The home that an environment says, with everything in its usual place.
+    /// The home of an environment.
     ///
     /// # Errors
-    /// Exit 20: one of the three folders has no value.
+    /// Exit 20, `missing-variable`.
     pub fn from_environment(environment: &Environment) -> Result<Self, Failure> {
-        let root = environment.get::<STELAE_ROOT>()?;
-        let config_home = environment.get::<STELAE_CONFIG_HOME>()?;
-        let state_home = environment.get::<STELAE_STATE_HOME>()?;
-        let folder = |path: &Utf8Path| path.to_owned();
-        Ok(Self::new(folder(&root), folder(&config_home), folder(&state_home), Names::from(environment)))
+        let root = environment.get::<STELAE_ROOT>()?.as_path().to_owned();
+        let config_home = environment.get::<STELAE_CONFIG_HOME>()?.as_path().to_owned();
+        let state_home = environment.get::<STELAE_STATE_HOME>()?.as_path().to_owned();
+        Ok(Self::new(root, config_home, state_home, Names::from(environment)))
     }
 
     /// The bundles that can be installed.

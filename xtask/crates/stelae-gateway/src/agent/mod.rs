@@ -1,0 +1,57 @@
+//! `agent`: the builtin agent. It plays a script of tool calls over MCP, and writes the transcript that Codex would.
+//!
+//! Like Codex it goes on after a call that failed, and exits with 0: whether the transcript is what was wanted is for its
+//! reader to judge.
+
+mod player;
+mod script;
+mod transcript;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use stelae_model::Failure;
+use tokio::time::Instant;
+
+use player::Player;
+use script::Script;
+use transcript::Transcript;
+
+/// Play a script of tool calls against an MCP endpoint; the transcript (Codex's JSON lines) goes to stdout
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    /// The streamable-HTTP endpoint, as http://127.0.0.1:9090/mcp
+    #[arg(long)]
+    url: String,
+    /// The script: {"calls":[{"tool":"…","arguments":{…}}],"message":"done"}
+    #[arg(long, value_name = "FILE")]
+    script: PathBuf,
+    /// The name under which the transcript knows the MCP server
+    #[arg(long, value_name = "NAME", default_value = "stelae")]
+    server: String,
+    /// Limit for the whole run; calls that it leaves no time for are recorded as failed
+    #[arg(long, value_name = "N", default_value_t = 30_000)]
+    deadline_ms: u64,
+}
+
+impl Agent {
+    /// Plays the script.
+    ///
+    /// # Errors
+    /// 2 for an unusable script, 1 for an endpoint that cannot be reached (the transcript says so, too).
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let script = Script::read(&self.script)?;
+        let transcript = Transcript::to_stdout(&self.server, &script.digest());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime =
+            runtime.map_err(|error| Failure::unexpected(format!("the runtime cannot start: {error}")))?;
+        let played = runtime.block_on(async {
+            // Counted from here: `Instant` belongs to the runtime's clock.
+            let deadline = Instant::now() + Duration::from_millis(self.deadline_ms);
+            Player { url: &self.url, limit_ms: self.deadline_ms, deadline, transcript }.play(&script).await
+        });
+        runtime.shutdown_background();
+        played
+    }
+}

@@ -1,0 +1,64 @@
+//! The HTTP client for MCP endpoints and for the gateway's own control route.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rmcp::service::{ClientInitializeError, ServiceError};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+
+/// An endpoint that does not even accept a connection in this time is down.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client that goes straight to the address it is given.
+///
+/// # Errors
+/// When the operating system refuses what a client needs.
+pub(crate) fn http() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        // HTTP_PROXY captures loopback too, unless every user also sets NO_PROXY.
+        .no_proxy()
+        // A redirect would carry the session id, or a token, to an address that nobody configured.
+        .redirect(reqwest::redirect::Policy::none())
+        // rmcp does the same: a reused connection whose last body was not read to its end waits for a delayed ACK.
+        .pool_max_idle_per_host(0)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .build()
+}
+
+/// A streamable-HTTP transport to the MCP endpoint at `url`.
+///
+/// # Errors
+/// As [`http`].
+pub(crate) fn transport(url: &str) -> reqwest::Result<StreamableHttpClientTransport<reqwest::Client>> {
+    let config = StreamableHttpClientTransportConfig::with_uri(Arc::<str>::from(url));
+    Ok(StreamableHttpClientTransport::with_client(http()?, config))
+}
+
+/// Why a request got no answer, without the names of the types it went through.
+pub(crate) fn explain_request(error: &ServiceError) -> String {
+    match error {
+        ServiceError::McpError(error) => error.message.to_string(),
+        ServiceError::TransportSend(error) => root_cause(error),
+        other => other.to_string(),
+    }
+}
+
+/// Why there is no session.
+pub(crate) fn explain_start(error: &ClientInitializeError) -> String {
+    match error {
+        ClientInitializeError::JsonRpcError(error) => format!("initialize was refused: {}", error.message),
+        ClientInitializeError::TransportError { error, .. } => root_cause(error),
+        ClientInitializeError::ConnectionClosed(_) => "closed the connection before it was ready".to_owned(),
+        other => format!("initialize failed: {other}"),
+    }
+}
+
+/// The innermost cause, which is the operating system's: `Connection refused (os error 111)`.
+fn root_cause(mut error: &(dyn Error + 'static)) -> String {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error.to_string()
+}

@@ -1,0 +1,61 @@
+//! What a server behind the gateway finds in its environment: exactly what is listed here, and nothing else.
+
+use std::collections::BTreeMap;
+
+use stelae_model::env::{Base, ProgramEnv, ServerEnv};
+use stelae_model::proxy::ServerEntry;
+
+/// The token that `POST /-/reload` asks for.
+pub(super) const CONTROL_TOKEN: &str = "STELAE_CONTROL_TOKEN";
+
+/// The whole environment of the server `name`: the base and [`ServerEnv`], handed on as texts, because the gateway has
+/// no business with what they mean; whether they are right, the attestation sees. `own` looks a variable up in the gateway's environment.
+pub(super) fn server_environment(
+    own: impl Fn(&str) -> Option<String>,
+    name: &str,
+    entry: &ServerEntry,
+) -> BTreeMap<String, String> {
+    let declared = Base::VARIABLES.iter().chain(ServerEnv::VARIABLES).map(|variable| variable.name);
+    let mut variables: BTreeMap<String, String> = declared
+        .filter(|variable| entry.control || *variable != CONTROL_TOKEN)
+        .filter_map(|variable| Some((variable.to_owned(), own(variable)?)))
+        .collect();
+    // Last, so that it wins: what the entry says was written for this server.
+    variables.insert("STELAE_PROCESS".to_owned(), format!("server:{name}"));
+    variables.extend(entry.env.clone());
+    variables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(variable: &str) -> Option<String> {
+        let known = ["PATH", "STELAE_ROOT", "PROXY_PORT", "STELAE_CONTROL_TOKEN", "CARGO", "AWS_SECRET"];
+        known.contains(&variable).then(|| format!("own {variable}"))
+    }
+
+    #[test]
+    fn only_listed_variables_pass_and_the_entry_wins() {
+        let env = BTreeMap::from([("PROXY_PORT".to_owned(), "entry".to_owned())]);
+        let entry = ServerEntry { env, ..ServerEntry::default() };
+        let variables = server_environment(own, "x", &entry);
+        let pairs: Vec<_> = variables.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(
+            pairs,
+            [
+                ("PATH", "own PATH"),
+                ("PROXY_PORT", "entry"),
+                ("STELAE_PROCESS", "server:x"),
+                ("STELAE_ROOT", "own STELAE_ROOT"),
+            ]
+        );
+    }
+
+    #[test]
+    fn only_a_control_server_gets_the_token() {
+        let entry = ServerEntry { control: true, ..ServerEntry::default() };
+        assert!(server_environment(own, "x", &entry).contains_key(CONTROL_TOKEN));
+        assert!(!server_environment(own, "x", &ServerEntry::default()).contains_key(CONTROL_TOKEN));
+    }
+}

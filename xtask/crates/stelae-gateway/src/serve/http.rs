@@ -1,0 +1,101 @@
+//! The routes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any_service, get, post};
+use axum::{Json, Router, middleware};
+use rmcp::transport::streamable_http_server::session::local::{LocalSessionManager, SessionConfig};
+use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
+use serde_json::json;
+use stelae_model::proxy::ProxySection;
+use stelae_model::value::Secret;
+use tokio_util::sync::CancellationToken;
+
+use super::board::Board;
+use super::drain::{self, InFlight};
+use super::fleet::Fleet;
+use super::front::Front;
+use super::guard::{self, Guard};
+use super::log::event;
+
+/// A session that nothing was heard of for this long is forgotten. rmcp's five minutes are less than a long call.
+const SESSION_KEEP_ALIVE: Duration = Duration::from_secs(60 * 60);
+
+/// What the routes share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    /// What is known about the servers.
+    pub(super) board: Arc<Board>,
+    /// The servers.
+    pub(super) fleet: Arc<Fleet>,
+    /// How we present ourselves.
+    pub(super) proxy: Arc<ProxySection>,
+    /// What `/-/reload` asks for; without it there is no such route.
+    pub(super) token: Option<Secret<String>>,
+    /// Answers on their way out.
+    pub(super) in_flight: InFlight,
+}
+
+/// The router of a gateway that listens on `address`. `streams` ends the event streams of all sessions.
+pub(super) fn router(shared: Shared, address: SocketAddr, streams: CancellationToken) -> Router {
+    let guard = Arc::new(Guard::new(address, &shared.proxy.base_url));
+    let in_flight = shared.in_flight.clone();
+    Router::new()
+        .route("/mcp", any_service(mcp(&shared, streams)))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/-/reload", post(reload))
+        .with_state(shared)
+        .layer(middleware::from_fn_with_state(in_flight, drain::count))
+        .layer(middleware::from_fn_with_state(guard, guard::check))
+}
+
+fn mcp(shared: &Shared, streams: CancellationToken) -> StreamableHttpService<Front, LocalSessionManager> {
+    // Host and Origin are checked for all routes by `guard`; a second list here could only disagree with it.
+    let config =
+        StreamableHttpServerConfig::default().disable_allowed_hosts().with_cancellation_token(streams);
+    let mut sessions = LocalSessionManager::default();
+    sessions.session_config = SessionConfig::default();
+    sessions.session_config.keep_alive = Some(SESSION_KEEP_ALIVE);
+    let (board, name) = (Arc::clone(&shared.board), shared.proxy.name.clone());
+    let session = move || Ok(Front::new(Arc::clone(&board), name.clone()));
+    StreamableHttpService::new(session, Arc::new(sessions), config)
+}
+
+/// Whether the process is alive, which it is if it answers.
+async fn healthz(State(shared): State<Shared>) -> Response {
+    let version = env!("CARGO_PKG_VERSION");
+    let body =
+        json!({"status": "ok", "name": shared.proxy.name, "version": version, "pid": std::process::id()});
+    Json(body).into_response()
+}
+
+/// Whether every required server is ready.
+async fn readyz(State(shared): State<Shared>) -> Response {
+    let readiness = shared.board.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness)).into_response()
+}
+
+/// Makes the configuration on disk true.
+async fn reload(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    let Some(token) = &shared.token else {
+        return (StatusCode::NOT_FOUND, "no control token is configured\n").into_response();
+    };
+    if !guard::has_token(&headers, token) {
+        event!("refused a reload: wrong or missing token");
+        return (StatusCode::UNAUTHORIZED, "a reload needs the control token\n").into_response();
+    }
+    match Arc::clone(&shared.fleet).reload().await {
+        Ok(readiness) => Json(readiness).into_response(),
+        Err(why) => {
+            event!("reload refused: {why}");
+            (StatusCode::UNPROCESSABLE_ENTITY, format!("{why}\n")).into_response()
+        }
+    }
+}

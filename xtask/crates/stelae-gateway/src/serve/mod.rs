@@ -1,0 +1,158 @@
+//! `serve`: the gateway. Many MCP servers behind one streamable-HTTP endpoint.
+//!
+//! ```text
+//! config ─ Fleet ─ Life (one per server) ─ Process, Connection
+//!                     │ writes                │
+//!                   Board ── Catalog          Link
+//!                     │ reads                 │ calls
+//! client ─ guard ─ drain ─ Front (one per session), /readyz, /-/reload
+//! ```
+//! Servers never wait for clients nor for each other; clients only read the [`board`].
+
+mod backoff;
+mod board;
+mod catalog;
+mod config;
+mod connect;
+mod drain;
+mod environment;
+mod fleet;
+mod front;
+mod guard;
+mod http;
+mod life;
+mod link;
+mod listener;
+mod log;
+mod process;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use camino::Utf8PathBuf;
+use clap::Args;
+use stelae_model::Failure;
+use stelae_model::proxy::ProxyConfig;
+use stelae_model::value::Secret;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use board::Board;
+use drain::InFlight;
+use fleet::Fleet;
+use http::Shared;
+use log::event;
+
+/// Calls in flight get this long to finish once we are told to stop.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+/// Connections get this long to close after the last answer.
+const CLOSE_GRACE: Duration = Duration::from_millis(500);
+
+/// Serve the servers of a proxy.json on one endpoint
+///
+/// Routes: `/mcp` (streamable HTTP), `/healthz`, `/readyz`, and `POST /-/reload` for whoever has STELAE_CONTROL_TOKEN.
+/// SIGHUP reloads as well; SIGTERM and SIGINT finish the calls in flight, stop the servers and exit with 0.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// The rendered configuration
+    #[arg(long, value_name = "PATH")]
+    config: Utf8PathBuf,
+}
+
+impl Serve {
+    /// Serves until a signal comes.
+    ///
+    /// # Errors
+    /// 33 for a taken port, 21 or 40 for a configuration that is invalid or absent, 20 for an unusable passed socket.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let config = config::load(&self.config)?;
+        let address = config::address(&self.config, &config)?;
+        // Before the runtime starts its threads: see `listener::open`.
+        let listener = listener::open(address)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| unexpected(&error))?;
+        let served = runtime.block_on(serve(self.config, config, listener));
+        // Whatever still sits on a blocking thread is nobody's any more.
+        runtime.shutdown_background();
+        served.map_err(|error| unexpected(&error))
+    }
+}
+
+fn unexpected(error: &io::Error) -> Failure {
+    Failure::unexpected(format!("the gateway cannot serve: {error}"))
+}
+
+async fn serve(path: Utf8PathBuf, config: ProxyConfig, listener: TcpListener) -> io::Result<()> {
+    // Before anything is started that a signal would have to stop.
+    let signals = Signals::new()?;
+    let address = listener.local_addr()?;
+    // Answers are small and wait for no second packet: without this each call costs 44 ms of Nagle and delayed ACK.
+    let listener = tokio::net::TcpListener::from_std(listener)?.tap_io(|stream| {
+        stream.set_nodelay(true).ok();
+    });
+    let token = std::env::var(environment::CONTROL_TOKEN).ok().filter(|token| !token.is_empty());
+    let board = Arc::new(Board::new());
+    let proxy = Arc::new(config.mcp_proxy.clone());
+    let fleet = Arc::new(Fleet::start(path, config, Arc::clone(&board)));
+    let in_flight = InFlight::new();
+    let (accept, streams) = (CancellationToken::new(), CancellationToken::new());
+    let shared = Shared {
+        board,
+        fleet: Arc::clone(&fleet),
+        proxy,
+        token: token.map(Secret::new),
+        in_flight: in_flight.clone(),
+    };
+    let router = http::router(shared, address, streams.clone());
+    let server = axum::serve(listener, router).with_graceful_shutdown(accept.clone().cancelled_owned());
+    let server = tokio::spawn(server.into_future());
+    event!("listening on {address}");
+
+    let name = signals.until_stop(&fleet).await;
+    event!("{name}: no more connections, calls in flight have {} ms", DRAIN_GRACE.as_millis());
+    accept.cancel();
+    let left = in_flight.drained(DRAIN_GRACE).await;
+    streams.cancel();
+    tokio::time::timeout(CLOSE_GRACE, server).await.ok();
+    fleet.stop().await;
+    event!("stopped, {left} calls unfinished");
+    Ok(())
+}
+
+/// The signals we listen to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Reloads at each SIGHUP; returns at the first signal to stop.
+    async fn until_stop(mut self, fleet: &Arc<Fleet>) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => {
+                    let fleet = Arc::clone(fleet);
+                    tokio::spawn(async move {
+                        if let Err(why) = fleet.reload().await {
+                            event!("reload refused: {why}");
+                        }
+                    });
+                }
+            }
+        }
+    }
+}

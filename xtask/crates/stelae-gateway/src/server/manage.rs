@@ -1,0 +1,154 @@
+//! `manage_stelae`: installs and removes servers of the very stack that this server is part of.
+
+use rmcp::model::{JsonObject, Tool, ToolAnnotations, object};
+use serde::Deserialize;
+use serde_json::json;
+use stelae_model::Failure;
+use stelae_model::proxy::{ServerState, is_server_name};
+
+use super::bundles::{self, Done, Edit};
+use super::{Answer, Told, arguments, reload::reload};
+
+/// The tool's name.
+pub(super) const NAME: &str = "manage_stelae";
+
+const LIST: &str = "list_discovered_servers";
+const INSTALL: &str = "install_server";
+const REMOVE: &str = "remove_server";
+const OPERATIONS: &[&str] = &[LIST, INSTALL, REMOVE];
+const PARAMS: &[&str] = &["name", "target_name", "dry_run", "force"];
+
+#[derive(Deserialize)]
+struct Request {
+    operation: String,
+    #[serde(default)]
+    params: JsonObject,
+}
+
+#[derive(Deserialize)]
+struct Params {
+    name: Option<String>,
+    target_name: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    force: bool,
+}
+
+/// The tool as it is listed.
+pub(super) fn tool() -> Tool {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "operation": {"type": "string", "enum": OPERATIONS},
+            "params": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string", "description": "install_server: the discovered server; remove_server: the installed one"},
+                    "target_name": {"type": "string", "description": "install_server: the name to install it under (default: its own)"},
+                    "dry_run": {"type": "boolean", "default": false, "description": "Only say what would be done"},
+                    "force": {"type": "boolean", "default": false, "description": "Also overwrite what a person changed"},
+                },
+                "additionalProperties": false,
+            },
+        },
+        "required": ["operation"],
+        "additionalProperties": false,
+    });
+    let annotations = ToolAnnotations::with_title("Manage the stack's servers")
+        .read_only(false)
+        .destructive(true)
+        .idempotent(true)
+        .open_world(false);
+    let description = "Lists the servers that could be installed, installs one, or removes one; the stack serves the change at once";
+    Tool::new(NAME, description, object(schema)).with_annotations(annotations)
+}
+
+/// Carries a call out.
+pub(super) async fn call(given: JsonObject) -> Told {
+    let request: Request = arguments::read(given, &["operation", "params"])?;
+    let operation = arguments::one_of("operation", &request.operation, OPERATIONS)?;
+    let known = if operation == LIST { &[][..] } else { PARAMS };
+    let params: Params =
+        arguments::read(request.params, known).map_err(|why| format!("{operation}: {why}"))?;
+    match operation {
+        LIST => list().await,
+        INSTALL => {
+            let edit = params.edit(operation)?;
+            let (edit, done) = blocking(move || bundles::install(&edit).map(|done| (edit, done))).await?;
+            serve(&edit, done).await
+        }
+        _ => {
+            let edit = params.edit(operation)?;
+            let (edit, done) = blocking(move || bundles::remove(&edit).map(|done| (edit, done))).await?;
+            stop_serving(&edit, done).await
+        }
+    }
+}
+
+impl Params {
+    fn edit(self, operation: &str) -> Result<Edit, String> {
+        let named = self.name.as_ref().or(self.target_name.as_ref()).cloned();
+        let name = named.ok_or_else(|| format!("{operation}: `name` is missing"))?;
+        // Removing, either of the two names the installed server.
+        let target = self.target_name.unwrap_or_else(|| name.clone());
+        for given in [&name, &target] {
+            if !is_server_name(given) {
+                return Err(format!("{operation}: {given:?} cannot be the name of a server"));
+            }
+        }
+        Ok(Edit { name, target, dry_run: self.dry_run, force: self.force })
+    }
+}
+
+async fn list() -> Told {
+    let servers = blocking(bundles::discovered).await?;
+    let lines: Vec<_> =
+        servers.iter().map(|server| format!("{}: {}", server.name, server.description)).collect();
+    let text = if lines.is_empty() { "no servers are discovered".to_owned() } else { lines.join("\n") };
+    Ok(Answer { text, data: Some(json!({"servers": servers})) })
+}
+
+/// After an installation: the gateway starts the server, and it is only installed when it is ready.
+async fn serve(edit: &Edit, mut done: Done) -> Told {
+    let target = &edit.target;
+    if edit.dry_run {
+        return Ok(Answer {
+            text: done.lines.join("\n"),
+            data: Some(json!({"dry_run": true, "target_name": target})),
+        });
+    }
+    let readiness = reload().await.map_err(|why| format!("{target} was installed, but {why}"))?;
+    let Some(health) = readiness.servers.get(target) else {
+        return Err(format!("{target} was installed, but is not among the servers of the gateway"));
+    };
+    if health.state != ServerState::Ready {
+        let reason = health.reason.as_deref().unwrap_or("it is still starting");
+        return Err(format!("{target} was installed, but is not ready: {reason}"));
+    }
+    done.lines.push(format!("server {target} is ready with {} tools", health.tools));
+    Ok(Answer { text: done.lines.join("\n"), data: Some(json!({"target_name": target, "server": health})) })
+}
+
+/// After a removal: the gateway must not have the server any more.
+async fn stop_serving(edit: &Edit, mut done: Done) -> Told {
+    let target = &edit.target;
+    let data = Some(json!({"dry_run": edit.dry_run, "target_name": target}));
+    if edit.dry_run {
+        return Ok(Answer { text: done.lines.join("\n"), data });
+    }
+    let readiness = reload().await.map_err(|why| format!("{target} was removed, but {why}"))?;
+    if readiness.servers.contains_key(target) {
+        return Err(format!("{target} was removed, but the gateway still has a server of that name"));
+    }
+    done.lines.push(format!("server {target} is gone"));
+    Ok(Answer { text: done.lines.join("\n"), data })
+}
+
+/// Edits files on a thread where that may take its time.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| format!("the tool broke off: {error}"))?.map_err(|failure| failure.to_string())
+}

@@ -1,0 +1,133 @@
+//! The builtin agent's transcript.
+
+use std::fs;
+use std::net::TcpListener;
+
+use serde_json::{Value, json};
+use stelae_model::transcript::{CallStatus, Item, McpToolCall, TranscriptEvent};
+use tokio::process::Command;
+
+use crate::support::{GATEWAY, Gateway, fixture, output, with};
+
+struct Played {
+    code: Option<i32>,
+    lines: String,
+    events: Vec<TranscriptEvent>,
+    stderr: String,
+}
+
+async fn play(url: &str, script: &Value, more: &[&str]) -> Played {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("script.json");
+    fs::write(&file, script.to_string()).unwrap();
+    let mut command = Command::new(GATEWAY);
+    command.args(["agent", "--url", url, "--script"]).arg(&file).args(more);
+    // Where nobody listens: an agent that took it would reach nothing.
+    command
+        .env("HTTP_PROXY", "http://127.0.0.1:1")
+        .env("http_proxy", "http://127.0.0.1:1")
+        .env_remove("NO_PROXY");
+    let (code, lines, stderr) = output(&mut command).await;
+    let events = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    Played { code, lines, events, stderr }
+}
+
+impl Played {
+    fn calls(&self) -> Vec<&McpToolCall> {
+        let completed = self.events.iter().filter_map(|event| match event {
+            TranscriptEvent::ItemCompleted { item: Item::McpToolCall(call) } => Some(call),
+            _ => None,
+        });
+        completed.collect()
+    }
+}
+
+#[tokio::test]
+async fn a_transcript_tells_each_outcome_and_is_the_same_each_time() {
+    let servers = json!({"a": fixture("a", &["one", "fail", "refuse"])});
+    let gateway = Gateway::start(servers).await.ready().await;
+    let script = json!({
+        "calls": [{"tool": "one", "arguments": {"x": 1}}, {"tool": "fail"}, {"tool": "refuse"}, {"tool": "onee"}],
+        "message": "all done",
+    });
+    let played = play(&gateway.url("/mcp"), &script, &["--server", "s"]).await;
+    assert_eq!(played.code, Some(0), "{}", played.stderr);
+    assert!(matches!(
+        &played.events[..2],
+        [TranscriptEvent::ThreadStarted { .. }, TranscriptEvent::TurnStarted]
+    ));
+    let calls = played.calls();
+    let statuses: Vec<_> = calls.iter().map(|call| call.status).collect();
+    assert_eq!(statuses, [CallStatus::Completed, CallStatus::Failed, CallStatus::Failed, CallStatus::Failed]);
+    let [one, fail, refuse, unknown] = calls[..] else { panic!("four calls") };
+    assert_eq!((one.id.as_str(), one.server.as_str(), &one.arguments), ("item_0", "s", &json!({"x": 1})));
+    assert_eq!(one.result.as_ref().unwrap().text(), "a:one");
+    assert_eq!((fail.result.as_ref().unwrap().text().as_str(), &fail.error), ("told to fail", &None));
+    assert_eq!((refuse.error.as_ref().unwrap().message.as_str(), &refuse.result), ("told to refuse", &None));
+    assert_eq!(unknown.error.as_ref().unwrap().message, "unknown tool \"onee\": did you mean \"one\"?");
+    let last = &played.events[played.events.len() - 2..];
+    let said = Item::AgentMessage { id: "item_4".into(), text: "all done".into() };
+    assert_eq!(last[0], TranscriptEvent::ItemCompleted { item: said });
+    assert!(matches!(last[1], TranscriptEvent::TurnCompleted { .. }));
+
+    let again = play(&gateway.url("/mcp"), &script, &["--server", "s"]).await;
+    assert_eq!(again.lines, played.lines, "no clock and no dice");
+}
+
+#[tokio::test]
+async fn a_tool_that_an_earlier_call_brought_is_found() {
+    let gateway = Gateway::start(json!({"a": fixture("a", &["grow"])})).await.ready().await;
+    let control = with(fixture("control", &["reload"]), json!({"control": true}));
+    gateway.configure(&json!({"control": control}));
+    assert_eq!(gateway.reload().await.0, 200);
+    gateway.configure(&json!({"control": control, "new": fixture("new", &["fresh"])}));
+    let script = json!({"calls": [
+        {"tool": "reload", "arguments": {"url": gateway.url("/-/reload")}},
+        {"tool": "fresh"},
+    ]});
+    let played = play(&gateway.url("/mcp"), &script, &[]).await;
+    assert_eq!(played.calls()[1].result.as_ref().expect(&played.lines).text(), "new:fresh");
+}
+
+#[tokio::test]
+async fn the_deadline_ends_a_call_and_what_comes_after_it() {
+    let gateway = Gateway::start(json!({"a": fixture("a", &["hang", "one"])})).await.ready().await;
+    let script = json!({"calls": [{"tool": "hang"}, {"tool": "one"}]});
+    let played = play(&gateway.url("/mcp"), &script, &["--deadline-ms", "500"]).await;
+    assert_eq!(played.code, Some(0), "{}", played.stderr);
+    let errors: Vec<_> = played.calls().iter().map(|call| call.error.clone().unwrap().message).collect();
+    assert_eq!(errors, ["the agent's deadline of 500 ms passed"; 2]);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_down_is_an_error_and_exit_1() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("http://127.0.0.1:{port}/mcp");
+    let played = play(&url, &json!({"calls": [{"tool": "one"}]}), &[]).await;
+    assert_eq!(played.code, Some(1));
+    let [TranscriptEvent::ThreadStarted { .. }, TranscriptEvent::Error { message }] = &played.events[..]
+    else {
+        panic!("{}", played.lines)
+    };
+    assert!(message.contains(&url), "{message}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_mute_is_an_error_at_the_deadline() {
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/mcp", mute.local_addr().unwrap());
+    let played = play(&url, &json!({"calls": []}), &["--deadline-ms", "300"]).await;
+    assert_eq!(played.code, Some(1));
+    assert!(played.lines.contains("the agent's deadline of 300 ms passed"), "{}", played.lines);
+}
+
+#[tokio::test]
+async fn a_bad_script_is_bad_usage() {
+    for script in [json!({"cals": []}), json!({"calls": [{"tool": "x", "args": {}}]}), json!([])] {
+        let played = play("http://127.0.0.1:1/mcp", &script, &[]).await;
+        assert_eq!((played.code, played.lines.as_str()), (Some(2), ""), "{}", played.stderr);
+    }
+    let (code, ..) =
+        output(Command::new(GATEWAY).args(["agent", "--url", "x", "--script", "/nonexistent"])).await;
+    assert_eq!(code, Some(2));
+}

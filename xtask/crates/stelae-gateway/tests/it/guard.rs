@@ -1,0 +1,75 @@
+//! Who is let in.
+
+use crate::support::{Gateway, TOKEN, fixture, http};
+use serde_json::json;
+
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"0"}}}"#;
+
+async fn initialize(gateway: &Gateway, header: (&str, &str)) -> u16 {
+    let request = http()
+        .post(gateway.url("/mcp"))
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .header(header.0, header.1)
+        .body(INITIALIZE);
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn a_wrong_host_or_origin_is_403_on_every_route() {
+    let gateway = Gateway::start(json!({})).await;
+    let port = gateway.address.port();
+    assert_eq!(initialize(&gateway, ("x-nothing", "")).await, 200);
+    assert_eq!(initialize(&gateway, ("origin", &format!("http://localhost:{port}"))).await, 200);
+    for header in [("host", "evil.test"), ("origin", "http://evil.test"), ("origin", "null")] {
+        assert_eq!(initialize(&gateway, header).await, 403, "{header:?}");
+        for path in ["/healthz", "/readyz", "/mcp", "/nowhere"] {
+            let answer = http().get(gateway.url(path)).header(header.0, header.1).send().await.unwrap();
+            assert_eq!(answer.status().as_u16(), 403, "{path} {header:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn reload_wants_the_token() {
+    let gateway = Gateway::start(json!({"a": fixture("a", &["one"])})).await.ready().await;
+    let url = gateway.url("/-/reload");
+    assert_eq!(http().post(&url).send().await.unwrap().status().as_u16(), 401);
+    for wrong in ["", "a token for test", "a token for testsx", "A token for tests"] {
+        assert_eq!(
+            http().post(&url).bearer_auth(wrong).send().await.unwrap().status().as_u16(),
+            401,
+            "{wrong:?}"
+        );
+    }
+    assert_eq!(http().post(&url).bearer_auth(TOKEN).send().await.unwrap().status().as_u16(), 200);
+    assert!(!gateway.log().contains(TOKEN));
+}
+
+#[tokio::test]
+async fn without_a_token_there_is_no_reload() {
+    let gateway = Gateway::start_with(json!({}), &[("STELAE_CONTROL_TOKEN", "")]).await;
+    assert_eq!(
+        http().post(gateway.url("/-/reload")).bearer_auth("").send().await.unwrap().status().as_u16(),
+        404
+    );
+}
+
+#[tokio::test]
+async fn a_newer_protocol_is_answered_with_the_newest_we_speak() {
+    let gateway = Gateway::start(json!({})).await;
+    let body = INITIALIZE.replace("2025-11-25", "2026-07-28");
+    let answer = http()
+        .post(gateway.url("/mcp"))
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream")
+        .body(body);
+    let answer = answer.send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200);
+    let mut answer = answer;
+    let mut text = String::new();
+    while !text.contains("protocolVersion") {
+        text.push_str(&String::from_utf8_lossy(&answer.chunk().await.unwrap().expect("an answer")));
+    }
+    assert!(text.contains(r#""protocolVersion":"2025-11-25""#), "{text}");
+}

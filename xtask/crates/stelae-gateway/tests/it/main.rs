@@ -1,0 +1,14 @@
+//! The real binary over real sockets and pipes.
+//!
+//! Nothing here asserts how long something took; every wait is for a state, with a deadline that only a hang reaches.
+
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests, too")]
+
+mod agent;
+mod guard;
+mod lifecycle;
+mod reload;
+mod serve;
+mod shutdown;
+mod stack_server;
+mod support;

@@ -1,0 +1,113 @@
+//! Another configuration without another process.
+
+use rustix::process::Signal;
+use serde_json::json;
+use stelae_model::proxy::{Readiness, ServerState};
+
+use crate::support::{Gateway, fixture, gone, with};
+
+#[tokio::test]
+async fn reload_adds_removes_restarts_and_leaves_the_rest() {
+    let servers = json!({
+        "kept": fixture("kept", &["pid"]),
+        "changed": fixture("changed", &["pid"]),
+        "removed": fixture("removed", &["pid"]),
+    });
+    let gateway = Gateway::start(servers).await.ready().await;
+    let mut client = gateway.client().await;
+    let kept = client.pid("kept__pid").await;
+    let changed = client.pid("changed__pid").await;
+    let removed = client.pid("removed__pid").await;
+    let seen = client.changes();
+
+    gateway.configure(&json!({
+        "kept": fixture("kept", &["pid"]),
+        "changed": with(fixture("changed", &["pid"]), json!({"env": {"A": "1"}})),
+        "added": fixture("added", &["one"]),
+        "absent": {"command": "/nonexistent", "required": false},
+    }));
+    let (status, body) = gateway.reload().await;
+    assert_eq!(status, 200, "{body}");
+    let readiness: Readiness = serde_json::from_str(&body).unwrap();
+    let states: Vec<_> =
+        readiness.servers.iter().map(|(name, health)| (name.as_str(), health.state)).collect();
+    let expected = [
+        ("absent", ServerState::Failed),
+        ("added", ServerState::Ready),
+        ("changed", ServerState::Ready),
+        ("kept", ServerState::Ready),
+    ];
+    assert_eq!(states, expected, "the answer comes when nothing is starting any more");
+
+    client.changed_since(seen).await;
+    assert_eq!(client.tools().await, ["one", "changed__pid", "kept__pid"]);
+    assert_eq!(client.pid("kept__pid").await, kept, "unchanged, so untouched");
+    assert_ne!(client.pid("changed__pid").await, changed);
+    gone(removed).await;
+    gone(changed).await;
+}
+
+#[tokio::test]
+async fn a_list_that_stays_the_same_is_not_announced() {
+    let gateway = Gateway::start(json!({"a": fixture("a", &["one"])})).await.ready().await;
+    let mut client = gateway.client().await;
+    let seen = client.changes();
+    assert_eq!(gateway.reload().await.0, 200);
+    gateway.configure(&json!({"a": fixture("a", &["one"]), "b": fixture("b", &["two"])}));
+    assert_eq!(gateway.reload().await.0, 200);
+    client.changed_since(seen).await;
+    client.until_tools(&["one", "two"]).await;
+    assert_eq!(client.changes(), seen + 1, "the first reload changed nothing");
+}
+
+#[tokio::test]
+async fn an_invalid_configuration_is_refused_and_the_old_one_serves() {
+    let gateway = Gateway::start(json!({"a": fixture("a", &["pid"])})).await.ready().await;
+    let client = gateway.client().await;
+    let pid = client.pid("pid").await;
+    for (servers, reason) in [
+        (json!({"a": {"comand": "x"}}), "unknown field `comand`"),
+        (json!({"a": {}}), "neither `command` nor `url`"),
+        (json!({"a b": {"command": "x"}}), "server name"),
+    ] {
+        gateway.configure(&servers);
+        let (status, body) = gateway.reload().await;
+        assert_eq!(status, 422, "{body}");
+        assert!(body.contains(reason), "{body}");
+    }
+    assert_eq!(client.pid("pid").await, pid);
+}
+
+#[tokio::test]
+async fn a_call_may_reload_the_gateway_that_it_came_through() {
+    let control = with(fixture("control", &["reload", "pid"]), json!({"control": true}));
+    let gateway = Gateway::start(json!({"control": control})).await.ready().await;
+    let client = gateway.client().await;
+    let pid = client.pid("pid").await;
+    gateway.configure(&json!({"control": control, "new": fixture("new", &["one"])}));
+    let answer = client.call("reload", json!({"url": gateway.url("/-/reload")})).await;
+    let (status, body) = answer.split_once(' ').unwrap();
+    assert_eq!(status, "200", "{body}");
+    let readiness: Readiness = serde_json::from_str(body).unwrap();
+    assert_eq!(readiness.servers["new"].state, ServerState::Ready);
+    // Seen by the same client right after the call that caused it.
+    assert_eq!(client.tools().await, ["reload", "pid", "one"]);
+    assert_eq!(client.pid("pid").await, pid);
+}
+
+#[tokio::test]
+async fn a_server_without_the_token_cannot_reload() {
+    let gateway = Gateway::start(json!({"plain": fixture("plain", &["reload"])})).await.ready().await;
+    let answer = gateway.client().await.call("reload", json!({"url": gateway.url("/-/reload")})).await;
+    assert!(answer.starts_with("401 "), "{answer}");
+}
+
+#[tokio::test]
+async fn sighup_reloads_too() {
+    let gateway = Gateway::start(json!({})).await;
+    gateway.configure(&json!({"a": fixture("a", &["one"])}));
+    gateway.signal(Signal::HUP);
+    gateway
+        .until("a is ready", |all| all.servers.get("a").is_some_and(|a| a.state == ServerState::Ready))
+        .await;
+}
