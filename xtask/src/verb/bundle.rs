@@ -187,7 +187,8 @@ impl Status {
                 let line = |server: &stelae_model::bundle::ServerStatus| {
                     format!("{:<14} {}/{}\n", words(server.state), bundle.bundle, server.server)
                 };
-                let foreign = bundle.foreign.iter().map(|file| format!("{:<14} {}/{file}\n", "foreign", bundle.bundle));
+                let foreign =
+                    bundle.foreign.iter().map(|file| format!("{:<14} {}/{file}\n", "foreign", bundle.bundle));
                 bundle.servers.iter().map(line).chain(foreign).collect()
             };
             bundles.iter().map(servers).collect()

@@ -68,8 +68,11 @@ impl RenderProxy {
         };
         let mut json = described(&rendered);
         json["written"] = json!(written);
-        let servers = rendered.config.mcp_servers.len();
-        context.printer.data(&json, || format!("{word}: {} ({servers} servers)\n", rendered.path));
+        let servers = match rendered.config.mcp_servers.len() {
+            1 => "1 server".to_owned(),
+            count => format!("{count} servers"),
+        };
+        context.printer.data(&json, || format!("{word}: {} ({servers})\n", rendered.path));
         Ok(ExitCode::Pass)
     }
 }

@@ -138,6 +138,8 @@ mod tests {
         assert!(failure("%}").starts_with("21 bad-expression"));
         assert!(failure("1 // 0").starts_with("21 bad-expression a token cannot be evaluated: \"1 // 0\"\n"));
         assert!(failure("PROXY_PORT.x").starts_with("21 "), "{}", failure("PROXY_PORT.x"));
+        // Undefined is an error wherever it appears, not only as the result.
+        assert!(failure("PROXY_PORT.x ~ 'y'").starts_with("21 bad-expression"));
         assert!(
             failure("PROXY_PORT|upper").starts_with("21 bad-expression"),
             "{}",

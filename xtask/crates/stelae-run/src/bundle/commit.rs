@@ -230,6 +230,15 @@ mod tests {
         assert_eq!((mark(&place).as_str(), leftovers(&place)), ("old", 0));
     }
 
+    /// The folder is never missing, not even for one who takes no lock: one rename, where the file system can do that.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_exchange_is_one_rename() {
+        let (_guard, place) = staged();
+        assert_eq!(exchange(&place).unwrap(), place.beside("stage"));
+        assert_eq!(fs::read_to_string(place.beside("stage").join("mark")).unwrap(), "old");
+    }
+
     #[test]
     fn an_addition_and_a_removal_can_be_undone() {
         let (_guard, place) = staged();

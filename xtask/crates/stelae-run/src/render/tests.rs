@@ -280,6 +280,12 @@ fn a_symlink_in_the_outputs_place_is_replaced_and_never_followed() {
     write(&render_proxy(&stand.home).unwrap()).unwrap();
     assert_eq!(fs::read_to_string(stand.dir.join("victim")).unwrap(), "mine");
     assert!(fs::symlink_metadata(&stand.home.output).unwrap().is_file());
+    // Also one to a file with the right content: somebody else can change that.
+    fs::rename(&stand.home.output, stand.dir.join("victim")).unwrap();
+    symlink(stand.dir.join("victim"), &stand.home.output).unwrap();
+    assert!(check(&render_proxy(&stand.home).unwrap()).is_err());
+    assert_eq!(write(&render_proxy(&stand.home).unwrap()), Ok(Written::Created));
+    assert!(fs::symlink_metadata(&stand.home.output).unwrap().is_file());
 }
 
 #[test]
