@@ -1,6 +1,7 @@
 //! The verbs: one file each, and the struct that clap fills *is* the verb.
 
 mod bundle;
+mod ci;
 mod docs;
 mod down;
 mod env;
@@ -22,6 +23,8 @@ pub(crate) type Outcome = Result<ExitCode, Failure>;
 pub(crate) enum Verb {
     /// Proves a fresh clone: builds, starts, serves, is usable by an agent, leaves nothing behind
     Smoke(smoke::Smoke),
+    /// Formatting, lints, tests and smoke: what is run before a merge
+    Ci(ci::Ci),
     /// Starts the stack, and says when it is ready
     Restart(restart::Restart),
     /// Ends the stack that restart left up
@@ -46,6 +49,7 @@ impl Verb {
     pub(crate) fn run(self, context: &Context) -> Outcome {
         match self {
             Self::Smoke(verb) => verb.run(context),
+            Self::Ci(verb) => verb.run(context),
             Self::Restart(verb) => verb.run(context),
             Self::Down(verb) => verb.run(context),
             Self::Bundle(verb) => verb.run(context),

@@ -12,7 +12,7 @@ use stelae_run::deadline::Deadline;
 use stelae_run::process::Family;
 use stelae_run::record::{Listener, Recorder, run_id};
 use stelae_run::report::{Terminal, json_lines};
-use stelae_run::signals::{self, Interrupt};
+use stelae_run::signals::Interrupt;
 use stelae_run::stack::{Attached, Attendance, HoldUntil, StackChild, StackConfig, StackRecord};
 
 use crate::context::{Context, absolute};
@@ -75,19 +75,37 @@ impl Restart {
             verb: "restart".to_owned(),
             source: context.root().to_string(),
         });
-        let config = StackConfig::read(environment, self.stack.as_deref())
-            .inspect_err(|failure| failed(&recorder, failure))?;
-        let log = self.log.as_deref().map_or_else(|| default_log(environment), absolute)?;
-        let stack = Attached { environment, config: &config, log, recorder: &recorder, interrupt };
-        let deadline = Deadline::after(Duration::from_secs(self.budget_s));
-        let ended = stack.start(deadline, &until).and_then(|mut up| stack.hold(&mut up, &until));
+        let ended = self.hold(environment, family, &recorder, interrupt, &until);
         if let Err(failure) = &ended {
-            failed(&recorder, failure);
+            recorder.event(Event::Failed { step: "restart".to_owned(), failure: failure.clone() });
         }
+        match interrupt.check() {
+            // Being told to end is how a held stack ends.
+            Some(code) if ended.is_ok() => Ok(code),
+            // Whoever reads the events has read the failure there.
+            _ if context.printer.is_json() => {
+                Ok(ended.err().map_or(ExitCode::Pass, |failure| failure.exit_code))
+            }
+            _ => ended.map(|()| ExitCode::Pass),
+        }
+    }
+
+    /// Starts, holds and tears down; the first failure of the three counts.
+    fn hold(
+        &self,
+        environment: &Environment,
+        family: Family,
+        recorder: &Recorder,
+        interrupt: &Interrupt,
+        until: &HoldUntil,
+    ) -> Result<(), Failure> {
+        let config = StackConfig::read(environment, self.stack.as_deref())?;
+        let log = self.log.as_deref().map_or_else(|| default_log(environment), absolute)?;
+        let stack = Attached { environment, config: &config, log, recorder, interrupt };
+        let deadline = Deadline::after(Duration::from_secs(self.budget_s));
+        let ended = stack.start(deadline, until).and_then(|mut up| stack.hold(&mut up, until));
         let proof = stack.tear_down(family);
-        ended?;
-        proof.check()?;
-        interrupt.check().map_or(Ok(ExitCode::Pass), |code| Err(signals::interrupted(code, "the stack")))
+        ended.and_then(|()| proof.check())
     }
 
     /// The stack left up, in the hands of an attached restart of its own session.
@@ -131,10 +149,6 @@ impl Restart {
         });
         Ok(ExitCode::Pass)
     }
-}
-
-fn failed(recorder: &Recorder, failure: &Failure) {
-    recorder.event(Event::Failed { step: "restart".to_owned(), failure: failure.clone() });
 }
 
 fn text(text: &str) -> Result<stelae_model::value::Text, Failure> {

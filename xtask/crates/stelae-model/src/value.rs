@@ -224,7 +224,7 @@ impl EnvValue for Text {
 
 /// A value that must never be printed: it has no `Display`, its `Debug` and its JSON are a digest.
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// let token = stelae_model::value::Secret::new("hunter2".to_owned());
 /// println!("{token}");
 /// ```

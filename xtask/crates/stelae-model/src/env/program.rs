@@ -61,6 +61,12 @@ macro_rules! program_environment {
 pub(crate) use program_environment;
 
 /// A program, by the variables that it reads: there is no way to start one without an `E`.
+///
+/// ```compile_fail,E0063
+/// use stelae_model::env::{Environment, GitEnv, Layers, ProgramEnv};
+/// let taken = GitEnv::from_environment(&Environment::resolve(&Layers::default()).unwrap()).unwrap();
+/// let lacks_two = GitEnv { terminal_prompt: taken.terminal_prompt, run_id: taken.run_id };
+/// ```
 #[derive(Debug)]
 pub struct Program<E> {
     /// Its label in logs and evidence.

@@ -52,6 +52,19 @@ pub trait Engine<C> {
 }
 
 /// One step, or several in a fixed order.
+///
+/// ```compile_fail,E0271
+/// use stelae_model::{Failure, flow::{Flow, Step}};
+/// struct Count;
+/// impl Step for Count {
+///     type Context = ();
+///     type Needs = String;
+///     type Gives = u32;
+///     fn name(&self) -> String { "count".into() }
+///     fn perform(&self, _: &mut (), _: String) -> Result<u32, Failure> { Ok(0) }
+/// }
+/// Count.then(Count); // needs a `String`, and is given a `u32`
+/// ```
 pub trait Flow: Sized {
     /// What its steps work in.
     type Context;
