@@ -41,7 +41,7 @@ fn every_rung_is_climbed_in_order() {
         let _family = Family::enter().unwrap();
         let listener = free_listener();
         let address = listener.local_addr().unwrap();
-        let script = "steps = [{ write = \"\\u001B[32mser\" }, { write = 'ver re' }, { write = 'ady' }, { listen = 'passed' }]\n\
+        let script = "steps = [{ write = \"ser\\u001B[3\" }, { write = '2mver re' }, { write = 'ady' }, { listen = 'passed' }]\n\
                       answers = { not-found-until = 3, tools = ['a', 'b'], empty-lists = 2, paged = true, stream = true }";
         let mut service = sandbox.start_with("good", script, Stdin::Listener(listener));
         let mut wanted = wanted_mcp(address, &["b"]);

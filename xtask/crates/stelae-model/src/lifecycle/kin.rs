@@ -170,6 +170,17 @@ mod tests {
     }
 
     #[test]
+    fn another_service_is_spared_even_with_the_same_mark() {
+        let rows = [us(), row(11, US, 11, US), row(20, US, 20, US), row(21, 20, 21, US), row(30, US, 30, 30)];
+        let members = |others: &[i32]| {
+            let mut kin = Kin::new(11);
+            kin.members(&rows, US, others, &|_| true).iter().map(|row| row.pid).collect::<Vec<_>>()
+        };
+        assert_eq!(members(&[20]), [11, 30]);
+        assert_eq!(members(&[]), [11, 20, 21, 30], "what it is spared from");
+    }
+
+    #[test]
     fn a_mark_is_enough_and_our_own_session_is_not() {
         let rows = [us(), row(12, US, 12, 12), row(13, US, 13, US)];
         let mut kin = Kin::new(11);
