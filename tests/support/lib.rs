@@ -1,1 +1,11 @@
-//! Support for the end-to-end tests.
+//! Support for the end-to-end tests: the built programs, sources to clone, and eyes of its own for what is left.
+
+mod programs;
+mod source;
+mod watch;
+mod xtask;
+
+pub use programs::{Programs, programs, root};
+pub use source::Source;
+pub use watch::{alive, await_line, environment_names, runs, until};
+pub use xtask::{Ended, Run, Xtask};

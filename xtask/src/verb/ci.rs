@@ -40,7 +40,7 @@ impl Ci {
             context.printer.talk(&format!("ci: {name}"));
             let begun = Instant::now();
             for command in commands {
-                run(name, command.timeout(LIMIT))?;
+                run(name, &command.timeout(LIMIT))?;
             }
             done.push(Done { step: name, elapsed_ms: begun.elapsed().as_millis() });
             Ok(())
@@ -73,7 +73,7 @@ fn shell(context: &Context) -> Result<Shell, Failure> {
     Ok(shell)
 }
 
-fn run(step: &str, command: Cmd) -> Result<(), Failure> {
+fn run(step: &str, command: &Cmd) -> Result<(), Failure> {
     let shown = command.to_string();
     command.run_echo().map_err(|error| {
         Failure::new(ExitCode::StepFailed, "ci-step-failed", format!("{step} is not green"))

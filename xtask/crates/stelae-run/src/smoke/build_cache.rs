@@ -2,8 +2,8 @@
 //!
 //! A fresh clone has new file times, and cargo would build every crate of the workspace again. So the folder remembers
 //! which content of which file it last built (the *stamp*), and a file of a new clone whose content is the same gets
-//! an old file time back; what differs keeps its new one, and is built. The stamp is taken away while a build is under
-//! way: a build that was cut short leaves a folder that promises nothing.
+//! an old file time back; what differs gets the newest, and is built. While a build is under way the stamp holds only
+//! what the build has in common with the one before: a build that was cut short promises nothing about the rest.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -83,8 +83,8 @@ impl BuildCache {
         self.folder.join("target")
     }
 
-    /// Gives old times to all files of the clone that were built as they are, and takes the stamp away. Returns how
-    /// many files were built as they are.
+    /// Gives old times to all files of the clone that were built as they are, and takes the others out of the stamp.
+    /// Returns how many files were built as they are.
     ///
     /// # Errors
     /// What the system says.
@@ -94,10 +94,8 @@ impl BuildCache {
         tree: &[(String, String)],
     ) -> std::io::Result<usize> {
         let built = self.stamp();
-        let stamp = self.folder.join("stamp.json");
-        if stamp.exists() {
-            fs::remove_file(&stamp)?;
-        }
+        let same: Vec<_> = tree.iter().filter(|(path, id)| built.get(path) == Some(id)).cloned().collect();
+        self.stamp_as(&same)?;
         // Older than anything that cargo can have written, and the same in every clone. What differs becomes newer than
         // anything: while this run waited for the lock, another's build may have written results newer than the clone.
         let (old, now) = (SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000), SystemTime::now());
@@ -158,8 +156,8 @@ mod tests {
         assert_eq!(cache.set_times_back(&repo, &now).unwrap(), 1);
         let age = |file: &str| fs::metadata(repo.join(file)).unwrap().modified().unwrap().elapsed().unwrap();
         assert!(age("same") > year && age("changed") < year && age("new") < year);
-        // The build that would have stamped it never ended: nothing is promised.
-        assert_eq!(cache.set_times_back(&repo, &now).unwrap(), 0);
+        // The build that would have stamped it never ended: only what both have in common is promised.
+        assert_eq!(cache.set_times_back(&repo, &tree(&[("same", "1"), ("changed", "1")])).unwrap(), 1);
     }
 
     #[test]

@@ -1,0 +1,142 @@
+//! Faults, put into a source and committed: each has its verdict, and the verdict says what a person needs.
+
+use std::net::TcpListener;
+
+use stelae_tests::{Source, Xtask};
+
+const TEMPLATE: &str = "config/proxy.template.json";
+const STACK: &str = "config/stack.toml";
+
+fn smoke(source: &Source) -> stelae_tests::Ended {
+    Xtask::new(source.path(), &["--format", "json", "smoke", "--keep", "never"]).run()
+}
+
+/// Runs it, and checks code, kind, and that the failure's text has all of these parts.
+fn fails(source: &Source, code: i32, kind: &str, step: &str, parts: &[&str]) {
+    let ended = smoke(source);
+    assert_eq!(ended.verdict(), (code, kind.to_owned()), "{}", ended.stderr);
+    assert_eq!(ended.json()["failed_step"], step);
+    for part in parts {
+        assert!(ended.stderr.contains(part), "no {part:?} in: {}", ended.stderr);
+    }
+    assert_eq!(ended.left(), Vec::<String>::new());
+}
+
+/// The stack with the fixture in the gateway's place.
+fn with_fixture(script: &str) -> Source {
+    let source = Source::of_working_tree();
+    source.write("tests/fixture-script.toml", script);
+    let fixture = env!("CARGO_BIN_EXE_stelae-fixture");
+    source.edit(STACK, "command = \"<<STELAE_BIN_DIR>>/stelae-gateway\"", &format!("command = \"{fixture}\""));
+    let args = "args = [\"--script\", \"<<STELAE_ROOT>>/tests/fixture-script.toml\"]";
+    source.edit(STACK, "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]", args);
+    source.edit(STACK, "idle_ms = 10_000", "idle_ms = 1_000");
+    source
+}
+
+#[test]
+fn the_incident_a_port_in_the_template_that_a_stranger_has() {
+    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = stranger.local_addr().unwrap().port().to_string();
+    let source = Source::of_working_tree();
+    source.edit(TEMPLATE, "<<PROXY_PORT>>", &port);
+    let us = std::process::id().to_string();
+    let command = std::env::args().next().unwrap();
+    fails(&source, 33, "port-taken", "restart", &[&us, &command, &format!("proxy.json says port {port}"), "hint: "]);
+}
+
+#[test]
+fn a_port_in_the_template_that_nobody_has_is_found_too() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let source = Source::of_working_tree();
+    source.edit(TEMPLATE, "<<PROXY_PORT>>", &free);
+    fails(&source, 20, "port-differs", "restart", &[&format!("proxy.json says port {free}"), "PROXY_PORT is "]);
+}
+
+#[test]
+fn a_variable_that_an_env_file_overrides_is_found_in_the_live_process() {
+    let source = Source::of_working_tree();
+    source.write("config/gateway.env", "PROXY_HOST=127.0.0.9\n");
+    source.edit(STACK, "grace_ms = 3000", "grace_ms = 3000\nenv_file = \"config/gateway.env\"");
+    let parts = ["gateway (pid ", "PROXY_HOST is \"127.0.0.9\"", "declared is \"127.0.0.1\"", "environment.json"];
+    fails(&source, 20, "environment-differs", "structural", &parts);
+}
+
+#[test]
+fn a_variable_that_nobody_declared_is_a_leak() {
+    let source = Source::of_working_tree();
+    source.write("config/gateway.env", "SURPRISE=1\n");
+    source.edit(STACK, "grace_ms = 3000", "grace_ms = 3000\nenv_file = \"config/gateway.env\"");
+    fails(&source, 20, "environment-differs", "structural", &["gateway (pid ", "SURPRISE is there"]);
+}
+
+#[test]
+fn a_gateway_that_lists_only_some_tools() {
+    let source = with_fixture("steps = [{ listen = \"passed\" }]\n[answers]\ntools = [\"grep\"]\n");
+    fails(&source, 32, "tools-missing", "restart", &["manage_stelae", "workspace_fs_read"]);
+}
+
+#[test]
+fn a_gateway_that_exits_0_before_it_is_ready() {
+    let source = with_fixture("steps = [{ say = \"good bye\" }, { exit = 0 }]\n");
+    fails(&source, 30, "exited-before-ready", "restart", &["good bye"]);
+}
+
+#[test]
+fn a_gateway_that_is_silent() {
+    let source = with_fixture("steps = [{ listen = \"passed\" }]\n[answers]\nnot-found-until = 1000000\n");
+    fails(&source, 31, "idle", "restart", &["/healthz answered 404"]);
+}
+
+#[test]
+fn a_tool_call_that_fails_although_the_agent_exits_0() {
+    let source = Source::of_working_tree();
+    source.edit("config/smoke.toml", "path = \"README.md\" }\nresult_contains = \"cargo", "path = \"no-such.md\" }\nresult_contains = \"cargo");
+    fails(&source, 11, "call-failed", "stage:bundle-tools", &["call 1: workspace_fs_read failed", "no-such.md"]);
+}
+
+#[test]
+fn a_tool_that_should_have_gone_and_did_not() {
+    let source = Source::of_working_tree();
+    source.edit("config/smoke.toml", "tools_gained = [\"count_words\"]", "tools_gained = [\"count_words\", \"count_lines\"]");
+    fails(&source, 32, "tools-missing", "stage:install", &["missing: count_lines"]);
+}
+
+#[test]
+fn a_stack_that_writes_into_the_clone() {
+    let source = Source::of_working_tree();
+    source.edit(STACK, "command = \"<<STELAE_BIN_DIR>>/stelae-gateway\"", "command = \"/bin/sh\"");
+    let script = "echo x >> README.md; exec <<STELAE_BIN_DIR>>/stelae-gateway serve --config <<STELAE_CONFIG_HOME>>/proxy.json";
+    source.edit(
+        STACK,
+        "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]",
+        &format!("args = [\"-c\", \"{script}\"]"),
+    );
+    fails(&source, 50, "git-not-clean", "stage:bundle-tools", &["M README.md"]);
+}
+
+#[test]
+fn a_clone_that_does_not_build() {
+    let source = Source::of_working_tree();
+    source.edit("xtask/src/main.rs", "fn main()", "fn main(");
+    fails(&source, 10, "build-failed", "build", &["xtask/src/main.rs"]);
+}
+
+#[test]
+fn a_template_that_is_missing() {
+    let source = Source::of_working_tree();
+    source.edit("config/stack.toml", "version = 1", "version = 1");
+    std::fs::remove_file(source.path().join(TEMPLATE)).unwrap();
+    source.write("config/other.txt", "a commit without the template");
+    fails(&source, 21, "template-missing", "render", &[TEMPLATE]);
+}
+
+#[test]
+fn a_budget_that_is_too_small_ends_the_run_by_itself() {
+    let source = Source::of_working_tree();
+    // An empty target folder: the build cannot be over in time.
+    let ended = Xtask::new(source.path(), &["--format", "json", "smoke", "--cold", "--budget-s", "4", "--keep", "never"]).run();
+    assert_eq!(ended.code, 124, "{}", ended.stderr);
+    assert_eq!(ended.json()["failed_step"], "build");
+    assert_eq!(ended.left(), Vec::<String>::new());
+}

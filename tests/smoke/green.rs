@@ -1,0 +1,89 @@
+//! What a green run shows, and leaves.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+use stelae_tests::{Source, Xtask};
+
+fn smoke(source: &Source) -> Xtask {
+    Xtask::new(source.path(), &["--format", "json", "smoke"])
+}
+
+#[test]
+fn a_fresh_clone_is_proven_and_nothing_is_left() {
+    let source = Source::of_working_tree();
+    let ended = smoke(&source).run();
+    assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
+    assert_eq!(ended.left(), Vec::<String>::new());
+
+    let folder = source.run_folder(&ended.run_id());
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let json = |name: &str| serde_json::from_str::<Value>(&read(name)).unwrap();
+
+    let steps = ended.json()["steps"].as_array().unwrap().clone();
+    assert_eq!(steps.len(), 12);
+    assert!(steps.iter().all(|step| step["outcome"] == "passed"), "{steps:?}");
+    assert_eq!(json("verdict.json"), ended.json());
+
+    // Who was looked at, and that nothing differed.
+    let environment = json("environment.json");
+    let processes: BTreeSet<_> =
+        environment["processes"].as_array().unwrap().iter().map(|one| one["process"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(processes, ["gateway", "server:stelae", "xtask"].map(str::to_owned).into());
+    assert_eq!(environment["differences"], Value::Array(vec![]));
+
+    // The events are numbered without a gap, and end with the verdict.
+    let events: Vec<Value> = read("events.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(events.iter().enumerate().all(|(number, event)| event["seq"] == number));
+    assert_eq!(events.last().unwrap()["event"]["kind"], "verdict");
+
+    // A server was really installed: the agent called its tool, and its process was there to write a log line.
+    assert!(read("transcripts/install.jsonl").contains("count_words"));
+    assert!(events.iter().any(|event| event["event"]["text"].as_str().is_some_and(|text| text.contains("wordcount_smoke"))));
+    assert_eq!(read("rendered/proxy.json"), read("rendered/proxy.after.json"));
+}
+
+#[test]
+fn two_runs_at_once_do_not_disturb_each_other() {
+    let source = Source::of_working_tree();
+    let (one, other) = (smoke(&source).start(), smoke(&source).start());
+    let (one, other) = (one.wait(), other.wait());
+    for ended in [&one, &other] {
+        assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
+        assert_eq!(ended.left(), Vec::<String>::new());
+    }
+    let port = |run: &str| fs::read_to_string(source.run_folder(run).join("sandbox.json")).unwrap();
+    assert_ne!(port(&one.run_id()), port(&other.run_id()));
+}
+
+#[test]
+fn uncommitted_changes_are_reported_and_not_in_the_clone() {
+    let source = Source::of_working_tree();
+    fs::write(source.path().join("new-file.txt"), "x").unwrap();
+    let ended = Xtask::new(source.path(), &["--format", "json", "smoke", "--until", "clone", "--keep", "always"]).run();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let warnings = ended.json()["warnings"].to_string();
+    assert!(warnings.contains("1 uncommitted changes") && warnings.contains("new-file.txt"), "{warnings}");
+    let run = ended.run_id();
+    let clone = ended.sandbox.path().join(format!("tmp/stelae-smoke-{run}/repo"));
+    assert!(clone.join("README.md").exists() && !clone.join("new-file.txt").exists());
+}
+
+#[test]
+fn the_plan_that_is_printed_is_the_plan_that_runs() {
+    let source = Source::of_working_tree();
+    let plan = Xtask::new(source.path(), &["--format", "json", "smoke", "--plan", "--until", "clone"]).run();
+    let ran = Xtask::new(source.path(), &["--format", "json", "smoke", "--until", "clone"]).run();
+    let kept: Value =
+        serde_json::from_str(&fs::read_to_string(source.run_folder(&ran.run_id()).join("plan.json")).unwrap()).unwrap();
+    let without_names = |mut plan: Value| {
+        for name in ["run", "workspace"] {
+            plan[name] = Value::Null;
+        }
+        plan
+    };
+    assert_eq!(without_names(plan.json()), without_names(kept));
+    // A plan leaves nothing: no folder of a run but the real one's.
+    assert_eq!(stelae_tests::runs(source.path()), [ran.run_id()]);
+}

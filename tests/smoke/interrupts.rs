@@ -1,0 +1,109 @@
+//! Signals at every moment: the run ends by itself, and nothing of it is left.
+
+use std::fs;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use stelae_tests::{Run, Source, Xtask, alive, runs, until};
+
+fn start(source: &Source, args: &[&str]) -> Run {
+    let args: Vec<&str> = ["--format", "json", "smoke"].iter().chain(args).copied().collect();
+    Xtask::new(source.path(), &args).start()
+}
+
+/// Waits until the only run of the source is in this step, and gives its id.
+fn await_step(source: &Source, run: &mut Run, step: &str) -> String {
+    let begun = format!("{{\"kind\":\"step-started\",\"step\":\"{step}\"");
+    let mut id = String::new();
+    until(step, || {
+        assert!(!run.has_ended(), "it ended before {step}: {}", run.stderr());
+        let Some(found) = runs(source.path()).into_iter().next() else { return false };
+        let events = fs::read_to_string(source.run_folder(&found).join("events.jsonl")).unwrap_or_default();
+        id = found;
+        events.contains(&begun)
+    });
+    id
+}
+
+fn interrupted_in(step: &str, signal: Signal, code: i32) {
+    let source = Source::of_working_tree();
+    let mut run = start(&source, &[]);
+    let id = await_step(&source, &mut run, step);
+    run.signal(signal);
+    let ended = run.wait();
+    assert_eq!(ended.verdict(), (code, "interrupted".to_owned()), "{step}: {}", ended.stderr);
+    assert_eq!(ended.left(), Vec::<String>::new(), "{step}");
+    let folder = source.run_folder(&id);
+    let verdict: Value = serde_json::from_str(&fs::read_to_string(folder.join("verdict.json")).unwrap()).unwrap();
+    assert_eq!(verdict["evidence_complete"], true);
+    for file in ["plan.json", "snapshot.json", "teardown.json"] {
+        assert!(folder.join(file).exists(), "{step}: no {file}");
+    }
+    let events = fs::read_to_string(folder.join("events.jsonl")).unwrap();
+    assert!(events.lines().last().unwrap().contains("\"kind\":\"verdict\""));
+}
+
+macro_rules! ctrl_c_in {
+    ($($name:ident: $step:literal),+ $(,)?) => {
+        $(#[test] fn $name() { interrupted_in($step, Signal::INT, 130); })+
+    };
+}
+
+ctrl_c_in! {
+    ctrl_c_in_clone: "clone",
+    ctrl_c_in_build: "build",
+    ctrl_c_in_setup: "setup",
+    ctrl_c_in_bundle: "bundle",
+    ctrl_c_in_render: "render",
+    ctrl_c_in_restart: "restart",
+    ctrl_c_in_structural: "structural",
+    ctrl_c_in_stage_bundle_tools: "stage:bundle-tools",
+    ctrl_c_in_stage_install: "stage:install",
+    ctrl_c_in_stage_remove: "stage:remove",
+}
+
+#[test]
+fn term_and_hangup_have_their_own_codes() {
+    interrupted_in("restart", Signal::TERM, 143);
+    interrupted_in("structural", Signal::HUP, 129);
+}
+
+#[test]
+fn a_signal_in_the_last_steps_changes_nothing_about_what_is_left() {
+    for step in ["verify", "teardown"] {
+        let source = Source::of_working_tree();
+        let mut run = start(&source, &[]);
+        await_step(&source, &mut run, step);
+        // It may be over before the signal comes.
+        if !run.has_ended() {
+            run.signal(Signal::INT);
+        }
+        let ended = run.wait();
+        assert!([0, 130].contains(&ended.code), "{step}: {}", ended.stderr);
+        assert_eq!(ended.left(), Vec::<String>::new(), "{step}");
+    }
+}
+
+#[test]
+fn under_timeout_3_nothing_is_left() {
+    let source = Source::of_working_tree();
+    // Into an empty folder, so that it is in the middle of the build.
+    let xtask = Xtask::new(source.path(), &["--format", "json", "smoke", "--cold"]);
+    let ended = xtask.start_under(&["timeout", "3"]).wait();
+    assert_eq!(ended.code, 124, "{}", ended.stderr);
+    assert_eq!(ended.left(), Vec::<String>::new());
+    assert_eq!(ended.json()["exit_code"], 143);
+}
+
+#[test]
+fn no_process_survives_the_kill_of_the_harness() {
+    let source = Source::of_working_tree();
+    let xtask = Xtask::new(source.path(), &["--format", "json", "smoke"]);
+    let mark = xtask.tmp();
+    let mut run = xtask.start();
+    await_step(&source, &mut run, "structural");
+    run.signal(Signal::KILL);
+    assert_eq!(run.wait().code, 137);
+    // The supervisor in the clone sees the end of its life line, and takes the stack with it.
+    until("the end of the stack", || alive(mark.as_str()).is_empty());
+}

@@ -1,0 +1,11 @@
+//! `cargo xtask smoke`, run for real: real git, real cargo, real MCP over real sockets.
+//!
+//! Every test clones a source of its own and has a home and temporary files of its own; they share one folder of
+//! builds, as runs of one user do.
+
+mod evidence;
+mod faults;
+mod green;
+mod input;
+mod interrupts;
+mod resume;

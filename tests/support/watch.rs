@@ -1,0 +1,62 @@
+//! Eyes of the tests' own: waiting for levels, and looking for what is alive.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use camino::Utf8Path;
+
+/// Waits until something is so.
+///
+/// # Panics
+/// When it is not so within ten minutes: a cold build may be on the way.
+pub fn until(what: &str, mut reached: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !reached() {
+        assert!(begun.elapsed() < Duration::from_secs(600), "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(3));
+    }
+}
+
+/// Waits until a file has a text.
+///
+/// # Panics
+/// When it never has.
+pub fn await_line(path: &Utf8Path, text: &str) {
+    until(text, || fs::read_to_string(path).is_ok_and(|file| file.contains(text)));
+}
+
+/// Every live process whose command line or environment contains `mark`, but this one: `pid command`.
+///
+/// # Panics
+/// When `/proc` cannot be read.
+pub fn alive(mark: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("a /proc").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let read = |file: &str| String::from_utf8_lossy(&fs::read(entry.path().join(file)).unwrap_or_default()).into_owned();
+        let command = read("cmdline").replace('\0', " ");
+        // A zombie has neither a command line nor an environment.
+        if pid != std::process::id() && (command.contains(mark) || read("environ").contains(mark)) {
+            found.push(format!("{pid} {command}"));
+        }
+    }
+    found
+}
+
+/// The names of all variables in a process's environment.
+pub fn environment_names(pid: i32) -> BTreeSet<String> {
+    let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    text.split('\0').filter_map(|pair| Some(pair.split_once('=')?.0.to_owned())).collect()
+}
+
+/// The runs of a source, by id.
+pub fn runs(source: &Utf8Path) -> Vec<String> {
+    let folder = source.join("target/xtask/runs");
+    let mut runs: Vec<_> =
+        folder.read_dir_utf8().into_iter().flatten().flatten().map(|entry| entry.file_name().to_owned()).collect();
+    runs.sort();
+    runs
+}

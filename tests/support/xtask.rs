@@ -1,0 +1,234 @@
+//! `xtask`, run as a user runs it, in an environment that is known.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{programs, root};
+
+/// Nothing in these tests takes as long; a cold build of a clone takes longest.
+const HANGS_AFTER: Duration = Duration::from_secs(900);
+
+/// A command line to be run, with a home and temporary files of its own.
+#[derive(Debug)]
+pub struct Xtask {
+    sandbox: TempDir,
+    root: Utf8PathBuf,
+    args: Vec<String>,
+    env: BTreeMap<String, String>,
+}
+
+/// A command that was started. It is killed when it is dropped.
+#[derive(Debug)]
+pub struct Run {
+    child: Child,
+    sandbox: TempDir,
+}
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit code, or 128 and the signal.
+    pub code: i32,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+    /// Its home and its temporary files, for a look at what is left.
+    pub sandbox: TempDir,
+}
+
+impl Xtask {
+    /// In this root, with these arguments.
+    ///
+    /// # Panics
+    /// When there are no temporary folders.
+    pub fn new(root_of_stack: &Utf8Path, args: &[&str]) -> Self {
+        let sandbox = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| {
+            let path = sandbox.path().join(name);
+            fs::create_dir_all(&path).expect("a folder");
+            path.to_str().expect("a UTF-8 path").to_owned()
+        };
+        let host = |name: &str| std::env::var(name).ok();
+        let home = host("HOME").unwrap_or_else(|| "/".to_owned());
+        // Clones of all tests are built in one folder, the one that `ci` uses.
+        let cache = host("STELAE_CACHE_HOME").unwrap_or_else(|| root().join("target/xtask/cache").to_string());
+        let mut env = BTreeMap::from([
+            ("HOME".to_owned(), path("home")),
+            ("TMPDIR".to_owned(), path("tmp")),
+            ("CARGO_HOME".to_owned(), host("CARGO_HOME").unwrap_or_else(|| format!("{home}/.cargo"))),
+            ("RUSTUP_HOME".to_owned(), host("RUSTUP_HOME").unwrap_or_else(|| format!("{home}/.rustup"))),
+            ("STELAE_CACHE_HOME".to_owned(), cache),
+        ]);
+        for name in ["PATH", "RUSTUP_TOOLCHAIN", "SSL_CERT_FILE", "CARGO_HTTP_CAINFO", "HTTPS_PROXY", "NO_PROXY"] {
+            env.extend(host(name).map(|value| (name.to_owned(), value)));
+        }
+        Self { sandbox, root: root_of_stack.to_owned(), args: args.iter().map(|&arg| arg.to_owned()).collect(), env }
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The folder that its temporary files go to.
+    ///
+    /// # Panics
+    /// When temporary folders are not UTF-8.
+    pub fn tmp(&self) -> Utf8PathBuf {
+        Utf8PathBuf::from_path_buf(self.sandbox.path().join("tmp")).expect("a UTF-8 path")
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start(self) -> Run {
+        let program = programs().xtask.clone();
+        self.start_program(program.as_str(), &[])
+    }
+
+    /// Starts it under another program: `timeout 3 xtask …`.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub fn start_under(self, words: &[&str]) -> Run {
+        let xtask = programs().xtask.to_string();
+        let mut before: Vec<&str> = words.to_vec();
+        before.push(&xtask);
+        self.start_program(before[0], &before[1..])
+    }
+
+    fn start_program(self, program: &str, before: &[&str]) -> Run {
+        let file = |name: &str| File::create(self.sandbox.path().join(name)).expect("a file");
+        let child = Command::new(program)
+            .args(before)
+            .args(&self.args)
+            .current_dir(&self.root)
+            .env_clear()
+            .envs(&self.env)
+            .stdin(Stdio::null())
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
+            .spawn()
+            .expect("the program starts");
+        Run { child, sandbox: self.sandbox }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    /// When it hangs.
+    pub fn run(self) -> Ended {
+        self.start().wait()
+    }
+}
+
+impl Run {
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).expect("pids are small")
+    }
+
+    /// Sends it a signal, and nobody else.
+    ///
+    /// # Panics
+    /// When it is not there any more.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.pid()).expect("a pid"), signal).expect("it is there");
+    }
+
+    /// What it has written to stderr until now.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.sandbox.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Panics
+    /// When the system does not say.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("it is our child").is_some()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// When it hangs.
+    pub fn wait(mut self) -> Ended {
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                break status;
+            }
+            assert!(begun.elapsed() < HANGS_AFTER, "it hangs: {}", self.stderr());
+            thread::sleep(Duration::from_millis(5));
+        };
+        let read = |name: &str| fs::read_to_string(self.sandbox.path().join(name)).unwrap_or_default();
+        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        let (stdout, stderr) = (read("stdout"), read("stderr"));
+        let sandbox = std::mem::replace(&mut self.sandbox, tempfile::tempdir().expect("a folder"));
+        Ended { code, stdout, stderr, sandbox }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // Ended already, unless the test failed.
+        if !self.has_ended() {
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+    }
+}
+
+impl Ended {
+    /// stdout as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
+    }
+
+    /// The code, and the failure's kind; for one assertion on both. Needs `--format json`.
+    ///
+    /// # Panics
+    /// When stdout is no JSON.
+    pub fn verdict(&self) -> (i32, String) {
+        let json = if self.stdout.is_empty() { Value::Null } else { self.json() };
+        (self.code, json["failure"]["kind"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The id of the run that it was. Needs `--format json`.
+    ///
+    /// # Panics
+    /// When it says none.
+    pub fn run_id(&self) -> String {
+        self.json()["run"].as_str().unwrap_or_else(|| panic!("no run: {}", self.stdout)).to_owned()
+    }
+
+    /// What is left: processes that know the sandbox or the run, and entries among the temporary files.
+    ///
+    /// # Panics
+    /// When `/proc` cannot be read.
+    pub fn left(&self) -> Vec<String> {
+        let sandbox = self.sandbox.path().to_str().expect("a UTF-8 path");
+        let mut left = crate::alive(sandbox);
+        for entry in fs::read_dir(self.sandbox.path().join("tmp")).expect("the folder is there").flatten() {
+            left.push(entry.path().display().to_string());
+        }
+        left
+    }
+}
