@@ -84,7 +84,10 @@ async fn play_call(session: &Session, known: &mut BTreeSet<String>, call: &Call)
         match session.list_all_tools().await {
             Ok(tools) => *known = tools.into_iter().map(|tool| tool.name.into_owned()).collect(),
             Err(error) => {
-                return Outcome::Unanswered(format!("tools/list failed: {}", client::explain_request(&error)));
+                return Outcome::Unanswered(format!(
+                    "tools/list failed: {}",
+                    client::explain_request(&error)
+                ));
             }
         }
     }

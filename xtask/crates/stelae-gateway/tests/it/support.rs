@@ -99,6 +99,14 @@ impl Gateway {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
+    /// Waits until it has said this line.
+    pub(crate) async fn said(&self, line: &str) {
+        eventually(&format!("it says {line:?}"), async || {
+            self.log().lines().any(|said| said == line).then_some(())
+        })
+        .await;
+    }
+
     /// Writes another configuration, without telling it.
     pub(crate) fn configure(&self, servers: &Value) {
         write_config(self.folder.path(), &self.addr_in_config, servers);
