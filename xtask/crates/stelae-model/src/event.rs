@@ -86,8 +86,6 @@ pub enum Event {
         tools: Vec<String>,
         /// Milliseconds from the start of the first service.
         elapsed_ms: u64,
-        /// Everything that runs, with the environment that was declared for it (secrets as digests).
-        declared: serde_json::Value,
     },
     /// A call that an agent made.
     Call {

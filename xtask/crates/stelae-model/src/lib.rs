@@ -10,7 +10,11 @@ pub mod value;
 
 pub mod env;
 
+pub mod bundle;
 pub mod proxy;
+pub mod render;
+
+pub mod lifecycle;
 
 pub mod flow;
 pub mod stack;

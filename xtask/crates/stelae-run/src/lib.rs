@@ -1,1 +1,32 @@
-//! Effects.
+//! Effects, synchronous: everything that touches the machine, on behalf of decisions made in `stelae-model`.
+//!
+//! Every wait in here takes a [`Deadline`](deadline::Deadline) that was made at the top and only shrinks; every
+//! process is started by [`process`], and by nothing else.
+
+pub mod deadline;
+pub mod signals;
+
+pub mod environment;
+pub mod files;
+pub mod programs;
+
+pub mod bundle;
+pub mod render;
+
+pub mod process;
+
+pub mod ports;
+
+pub mod http;
+pub mod mcp;
+pub mod watch;
+
+pub mod record;
+pub mod report;
+
+pub mod git;
+
+pub mod attestation;
+pub mod stack;
+
+pub mod smoke;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::declared::REGISTRY;
 use super::env_file::{Piece, fallback_pieces};
 use super::programs::declared;
-use super::{Declared, SetBy, Variable, nearest, parse_env_file};
+use super::{Assignment, Declared, SetBy, Variable, nearest, parse_env_file};
 use crate::value::{EnvValue, digest};
 use crate::{ExitCode, Failure};
 
@@ -157,6 +157,34 @@ impl Environment {
     pub fn iter(&self) -> impl Iterator<Item = &Resolved> {
         REGISTRY.iter().filter_map(|declared| self.values.get(declared.name))
     }
+}
+
+/// Reads an env file of a program's own: any names, values may refer to variables of the stack.
+///
+/// # Errors
+/// Exit 20: what [`parse_env_file`] finds, and a reference to what is unknown or unset.
+pub fn expand_env_file(
+    path: &str,
+    text: &str,
+    environment: &Environment,
+) -> Result<BTreeMap<String, String>, Failure> {
+    let mut values = BTreeMap::new();
+    for Assignment { name, value, line } in parse_env_file(path, text)? {
+        let mut expanded = String::new();
+        for piece in value {
+            match piece {
+                Piece::Text(literal) => expanded.push_str(&literal),
+                Piece::Variable(other) => expanded.push_str(environment.text(&other).ok_or_else(|| {
+                    Failure::new(ExitCode::Environment, "missing-variable", format!("{other} has no value"))
+                        .on(format!("{path}:{line}"))
+                        .because(format!("{name} refers to it"))
+                        .hint("cargo xtask env show lists what there is")
+                })?),
+            }
+        }
+        values.insert(name, expanded);
+    }
+    Ok(values)
 }
 
 /// One thing that a layer says about a variable.

@@ -49,6 +49,15 @@ impl Invocation {
         self
     }
 
+    /// Puts variables of the program's own on top: what its `env_file` says. They are meant for names that nobody
+    /// declared; one that overrides a declared name is passed on all the same, because that is what such a file does,
+    /// and the attestation finds it.
+    #[must_use]
+    pub fn own_variables(mut self, own: impl IntoIterator<Item = (String, String)>) -> Self {
+        self.environment.extend(own);
+        self
+    }
+
     /// The environment, sorted by name.
     pub fn environment(&self) -> &BTreeMap<String, String> {
         &self.environment

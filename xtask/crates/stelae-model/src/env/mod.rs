@@ -13,7 +13,7 @@ mod suggest;
 mod variable;
 
 pub use env_file::{Assignment, parse_env_file};
-pub use environment::{EnvFile, Environment, Layer, Layers, Origin, Place, Resolved};
+pub use environment::{EnvFile, Environment, Layer, Layers, Origin, Place, Resolved, expand_env_file};
 pub use invocation::Invocation;
 pub use program::{Program, ProgramEnv};
 pub use programs::{AgentEnv, Base, CargoEnv, GatewayEnv, GitEnv, ServerEnv, XtaskEnv};

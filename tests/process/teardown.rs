@@ -1,0 +1,211 @@
+//! Nothing survives: each way in which a process gets away, stopped.
+
+use std::time::Duration;
+
+use stelae_model::ExitCode;
+use stelae_model::lifecycle::{Ended, Proof, StopLimits, TeardownProof};
+use stelae_run::process::{Family, Service, Session, Stdin, tree};
+use stelae_run::signals::Interrupt;
+
+use crate::support::{Expect, GRACE, Sandbox, isolated, isolated_expecting, runs, until};
+
+fn stop(family: Family) -> TeardownProof {
+    family.stop(GRACE, &Interrupt::never(), &mut |_| ())
+}
+
+/// A service with two children of one kind is stopped, while its first process lives, and after it has gone.
+fn hostile(test: &str, how: &str, on_term: &str) {
+    isolated(test, |sandbox| {
+        let family = Family::enter().unwrap();
+        for leader_exits in [false, true] {
+            let exit = if leader_exits { ", { exit = 0 }" } else { "" };
+            let name = format!("leaves-{leader_exits}");
+            let forks = format!("{{ fork = {how:?} }}, {{ fork = {how:?} }}");
+            let gate = sandbox.path("gate");
+            let steps =
+                format!("on-term = {on_term:?}\nsteps = [{forks}, {{ await-file = {gate:?} }}{exit}]");
+            let mut service = sandbox.start(&name, &steps);
+            sandbox.await_children(&name, 2);
+            std::fs::write(&gate, "").unwrap();
+            if leader_exits {
+                // Its state alone may be a zombie's while its other threads are still on their way out.
+                until("the exit of the leader", || service.try_exit().is_some());
+                assert_eq!(service.try_exit(), Some(Ended::Status(0)));
+            }
+        }
+        let proof = stop(family);
+        assert_eq!(proof.proof, Proof::NoChildLeft, "{proof:?}");
+        assert!(proof.survivors.is_empty(), "{proof:?}");
+        assert!(!proof.stopped.is_empty(), "{proof:?}");
+    });
+}
+
+macro_rules! hostile {
+    ($($name:ident: $how:literal, $on_term:literal;)+) => {
+        $(#[test] fn $name() { hostile(concat!("teardown::", stringify!($name)), $how, $on_term); })+
+    };
+}
+
+hostile! {
+    plain_children: "plain", "die";
+    children_in_their_own_group: "own-group", "die";
+    children_in_their_own_session: "setsid", "die";
+    double_forked_daemons: "double-fork", "die";
+    daemons_that_cleared_their_environment: "cleared-env", "die";
+    a_relay_of_short_lived_processes: "relay", "die";
+    plain_children_that_ignore_term: "plain", "ignore";
+    daemons_that_ignore_term: "double-fork", "ignore";
+    cleared_daemons_that_ignore_term: "cleared-env", "ignore";
+    plain_children_that_fork_while_dying: "plain", "fork-and-die";
+    sessions_that_fork_while_dying: "setsid", "fork-and-die";
+    daemons_that_fork_while_dying: "double-fork", "fork-and-die";
+}
+
+#[test]
+fn who_dies_politely_is_asked_and_who_does_not_is_killed() {
+    isolated("teardown::who_dies_politely_is_asked_and_who_does_not_is_killed", |sandbox| {
+        let family = Family::enter().unwrap();
+        let polite = sandbox.start("polite", "steps = [{ say = 'up' }]");
+        let stubborn = sandbox.start("stubborn", "on-term = 'ignore'\nsteps = [{ say = 'up' }]");
+        sandbox.await_log("polite", "up");
+        sandbox.await_log("stubborn", "up");
+        let mut snapshot = None;
+        let proof = family.stop(GRACE, &Interrupt::never(), &mut |seen| snapshot = Some(seen.clone()));
+        let seen: Vec<i32> = snapshot.unwrap().processes.iter().map(|process| process.row.pid).collect();
+        assert!(seen.contains(&polite.pid()) && seen.contains(&stubborn.pid()), "{seen:?}");
+        let of = |pid| proof.stopped.iter().find(|stopped| stopped.pid == pid).unwrap();
+        assert_eq!(
+            (of(polite.pid()).signal.as_str(), of(polite.pid()).ended),
+            ("SIGTERM", Some(Ended::Signal(15)))
+        );
+        assert_eq!(
+            (of(stubborn.pid()).signal.as_str(), of(stubborn.pid()).ended),
+            ("SIGKILL", Some(Ended::Signal(9)))
+        );
+        assert!(of(stubborn.pid()).command.contains("stubborn.toml"), "{proof:?}");
+    });
+}
+
+#[test]
+fn the_third_signal_ends_an_endless_grace() {
+    isolated("teardown::the_third_signal_ends_an_endless_grace", |sandbox| {
+        let family = Family::enter().unwrap();
+        sandbox.start("stubborn", "on-term = 'ignore'\nsteps = [{ say = 'up' }]");
+        sandbox.await_log("stubborn", "up");
+        let interrupt = Interrupt::never();
+        (0..3).for_each(|_| interrupt.raise(ExitCode::Interrupted));
+        // With the hour that it is told, the test would be killed as one that hangs.
+        let an_hour = StopLimits { grace: Duration::from_secs(3600), ..GRACE };
+        assert_eq!(family.stop(an_hour, &interrupt, &mut |_| ()).proof, Proof::NoChildLeft);
+    });
+}
+
+#[test]
+fn a_stopped_process_is_stopped() {
+    isolated("teardown::a_stopped_process_is_stopped", |sandbox| {
+        let family = Family::enter().unwrap();
+        let service = sandbox.start("frozen", "steps = [{ say = 'up' }]");
+        sandbox.await_log("frozen", "up");
+        let pid = rustix::process::Pid::from_raw(service.pid()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        let an_hour = StopLimits { grace: Duration::from_secs(3600), ..GRACE };
+        let proof = family.stop(an_hour, &Interrupt::never(), &mut |_| ());
+        assert_eq!(proof.stopped[0].signal, "SIGTERM", "{proof:?}");
+    });
+}
+
+#[test]
+fn a_panic_leaves_nothing_behind() {
+    isolated_expecting(Expect::Panic, "teardown::a_panic_leaves_nothing_behind", |sandbox| {
+        let _family = Family::enter().unwrap();
+        sandbox.start("left", "on-term = 'ignore'\nsteps = [{ fork = 'cleared-env' }, { fork = 'setsid' }]");
+        sandbox.await_children("left", 2);
+        panic!("the body of the test fails");
+    });
+}
+
+#[test]
+fn nothing_is_started_once_everything_is_being_stopped() {
+    isolated("teardown::nothing_is_started_once_everything_is_being_stopped", |sandbox| {
+        let family = Family::enter().unwrap();
+        let mut refused = None;
+        family.stop(GRACE, &Interrupt::never(), &mut |_| {
+            let log = sandbox.path("late.log");
+            refused = Service::start(&sandbox.fixture("late", ""), &log, Stdin::Null, Session::Ours).err();
+        });
+        assert_eq!(refused.unwrap().kind, "closing");
+    });
+}
+
+/// Who was stopped, without the parent of a daemon, which may or may not have been on its way out.
+fn stayers(proof: &TeardownProof) -> usize {
+    proof.stopped.iter().filter(|stopped| !stopped.command.contains("--role middle")).count()
+}
+
+/// Which kinds of getting away are recognised when only one service is stopped, and another one lives on.
+#[test]
+fn stopping_one_service_leaves_the_other_alone() {
+    isolated("teardown::stopping_one_service_leaves_the_other_alone", |sandbox| {
+        let family = Family::enter().unwrap();
+        let forks =
+            "{ fork = 'plain' }, { fork = 'own-group' }, { fork = 'setsid' }, { fork = 'double-fork' }";
+        let script = format!("on-term = 'ignore'\nsteps = [{forks}]");
+        let mut first = sandbox.start("first", &script);
+        let mut second = sandbox.start("second", &script);
+        sandbox.await_children("first", 4);
+        sandbox.await_children("second", 4);
+        let proof = first.stop(GRACE, &Interrupt::never());
+        assert_eq!((proof.proof, stayers(&proof)), (Proof::TreeGone, 5), "{proof:?}");
+        assert_eq!(first.try_exit(), Some(Ended::Signal(9)));
+        assert_eq!(second.try_exit(), None);
+        let us = i32::try_from(std::process::id()).unwrap();
+        until("the parent of the daemon has gone", || tree::descendants(us).len() == 5);
+        assert_eq!(stayers(&stop(family)), 5);
+        assert_eq!(second.try_exit(), Some(Ended::Signal(9)), "a sweep must not lose the status");
+    });
+}
+
+#[test]
+fn a_released_service_outlives_the_teardown() {
+    isolated("teardown::a_released_service_outlives_the_teardown", |sandbox| {
+        let family = Family::enter().unwrap();
+        sandbox.start("stays-behind", "steps = [{ fork = 'double-fork' }]");
+        let log = sandbox.path("released.log");
+        let script = "steps = [{ say = 'up' }, { fork = 'plain' }]";
+        let released =
+            Service::start(&sandbox.fixture("released", script), &log, Stdin::Null, Session::Own).unwrap();
+        sandbox.await_children("released", 1);
+        sandbox.await_children("stays-behind", 1);
+        let pid = released.release();
+        let proof = stop(family);
+        assert_eq!(proof.proof, Proof::OnlyReleased, "{proof:?}");
+        assert!(runs(pid), "{proof:?}");
+        let row = tree::snapshot(i32::try_from(std::process::id()).unwrap()).processes[0].row.clone();
+        assert_eq!((row.pid, row.group, row.session), (pid, pid, pid), "it has a session of its own");
+        kill_group(pid);
+    });
+}
+
+fn kill_group(pid: i32) {
+    let group = rustix::process::Pid::from_raw(pid).unwrap();
+    rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+    until("the end of the released service", || !runs(pid));
+}
+
+#[test]
+fn a_life_line_ends_when_we_do() {
+    isolated("teardown::a_life_line_ends_when_we_do", |sandbox: &Sandbox| {
+        // No family here: this half just exits, and what is left is for the life line.
+        let script = "steps = [{ say = 'up' }, { await-end-of-stdin = {} }, { exit = 0 }]";
+        let service = sandbox.start_with("follower", script, Stdin::LifeLine);
+        sandbox.await_log("follower", "up");
+        assert!(runs(service.pid()));
+        drop(service);
+        until("its end", || sandbox_is_quiet(sandbox));
+    });
+}
+
+fn sandbox_is_quiet(sandbox: &Sandbox) -> bool {
+    let us = i32::try_from(std::process::id()).unwrap();
+    crate::support::survivors(sandbox.folder.as_std_path()).iter().all(|(pid, _)| *pid == us)
+}

@@ -1,0 +1,76 @@
+//! Reads the layers that the environment is resolved from.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use stelae_model::env::{EnvFile, Environment, Layer, Layers};
+use stelae_model::{ExitCode, Failure};
+
+/// Where to read from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Root of the repository.
+    pub root: Utf8PathBuf,
+    /// Folder of the running program's binary.
+    pub bin_dir: Utf8PathBuf,
+    /// `--env-file`: in place of `.env` in the root; it must exist.
+    pub env_file: Option<Utf8PathBuf>,
+    /// `--set NAME=VALUE`.
+    pub command_line: Vec<(String, String)>,
+}
+
+/// Name of the env file in the root.
+pub const ENV_FILE: &str = ".env";
+/// Name of the local file in the root.
+pub const LOCAL_FILE: &str = ".env.local";
+
+/// Reads all layers and resolves every declared variable.
+///
+/// # Errors
+/// Exit 20: `env-file-unreadable`, `not-utf8`, and all that [`Environment::resolve`] finds.
+pub fn load(sources: &Sources) -> Result<Environment, Failure> {
+    let mut files = Vec::new();
+    let (path, needed) = match &sources.env_file {
+        Some(path) => (path.clone(), true),
+        None => (sources.root.join(ENV_FILE), false),
+    };
+    files.extend(read(Layer::EnvFile, &path, needed)?);
+    files.extend(read(Layer::LocalFile, &sources.root.join(LOCAL_FILE), false)?);
+    Environment::resolve(&Layers {
+        found: vec![
+            ("STELAE_ROOT", sources.root.to_string()),
+            ("STELAE_BIN_DIR", sources.bin_dir.to_string()),
+        ],
+        files,
+        process: process_layer()?,
+        command_line: sources.command_line.clone(),
+    })
+}
+
+fn read(layer: Layer, path: &Utf8Path, needed: bool) -> Result<Option<EnvFile>, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(EnvFile { layer, path: path.to_string(), text })),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !needed => Ok(None),
+        Err(error) => {
+            Err(Failure::new(ExitCode::Environment, "env-file-unreadable", "an env file cannot be read")
+                .on(path.to_string())
+                .because(error.to_string())
+                .hint(format!("make it a readable UTF-8 file, or move it away; see: ls -l {path}")))
+        }
+    }
+}
+
+/// The environment of this process. A name that is not UTF-8 cannot be one of ours; a value that is not can.
+fn process_layer() -> Result<Vec<(String, String)>, Failure> {
+    let mut pairs = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) => pairs.push((name, value)),
+            Err(_) if stelae_model::env::programs::declared(&name).is_none() => {}
+            Err(_) => {
+                return Err(Failure::new(ExitCode::Environment, "not-utf8", format!("{name} is not UTF-8"))
+                    .on(format!("process: {name}")));
+            }
+        }
+    }
+    Ok(pairs)
+}

@@ -1,0 +1,210 @@
+//! Reading and writing files so that nothing hangs, nothing is half-written, and nothing leaves its folder.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
+use stelae_model::{ExitCode, Failure};
+
+/// Reads a text file. `what` is how messages call it, `kind` the start of the failure's kind.
+///
+/// # Errors
+/// With the given exit code: `<kind>-missing`, `<kind>-unreadable` (also for folders and pipes: opening a pipe would
+/// wait for ever), `<kind>-not-utf8`.
+pub fn read_text(path: &Utf8Path, code: ExitCode, kind: &str, what: &str) -> Result<String, Failure> {
+    let fail = |suffix: &str, sentence: String, cause: String| {
+        Failure::new(code, &format!("{kind}-{suffix}"), sentence).on(path.as_str()).because(cause)
+    };
+    let bytes = match read_regular(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(fail("missing", format!("{what} does not exist"), error.to_string()));
+        }
+        Err(error) => return Err(fail("unreadable", format!("{what} cannot be read"), error.to_string())),
+    };
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        fail(
+            "not-utf8",
+            format!("{what} is not UTF-8"),
+            format!("byte {at}, on line {line}, is no character"),
+        )
+    })
+}
+
+/// The bytes of a regular file, symlinks followed.
+pub(crate) fn read_regular(path: &Utf8Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    fs::read(path)
+}
+
+/// Creates a folder and its parents, readable by nobody else.
+pub(crate) fn create_private_dirs(path: &Utf8Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Creates a file that is not there yet, readable by nobody else, and waits until the disk has it.
+pub(crate) fn create_private(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Waits until the disk has a folder's entries: without this a crash can forget a rename.
+pub(crate) fn sync_dir(path: &Utf8Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// A file's next content, complete on disk beside it. Committing is one rename; dropping removes it.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    temporary: Option<Utf8PathBuf>,
+    target: Utf8PathBuf,
+}
+
+impl Pending {
+    /// Writes the content, mode 0600, into the target's folder.
+    pub(crate) fn create(target: &Utf8Path, bytes: &[u8]) -> io::Result<Self> {
+        // Two threads of one process must not share a name; the process id keeps processes apart.
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = target.file_name().ok_or_else(|| io::Error::other("it has no file name"))?;
+        let temporary = target.with_file_name(format!(".{name}.{}-{number}.tmp", std::process::id()));
+        let pending = Self { temporary: Some(temporary.clone()), target: target.to_owned() };
+        create_private(&temporary, bytes)?;
+        Ok(pending)
+    }
+
+    /// Puts the content in the target's place.
+    pub(crate) fn commit(mut self) -> io::Result<()> {
+        if let Some(temporary) = &self.temporary {
+            fs::rename(temporary, &self.target)?;
+        }
+        self.temporary = None;
+        self.target.parent().map_or(Ok(()), sync_dir)
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // It may never have been created.
+            fs::remove_file(temporary).ok();
+        }
+    }
+}
+
+/// Whether a file in one of these folders is meant, after every symlink on the way is followed. Nothing has to exist.
+///
+/// # Errors
+/// Why it cannot be told, or where the path leads instead.
+pub(crate) fn confine(path: &Utf8Path, folders: &[&Utf8Path]) -> Result<(), String> {
+    let parent = path.parent().ok_or("it names no file")?;
+    let leads_to = follow(parent)?;
+    for folder in folders {
+        if leads_to.starts_with(follow(folder)?) {
+            return Ok(());
+        }
+    }
+    Err(format!("it leads into {leads_to}"))
+}
+
+/// The path with the symlinks of its existing part followed.
+fn follow(path: &Utf8Path) -> Result<Utf8PathBuf, String> {
+    if !path.is_absolute() {
+        return Err(format!("{path} is not absolute"));
+    }
+    if path.components().any(|part| part == Utf8Component::ParentDir) {
+        return Err(format!("{path} contains `..`"));
+    }
+    let mut existing = path;
+    loop {
+        match existing.canonicalize_utf8() {
+            Ok(real) => {
+                let rest = path.strip_prefix(existing).map_err(|error| error.to_string())?;
+                return Ok(if rest.as_str().is_empty() { real } else { real.join(rest) });
+            }
+            // A symlink to nowhere may lead anywhere by the time it is used.
+            Err(error) if fs::symlink_metadata(existing).is_ok() => {
+                return Err(format!("{existing}: {error}"));
+            }
+            Err(error) => existing = existing.parent().ok_or_else(|| error.to_string())?,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Utf8PathBuf) {
+        let guard = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(guard.path().canonicalize().unwrap()).unwrap();
+        (guard, path)
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let (_guard, dir) = folder();
+        let text = |name: &str| {
+            read_text(&dir.join(name), ExitCode::Render, "template", "the template").unwrap_err()
+        };
+        let missing = text("none");
+        assert_eq!((missing.kind.as_str(), missing.exit_code), ("template-missing", ExitCode::Render));
+        assert_eq!(
+            missing.to_string(),
+            format!(
+                "the template does not exist\n   on: {dir}/none\n  why: No such file or directory (os error 2)"
+            )
+        );
+        assert_eq!(text(".").kind, "template-unreadable");
+        symlink(dir.join("none"), dir.join("dangling")).unwrap();
+        assert_eq!(text("dangling").kind, "template-missing");
+        fs::write(dir.join("latin"), b"a\n\xe4").unwrap();
+        assert_eq!(text("latin").why, ["byte 2, on line 2, is no character"]);
+        assert_eq!(text("latin").kind, "template-not-utf8");
+    }
+
+    #[test]
+    fn pending_content_replaces_or_vanishes() {
+        let (_guard, dir) = folder();
+        let target = dir.join("f");
+        drop(Pending::create(&target, b"1").unwrap());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+        Pending::create(&target, b"2").unwrap().commit().unwrap();
+        Pending::create(&target, b"3").unwrap().commit().unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"3");
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn paths_stay_in_their_folder() {
+        let (_guard, dir) = folder();
+        let home = dir.join("home");
+        let inside = |path: &str| confine(&dir.join(path), &[&home]);
+        // Neither has to exist.
+        assert_eq!(inside("home/a/b.json"), Ok(()));
+        assert_eq!(inside("b.json"), Err(format!("it leads into {dir}")));
+        assert_eq!(inside("homely/b.json"), Err(format!("it leads into {dir}/homely")));
+        fs::create_dir_all(home.join("sub")).unwrap();
+        fs::create_dir(dir.join("other")).unwrap();
+        symlink(dir.join("other"), home.join("out")).unwrap();
+        symlink(home.join("sub"), dir.join("in")).unwrap();
+        symlink(dir.join("nowhere"), home.join("dangling")).unwrap();
+        assert_eq!(inside("home/sub/b.json"), Ok(()));
+        assert_eq!(inside("in/b.json"), Ok(()));
+        assert_eq!(inside("home/out/b.json"), Err(format!("it leads into {dir}/other")));
+        assert_eq!(inside("home/out/deeper/b.json"), Err(format!("it leads into {dir}/other/deeper")));
+        assert!(inside("home/dangling/b.json").unwrap_err().starts_with(&format!("{home}/dangling: ")));
+        assert!(inside("home/../b.json").unwrap_err().ends_with("contains `..`"));
+        assert!(confine("b.json".into(), &[&home]).is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! git, as bounded commands. What it says is compared by content, never by file times.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use stelae_model::env::declared::PATH;
+use stelae_model::env::programs::GIT;
+use stelae_model::env::{Base, Environment, GitEnv, Invocation, ProgramEnv as _};
+use stelae_model::value::AbsolutePath;
+use stelae_model::{ExitCode, Failure};
+
+use crate::process::{self, Limits};
+use crate::programs;
+use crate::record::Recorder;
+
+/// git, found once, with the environment that all its commands get.
+#[derive(Debug)]
+pub struct Git {
+    program: Utf8PathBuf,
+    base: Base,
+    env: GitEnv,
+}
+
+impl Git {
+    /// Finds git.
+    ///
+    /// # Errors
+    /// Exit 40 when it is not installed.
+    pub fn find(environment: &Environment) -> Result<Self, Failure> {
+        let program = programs::find("git", environment.get::<PATH>()?.as_str())?;
+        Ok(Self {
+            program,
+            base: Base::from_environment(environment)?,
+            env: GitEnv::from_environment(environment)?,
+        })
+    }
+
+    /// Its path, for the evidence.
+    pub fn program(&self) -> &Utf8Path {
+        &self.program
+    }
+
+    /// Runs one command in a folder, and gives its standard output.
+    ///
+    /// # Errors
+    /// Exit 10, `command-failed`, with git's own words; and what [`process::run`] finds.
+    pub fn run(
+        &self,
+        cwd: &Utf8Path,
+        args: &[&str],
+        limits: &Limits<'_>,
+        recorder: &Recorder,
+    ) -> Result<String, Failure> {
+        let invocation = GIT.invoke(self.program.clone(), cwd.to_owned(), &self.base, &self.env);
+        Self::finish(&invocation.args(args.iter().copied()), limits, recorder)
+    }
+
+    fn finish(invocation: &Invocation, limits: &Limits<'_>, recorder: &Recorder) -> Result<String, Failure> {
+        let finished = process::run(invocation, limits, &mut |stream, text| {
+            // What git says on stderr is for a person; its stdout is ours to read.
+            if stream == process::Stream::Stderr {
+                recorder.line("git", text);
+            }
+        })?;
+        Ok(finished.success_or_failure()?.stdout_text)
+    }
+
+    /// The commit that `HEAD` names.
+    ///
+    /// # Errors
+    /// Exit 40, `not-a-repository`, when the folder is none or has no commit.
+    pub fn head(&self, cwd: &Utf8Path, limits: &Limits<'_>, recorder: &Recorder) -> Result<String, Failure> {
+        let top =
+            self.run(cwd, &["rev-parse", "--show-toplevel", "--verify", "HEAD^{commit}"], limits, recorder);
+        let text = top.map_err(|failure| not_a_repository(cwd, failure))?;
+        let (top, head) = text.trim().split_once('\n').unwrap_or(("", text.trim()));
+        // A folder inside some other repository is not the root of this one.
+        let same = |a: &Utf8Path, b: &Utf8Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
+        if same(Utf8Path::new(top), cwd) {
+            return Ok(head.to_owned());
+        }
+        let failure = Failure::new(
+            ExitCode::PrerequisiteMissing,
+            "not-a-repository",
+            "the source is not the root of a git repository",
+        );
+        Err(failure
+            .on(cwd.to_string())
+            .because(format!("its repository begins at {top}"))
+            .hint(format!("--source {top}")))
+    }
+
+    /// What differs from `HEAD`, line by line as `git status --porcelain` says it; empty when clean.
+    ///
+    /// Looked at twice: with the work tree's own index, and with a new one that holds no file times, so that every
+    /// file is compared by content.
+    ///
+    /// # Errors
+    /// What git says.
+    pub fn differences(
+        &self,
+        cwd: &Utf8Path,
+        scratch_index: &AbsolutePath,
+        limits: &Limits<'_>,
+        recorder: &Recorder,
+    ) -> Result<Vec<String>, Failure> {
+        const STATUS: [&str; 3] = ["status", "--porcelain", "--untracked-files=all"];
+        let mut lines: Vec<String> =
+            self.run(cwd, &STATUS, limits, recorder)?.lines().map(str::to_owned).collect();
+        // An index left by an earlier look would hold that look's file times.
+        std::fs::remove_file(scratch_index.as_path()).ok();
+        let fresh = Self {
+            program: self.program.clone(),
+            base: self.base.clone(),
+            env: GitEnv { index_file: Some(scratch_index.clone()), ..self.env.clone() },
+        };
+        fresh.run(cwd, &["read-tree", "HEAD"], limits, recorder)?;
+        lines.extend(fresh.run(cwd, &STATUS, limits, recorder)?.lines().map(str::to_owned));
+        lines.sort();
+        lines.dedup();
+        Ok(lines)
+    }
+
+    /// Every tracked file of `HEAD` with the id of its content.
+    ///
+    /// # Errors
+    /// What git says.
+    pub fn tree(
+        &self,
+        cwd: &Utf8Path,
+        limits: &Limits<'_>,
+        recorder: &Recorder,
+    ) -> Result<Vec<(String, String)>, Failure> {
+        let text = self.run(cwd, &["ls-tree", "-r", "-z", "HEAD"], limits, recorder)?;
+        let files = text.split('\0').filter_map(|entry| {
+            let (meta, path) = entry.split_once('\t')?;
+            Some((path.to_owned(), meta.to_owned()))
+        });
+        Ok(files.collect())
+    }
+}
+
+fn not_a_repository(cwd: &Utf8Path, failure: Failure) -> Failure {
+    if failure.kind != "command-failed" {
+        return failure;
+    }
+    let said = failure.log_tail.last().cloned().unwrap_or_default();
+    Failure::new(
+        ExitCode::PrerequisiteMissing,
+        "not-a-repository",
+        "the source is not a git repository with a commit",
+    )
+    .on(cwd.to_string())
+    .because(said)
+    .hint("git init && git add -A && git commit, or name another: --source PATH")
+}

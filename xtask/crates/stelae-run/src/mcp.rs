@@ -1,0 +1,304 @@
+//! A small MCP client over streamable HTTP: as much as readiness, the builtin agent and `verify` need.
+//!
+//! Blocking, and every exchange ends at the deadline that it is given. Answers come as JSON or as an event stream;
+//! what a server sends besides the answer (notifications, its own requests) is read past.
+
+use std::io::{BufRead, BufReader};
+
+use serde_json::{Value, json};
+
+use crate::deadline::Deadline;
+use crate::http::{self, Http, NoAnswer};
+
+/// The newest protocol version that we ask for; any that the server answers with is used.
+pub const PROTOCOL_VERSION: &str = "2025-11-25";
+
+/// More pages than this are a server that goes round in circles.
+const MOST_PAGES: usize = 1000;
+
+/// Why a request has no result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum McpError {
+    /// Nothing came, or nothing in time.
+    NoAnswer(NoAnswer),
+    /// The server answered with a status that is not 2xx.
+    Status {
+        /// The status.
+        status: u16,
+        /// The beginning of what it said.
+        body: String,
+    },
+    /// The server answered with a JSON-RPC error.
+    Rpc {
+        /// The code.
+        code: i64,
+        /// The message.
+        message: String,
+    },
+    /// What came is not MCP.
+    Malformed(String),
+}
+
+impl std::fmt::Display for McpError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NoAnswer(reason) => reason.fmt(f),
+            Self::Status { status, body } if body.is_empty() => write!(f, "answered {status}"),
+            Self::Status { status, body } => write!(f, "answered {status}: {body}"),
+            Self::Rpc { code, message } => write!(f, "answered with error {code}: {message}"),
+            Self::Malformed(what) => write!(f, "answered something that is not mcp: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for McpError {}
+
+impl From<NoAnswer> for McpError {
+    fn from(reason: NoAnswer) -> Self {
+        Self::NoAnswer(reason)
+    }
+}
+
+/// One tool of a server's list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// Everything that the server says about it, the name included.
+    pub definition: Value,
+}
+
+/// What a call came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallResult {
+    /// The tool says that it failed.
+    pub is_error: bool,
+    /// The text contents, joined by line breaks.
+    pub text: String,
+    /// The whole result.
+    pub result: Value,
+}
+
+/// A session with a server.
+#[derive(Debug)]
+pub struct McpClient {
+    http: Http,
+    url: String,
+    headers: Vec<(String, String)>,
+    next_id: u64,
+    /// What the server said about itself in answer to `initialize`.
+    pub server: Value,
+}
+
+impl McpClient {
+    /// Opens a session: `initialize`, then `notifications/initialized`. `headers` go with every request.
+    ///
+    /// # Errors
+    /// [`McpError`]: the server does not answer, or not with what it should.
+    pub fn connect(url: &str, headers: &[(String, String)], deadline: Deadline) -> Result<Self, McpError> {
+        let mut client = Self {
+            http: Http::new(),
+            url: url.to_owned(),
+            headers: headers.to_vec(),
+            next_id: 0,
+            server: Value::Null,
+        };
+        client.headers.push(("Accept".to_owned(), "application/json, text/event-stream".to_owned()));
+        let params = json!({
+            "protocolVersion": PROTOCOL_VERSION,
+            "capabilities": {},
+            "clientInfo": { "name": "stelae", "version": env!("CARGO_PKG_VERSION") },
+        });
+        client.server = client.request("initialize", &params, deadline)?;
+        let version = client.server["protocolVersion"].as_str().unwrap_or(PROTOCOL_VERSION).to_owned();
+        client.headers.push(("MCP-Protocol-Version".to_owned(), version));
+        client.notify("notifications/initialized", deadline)?;
+        Ok(client)
+    }
+
+    /// Every tool, over all pages.
+    ///
+    /// # Errors
+    /// [`McpError`]; also for a list that never ends.
+    pub fn list_tools(&mut self, deadline: Deadline) -> Result<Vec<Tool>, McpError> {
+        let mut tools = Vec::new();
+        let mut params = json!({});
+        for _page in 0..MOST_PAGES {
+            let result = self.request("tools/list", &params, deadline)?;
+            let page = result["tools"].as_array().ok_or_else(|| malformed("tools/list without `tools`"))?;
+            for definition in page {
+                let name = definition["name"].as_str().ok_or_else(|| malformed("a tool without a name"))?;
+                tools.push(Tool { name: name.to_owned(), definition: definition.clone() });
+            }
+            match result["nextCursor"].as_str() {
+                Some(cursor) => params = json!({ "cursor": cursor }),
+                None => return Ok(tools),
+            }
+        }
+        Err(malformed("tools/list does not end"))
+    }
+
+    /// Calls a tool. A tool that says that it failed is a result, with `is_error` set; an unknown tool may be either.
+    ///
+    /// # Errors
+    /// [`McpError`].
+    pub fn call_tool(
+        &mut self,
+        name: &str,
+        arguments: &Value,
+        deadline: Deadline,
+    ) -> Result<CallResult, McpError> {
+        let result =
+            self.request("tools/call", &json!({ "name": name, "arguments": arguments }), deadline)?;
+        let contents = result["content"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let texts: Vec<&str> = contents.iter().filter_map(|content| content["text"].as_str()).collect();
+        Ok(CallResult {
+            is_error: result["isError"].as_bool().unwrap_or(false),
+            text: texts.join("\n"),
+            result,
+        })
+    }
+
+    /// Any request; says its `result`.
+    ///
+    /// # Errors
+    /// [`McpError`].
+    pub fn request(&mut self, method: &str, params: &Value, deadline: Deadline) -> Result<Value, McpError> {
+        self.next_id += 1;
+        let id = self.next_id;
+        let message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+        let mut response = self.post(&message, deadline)?;
+        if let Some(session) = http::header(response.headers(), "mcp-session-id") {
+            self.headers.retain(|(name, _)| name != "Mcp-Session-Id");
+            self.headers.push(("Mcp-Session-Id".to_owned(), session));
+        }
+        let kind = http::header(response.headers(), "content-type").unwrap_or_default();
+        let answer = if kind.starts_with("text/event-stream") {
+            from_events(BufReader::new(response.body_mut().as_reader()), id)?
+        } else {
+            let body = http::read_all(response.body_mut())?;
+            serde_json::from_str(&body).map_err(|_| malformed(&beginning(&body)))?
+        };
+        result_of(answer, id)
+    }
+
+    /// Ends the session. A server that keeps none says so with 405, which is fine.
+    ///
+    /// # Errors
+    /// [`McpError::NoAnswer`]: it could not be told.
+    pub fn close(self, deadline: Deadline) -> Result<(), McpError> {
+        if self.headers.iter().any(|(name, _)| name == "Mcp-Session-Id") {
+            self.http.delete(&self.url, &self.headers, deadline)?;
+        }
+        Ok(())
+    }
+
+    fn notify(&self, method: &str, deadline: Deadline) -> Result<(), McpError> {
+        self.post(&json!({ "jsonrpc": "2.0", "method": method }), deadline).map(drop)
+    }
+
+    fn post(
+        &self,
+        message: &Value,
+        deadline: Deadline,
+    ) -> Result<ureq::http::Response<ureq::Body>, McpError> {
+        let mut response = self.http.post(&self.url, &self.headers, &message.to_string(), deadline)?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status().as_u16();
+        Err(McpError::Status { status, body: beginning(&http::read_all(response.body_mut())?) })
+    }
+}
+
+/// Reads an event stream up to the answer to `id`.
+fn from_events(stream: impl BufRead, id: u64) -> Result<Value, McpError> {
+    let mut data = String::new();
+    let mut read: u64 = 0;
+    for line in stream.lines() {
+        let line = line.map_err(|error| NoAnswer(stream_ended(&error)))?;
+        read += line.len() as u64;
+        if read > http::MOST_BYTES {
+            return Err(malformed("an answer of more than 16 MiB"));
+        }
+        if let Some(more) = line.strip_prefix("data:") {
+            data.push_str(more.strip_prefix(' ').unwrap_or(more));
+        } else if line.is_empty() && !data.is_empty() {
+            let message: Value = serde_json::from_str(&data).map_err(|_| malformed(&beginning(&data)))?;
+            if message["id"] == id && message.get("method").is_none() {
+                return Ok(message);
+            }
+            data.clear();
+        }
+    }
+    Err(NoAnswer("the event stream ended without the answer".to_owned()).into())
+}
+
+fn stream_ended(error: &std::io::Error) -> String {
+    // ureq wraps its own timeout into an I/O error.
+    if error.to_string().contains("timeout") { "no answer in time".to_owned() } else { error.to_string() }
+}
+
+fn result_of(mut answer: Value, id: u64) -> Result<Value, McpError> {
+    if let Some(error) = answer.get("error") {
+        let message = error["message"].as_str().unwrap_or_default().to_owned();
+        return Err(McpError::Rpc { code: error["code"].as_i64().unwrap_or_default(), message });
+    }
+    if answer["id"] != id {
+        return Err(malformed("an answer to something else"));
+    }
+    answer.get_mut("result").map(Value::take).ok_or_else(|| malformed("neither a result nor an error"))
+}
+
+fn malformed(what: &str) -> McpError {
+    McpError::Malformed(what.to_owned())
+}
+
+/// Enough of a body to recognise it by, on one line.
+fn beginning(body: &str) -> String {
+    body.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_answer_is_found_among_other_events() {
+        let stream = ": hello\n\nevent: message\ndata: {\"method\":\"notifications/progress\"}\n\n\
+                      data: {\"id\":7,\"method\":\"ping\"}\n\ndata: {\"id\":7,\ndata: \"result\":{\"a\":1}}\n\n";
+        assert_eq!(result_of(from_events(stream.as_bytes(), 7).unwrap(), 7).unwrap(), json!({ "a": 1 }));
+    }
+
+    #[test]
+    fn a_stream_that_ends_early_is_no_answer() {
+        let error = from_events("data: {\"id\":1,\"result\":{}}\n".as_bytes(), 1).unwrap_err();
+        assert!(matches!(error, McpError::NoAnswer(_)), "{error}");
+    }
+
+    #[test]
+    fn a_stream_that_falls_silent_costs_the_deadline_only() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+        // It lives as long as its client: until then, half an event.
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {";
+            stream.write_all(head.as_bytes()).unwrap();
+            std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
+        });
+        let error = McpClient::connect(&url, &[], Deadline::after(Duration::from_millis(100))).unwrap_err();
+        assert_eq!(error.to_string(), "no answer in time");
+    }
+
+    #[test]
+    fn errors_and_answers_to_others_are_no_results() {
+        let error =
+            result_of(json!({ "id": 1, "error": { "code": -32601, "message": "no" } }), 1).unwrap_err();
+        assert_eq!(error.to_string(), "answered with error -32601: no");
+        assert!(result_of(json!({ "id": 2, "result": {} }), 1).is_err());
+    }
+}

@@ -1,0 +1,103 @@
+//! The kernel's table of listening TCP sockets.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// One listening socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListeningSocket {
+    /// What it is bound to, possibly a wildcard.
+    pub address: SocketAddr,
+    /// The user who made it.
+    pub uid: u32,
+    /// Its identity.
+    pub inode: u64,
+}
+
+/// Every listening socket that a connection to `address` could reach, the one bound to exactly it first.
+///
+/// Empty where the platform has no such table.
+pub fn listeners_on(address: SocketAddr) -> Vec<ListeningSocket> {
+    let mut found: Vec<_> = all().into_iter().filter(|socket| reaches(socket.address, address)).collect();
+    found.sort_by_key(|socket| socket.address.ip().is_unspecified());
+    found
+}
+
+/// Every listening socket.
+pub(super) fn all() -> Vec<ListeningSocket> {
+    let rows = |path| fs::read_to_string(path).unwrap_or_default();
+    let (v4, v6) = (rows("/proc/net/tcp"), rows("/proc/net/tcp6"));
+    v4.lines().chain(v6.lines()).filter_map(parse).collect()
+}
+
+/// Whether a socket bound to `bound` gets connections to `wanted`. `[::]` takes IPv4 too, unless told otherwise, which
+/// the table does not show: reporting a stranger who may not be in the way is better than missing one who is.
+fn reaches(bound: SocketAddr, wanted: SocketAddr) -> bool {
+    let (ip, wanted_ip) = (bound.ip().to_canonical(), wanted.ip().to_canonical());
+    let wildcard = match ip {
+        IpAddr::V4(ip) => ip.is_unspecified() && wanted_ip.is_ipv4(),
+        IpAddr::V6(ip) => ip.is_unspecified(),
+    };
+    bound.port() == wanted.port() && (ip == wanted_ip || wildcard || wanted_ip.is_unspecified())
+}
+
+/// `sl local_address rem_address st … uid timeout inode`; the state 0A is LISTEN, the header has none.
+fn parse(line: &str) -> Option<ListeningSocket> {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    if *fields.get(3)? != "0A" {
+        return None;
+    }
+    Some(ListeningSocket {
+        address: parse_address(fields.get(1)?)?,
+        uid: fields.get(7)?.parse().ok()?,
+        inode: fields.get(9)?.parse().ok()?,
+    })
+}
+
+/// Hexadecimal, each group of four bytes in the byte order of the machine.
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    let (ip, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| Some(u32::from_str_radix(ip.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+    let ip = if ip.len() == 8 {
+        IpAddr::V4(Ipv4Addr::from(word(0)?))
+    } else {
+        let mut bytes = [0; 16];
+        for (index, group) in bytes.chunks_exact_mut(4).enumerate() {
+            group.copy_from_slice(&word(index * 8)?);
+        }
+        IpAddr::V6(Ipv6Addr::from(bytes))
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn rows_are_read() {
+        let row = "   0: 0100007F:2382 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4242 1 0";
+        let socket = parse(row).unwrap();
+        assert_eq!(
+            (socket.address.to_string().as_str(), socket.uid, socket.inode),
+            ("127.0.0.1:9090", 1000, 4242)
+        );
+        assert_eq!(parse(&row.replace(" 0A ", " 01 ")), None);
+        let v6 = parse_address("00000000000000000000000001000000:2382").unwrap();
+        assert_eq!(v6.to_string(), "[::1]:9090");
+    }
+
+    #[test]
+    fn wildcards_reach_what_they_cover() {
+        let reaches = |bound: &str, wanted: &str| reaches(bound.parse().unwrap(), wanted.parse().unwrap());
+        assert!(reaches("127.0.0.1:1", "127.0.0.1:1"));
+        assert!(reaches("0.0.0.0:1", "127.0.0.2:1"));
+        assert!(reaches("[::]:1", "127.0.0.1:1"));
+        assert!(reaches("[::ffff:127.0.0.1]:1", "127.0.0.1:1"));
+        assert!(!reaches("0.0.0.0:1", "[::1]:1"));
+        assert!(!reaches("127.0.0.2:1", "127.0.0.1:1"));
+        assert!(!reaches("127.0.0.1:2", "127.0.0.1:1"));
+    }
+}

@@ -1,0 +1,89 @@
+//! Every process below us, and how all of them are stopped.
+//!
+//! A process can leave its group, its session and its parent, but not its ancestors: once we are a *child subreaper*,
+//! whoever loses its parent falls to us instead of to init. So our descendants are everything that we ever started,
+//! and `waitpid` answering ECHILD is the kernel's own word that nothing of it is left. Both halves of the mutual
+//! guardian run this same code, each for its own descendants.
+
+use rustix::process::getpid;
+use signal_hook::consts::SIGCHLD;
+use stelae_model::lifecycle::{StopLimits, TeardownProof};
+use stelae_model::{ExitCode, Failure};
+
+use super::teardown::{Scope, Teardown};
+use super::tree::{self, Snapshot};
+use super::{os, reaper};
+use crate::signals::{self, Interrupt};
+
+/// The processes below us. There is one family per process; while it is there, no orphan gets away from us.
+///
+/// Dropping it stops everything at once: this is the net for a panic, not the way to do it.
+#[derive(Debug)]
+pub struct Family {
+    stopped: bool,
+}
+
+impl Family {
+    /// From now on orphans fall to us. Where the platform has no subreapers, what leaves its group gets away.
+    ///
+    /// # Errors
+    /// The kernel refuses (older than 3.4).
+    pub fn enter() -> Result<Self, Failure> {
+        let refused = |error: std::io::Error| {
+            Failure::new(ExitCode::PrerequisiteMissing, "no-subreaper", "orphans cannot be adopted")
+                .because(error.to_string())
+        };
+        os::adopt_orphans().map_err(refused)?;
+        // Whoever started us may have left SIGCHLD ignored, and the kernel then throws every exit status away.
+        if signals::is_ignored(SIGCHLD) {
+            signal_hook::flag::register(SIGCHLD, std::sync::Arc::default()).map_err(refused)?;
+        }
+        reaper::set_closing(false);
+        Ok(Self { stopped: false })
+    }
+
+    /// A family that has nobody and stops nobody: what is left in the place of one that was taken to be stopped.
+    pub fn none() -> Self {
+        Self { stopped: true }
+    }
+
+    /// Stops everything below us that was not released, and shows that it is gone. Nothing can be started any more,
+    /// from before the first signal on.
+    ///
+    /// `before` gets a snapshot while everything is still as it was: write it down before returning. The number of
+    /// signals that `interrupt` has got shortens the grace.
+    pub fn stop(
+        mut self,
+        limits: StopLimits,
+        interrupt: &Interrupt,
+        before: &mut dyn FnMut(&Snapshot),
+    ) -> TeardownProof {
+        reaper::set_closing(true);
+        self.stopped = true;
+        before(&tree::snapshot(us()));
+        Teardown::new(Scope::Everyone, limits, interrupt).carry_out()
+    }
+}
+
+impl Drop for Family {
+    fn drop(&mut self) {
+        if !self.stopped {
+            reaper::set_closing(true);
+            Teardown::new(Scope::Everyone, StopLimits::at_once(), &Interrupt::never()).carry_out();
+        }
+    }
+}
+
+/// Stops the tree of one process that we started; everything else lives on.
+pub(super) fn stop_tree(
+    root: i32,
+    process: &str,
+    limits: StopLimits,
+    interrupt: &Interrupt,
+) -> TeardownProof {
+    Teardown::new(Scope::tree(root, process), limits, interrupt).carry_out()
+}
+
+pub(super) fn us() -> i32 {
+    getpid().as_raw_nonzero().get()
+}

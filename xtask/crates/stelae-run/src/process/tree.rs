@@ -1,0 +1,185 @@
+//! What can be read about processes: who is below whom, with which command line, environment and sockets.
+
+use std::fs;
+use std::io;
+
+use serde::{Deserialize, Serialize};
+use stelae_model::lifecycle::{self, ProcessRow};
+
+use super::os;
+
+/// Why something about a process is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// There is no such process (any more), or it is a zombie, which has nothing left to read.
+    Gone,
+    /// It belongs to somebody else, or protects itself.
+    NotPermitted,
+    /// The platform does not tell.
+    Unsupported,
+}
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the process is gone",
+            Self::NotPermitted => "not permitted to read it",
+            Self::Unsupported => "this platform does not tell",
+        })
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::NotPermitted,
+            _ if cfg!(target_os = "linux") => Self::Gone,
+            _ => Self::Unsupported,
+        }
+    }
+}
+
+/// All processes below `root` that have not ended, without `root`.
+pub fn descendants(root: i32) -> Vec<ProcessRow> {
+    let rows = os::process_table();
+    lifecycle::descendants(&rows, root).into_iter().filter(|row| !row.zombie).cloned().collect()
+}
+
+/// The pids of every process there is.
+pub fn all_pids() -> Vec<i32> {
+    os::process_table().into_iter().map(|row| row.pid).collect()
+}
+
+/// The pids from `pid` up to init, `pid` first.
+pub fn ancestry(pid: i32) -> Vec<i32> {
+    let mut chain = vec![pid];
+    while let Some(row) = chain.last().and_then(|&pid| os::process_row(pid)) {
+        if row.parent <= 0 || chain.contains(&row.parent) {
+            break;
+        }
+        chain.push(row.parent);
+    }
+    chain
+}
+
+/// The command line, or the name in square brackets for a process that has none; shortened to 200 characters.
+pub fn command_line(pid: i32) -> Option<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let words: Vec<_> = line.split(|&byte| byte == 0).map(String::from_utf8_lossy).collect();
+    let text = words.join(" ").trim_end().to_owned();
+    let text = if text.is_empty() {
+        format!("[{}]", fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end())
+    } else {
+        text
+    };
+    Some(shortened(&text))
+}
+
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 200;
+    if text.chars().count() <= LONGEST {
+        return text.to_owned();
+    }
+    text.chars().take(LONGEST - 1).chain(['…']).collect()
+}
+
+/// When the process was started, in seconds since the epoch.
+pub fn start_time(pid: i32) -> Option<u64> {
+    /// `USER_HZ`: what the kernel counts in towards programs. 100 on every architecture that Rust has a std for.
+    const TICKS_PER_SECOND: u64 = 100;
+    let started = os::process_row(pid)?.started;
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let booted: u64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    Some(booted + started / TICKS_PER_SECOND)
+}
+
+/// The environment that the process was started with, in its order.
+///
+/// # Errors
+/// [`Unreadable`]: gone, somebody else's, or a platform that does not tell.
+pub fn environ(pid: i32) -> Result<Vec<(String, String)>, Unreadable> {
+    let bytes = fs::read(format!("/proc/{pid}/environ"))?;
+    // A zombie's is empty without an error; so is that of a process that cleared it, which is alive.
+    if bytes.is_empty() && os::process_row(pid).is_none_or(|row| row.zombie) {
+        return Err(Unreadable::Gone);
+    }
+    let entries = bytes.split(|&byte| byte == 0).filter(|entry| !entry.is_empty());
+    Ok(entries
+        .map(|entry| {
+            let entry = String::from_utf8_lossy(entry);
+            let (name, value) = entry.split_once('=').unwrap_or((&entry, ""));
+            (name.to_owned(), value.to_owned())
+        })
+        .collect())
+}
+
+/// The inodes of the sockets that the process holds.
+///
+/// # Errors
+/// [`Unreadable`], as for [`environ`].
+pub fn sockets(pid: i32) -> Result<Vec<u64>, Unreadable> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| {
+            let target = fs::read_link(entry.path()).ok()?;
+            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+        })
+        .collect())
+}
+
+/// One process in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotProcess {
+    /// Where it stands in the table.
+    #[serde(rename = "process")]
+    pub row: ProcessRow,
+    /// Its command line, shortened.
+    pub command: String,
+}
+
+/// The processes below us at one moment; evidence, taken before the first signal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// Parents before their children, zombies included.
+    pub processes: Vec<SnapshotProcess>,
+    /// How many more there were.
+    pub left_out: usize,
+}
+
+/// Takes a snapshot of what is below `root`, of at most 500 processes.
+pub fn snapshot(root: i32) -> Snapshot {
+    const MOST: usize = 500;
+    let rows = os::process_table();
+    let found = lifecycle::descendants(&rows, root);
+    let describe = |row: &&ProcessRow| SnapshotProcess {
+        row: (*row).clone(),
+        command: command_line(row.pid).unwrap_or_default(),
+    };
+    Snapshot {
+        processes: found.iter().take(MOST).map(describe).collect(),
+        left_out: found.len().saturating_sub(MOST),
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_can_be_read() {
+        let us = i32::try_from(std::process::id()).unwrap();
+        assert!(command_line(us).unwrap().contains("stelae_run"));
+        assert!(start_time(us).unwrap() > 1_500_000_000);
+        assert!(environ(us).unwrap().iter().any(|(name, _)| name == "PATH"));
+        assert_eq!(ancestry(us)[0], us);
+    }
+
+    #[test]
+    fn nobody_is_gone_not_an_empty_environment() {
+        assert_eq!(environ(i32::MAX), Err(Unreadable::Gone));
+        assert_eq!(command_line(i32::MAX), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! Writes events, one a line, flushed one by one; hands each to whoever listens.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use camino::Utf8Path;
+use stelae_model::event::{Event, Record, SCHEMA};
+use stelae_model::value::Secret;
+
+/// Whoever listens to the events of a run: the terminal, a JSON stream.
+pub type Listener = Box<dyn FnMut(&Record) + Send>;
+
+/// The recorder of a run. A disk that is full does not stop a run: the recorder says so once, remembers that the
+/// evidence is incomplete, and goes on telling its listeners.
+pub struct Recorder {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    started: Instant,
+    seq: u64,
+    file: Option<File>,
+    listeners: Vec<Listener>,
+    hidden: Vec<String>,
+    warnings: Vec<String>,
+    broken: bool,
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder").field("seq", &self.lock().seq).finish_non_exhaustive()
+    }
+}
+
+impl Recorder {
+    /// A recorder that appends to `path`.
+    pub fn to_file(path: &Utf8Path, listeners: Vec<Listener>) -> Self {
+        let recorder = Self::to_listeners(listeners);
+        match OpenOptions::new().append(true).create(true).mode(0o600).open(path) {
+            Ok(file) => {
+                let mut inner = recorder.lock();
+                // A resumed run goes on counting where its earlier session stopped.
+                inner.seq = std::fs::read_to_string(path).map_or(0, |text| text.lines().count() as u64);
+                inner.file = Some(file);
+            }
+            Err(error) => recorder.evidence_failed(path.as_str(), &error),
+        }
+        recorder
+    }
+
+    /// A recorder that keeps nothing.
+    pub fn to_listeners(listeners: Vec<Listener>) -> Self {
+        let inner = Inner {
+            started: Instant::now(),
+            seq: 0,
+            file: None,
+            listeners,
+            hidden: Vec::new(),
+            warnings: Vec::new(),
+            broken: false,
+        };
+        Self { inner: Mutex::new(inner) }
+    }
+
+    /// From now on this text is never written.
+    pub fn hide(&self, secret: &Secret<String>) {
+        if !secret.expose().is_empty() {
+            self.lock().hidden.push(secret.expose().clone());
+        }
+    }
+
+    /// Records an event.
+    pub fn event(&self, event: Event) {
+        let mut inner = self.lock();
+        if let Event::Warning { text } = &event {
+            inner.warnings.push(text.clone());
+        }
+        if let Some(error) = inner.record(event) {
+            drop(inner);
+            self.evidence_failed("events.jsonl", &error);
+        }
+    }
+
+    /// Records a line that a process wrote.
+    pub fn line(&self, source: &str, text: &str) {
+        self.event(Event::Line { source: source.to_owned(), text: text.to_owned() });
+    }
+
+    /// Records something worth knowing.
+    pub fn note(&self, text: impl Into<String>) {
+        self.event(Event::Note { text: text.into() });
+    }
+
+    /// Records something that is not as it should be.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.event(Event::Warning { text: text.into() });
+    }
+
+    /// A piece of evidence could not be written: said once, remembered for the verdict.
+    pub fn evidence_failed(&self, what: &str, error: &std::io::Error) {
+        let mut inner = self.lock();
+        if std::mem::replace(&mut inner.broken, true) {
+            return;
+        }
+        let text = format!("the evidence is incomplete from here on: {what}: {error}");
+        inner.warnings.push(text.clone());
+        // The disk may have room again for one line; if it has not, the listeners still hear it.
+        inner.record(Event::Warning { text });
+    }
+
+    /// Whether everything was written so far.
+    pub fn is_complete(&self) -> bool {
+        !self.lock().broken
+    }
+
+    /// All warnings so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.lock().warnings.clone()
+    }
+
+    /// Milliseconds since the recorder was made.
+    pub fn elapsed_ms(&self) -> u64 {
+        millis(self.lock().started)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A listener that panicked has left a recorder that still records.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn record(&mut self, event: Event) -> Option<std::io::Error> {
+        let record = Record { schema: SCHEMA, seq: self.seq, at_ms: millis(self.started), event };
+        self.seq += 1;
+        let record = self.masked(record);
+        for listener in &mut self.listeners {
+            listener(&record);
+        }
+        let mut line =
+            serde_json::to_string(&record).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+        line.push('\n');
+        self.file.as_mut().and_then(|file| file.write_all(line.as_bytes()).err())
+    }
+
+    fn masked(&self, record: Record) -> Record {
+        if self.hidden.is_empty() {
+            return record;
+        }
+        let Ok(text) = serde_json::to_string(&record) else { return record };
+        let masked = self.hidden.iter().fold(text, |text, secret| text.replace(secret.as_str(), "(secret)"));
+        serde_json::from_str(&masked).unwrap_or(record)
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn heard() -> (Arc<Mutex<Vec<Record>>>, Listener) {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&heard);
+        (heard, Box::new(move |record: &Record| into.lock().unwrap().push(record.clone())))
+    }
+
+    #[test]
+    fn records_are_numbered_flushed_and_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(folder.path()).unwrap().join("events.jsonl");
+        let (heard, listener) = heard();
+        let recorder = Recorder::to_file(&path, vec![listener]);
+        recorder.line("git", "hello");
+        recorder.note("world");
+        let lines: Vec<Record> = std::fs::read_to_string(&path)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.iter().map(|record| record.seq).collect::<Vec<_>>(), [0, 1]);
+        assert_eq!(heard.lock().unwrap().len(), 2);
+        assert!(recorder.is_complete());
+    }
+
+    #[test]
+    fn a_full_disk_is_said_once_and_the_run_goes_on() {
+        let (heard, listener) = heard();
+        let recorder = Recorder::to_file(Utf8Path::new("/dev/full"), vec![listener]);
+        recorder.note("one");
+        recorder.note("two");
+        assert!(!recorder.is_complete());
+        assert_eq!(recorder.warnings().len(), 1);
+        assert!(recorder.warnings()[0].contains("No space left"), "{:?}", recorder.warnings());
+        assert_eq!(heard.lock().unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_hidden_text_is_never_written() {
+        let (heard, listener) = heard();
+        let recorder = Recorder::to_listeners(vec![listener]);
+        recorder.hide(&Secret::new("hunter2".to_owned()));
+        recorder.line("gateway", "token is hunter2!");
+        let text = format!("{:?}", heard.lock().unwrap());
+        assert!(text.contains("token is (secret)!") && !text.contains("hunter2"), "{text}");
+    }
+}

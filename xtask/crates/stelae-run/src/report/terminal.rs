@@ -1,0 +1,149 @@
+//! The run as a person sees it: plain lines, and on a terminal one live status line under them.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::time::{Duration, Instant};
+
+use stelae_model::event::{Event, Record, StepOutcome};
+use stelae_model::verdict::Verdict;
+
+use crate::record::Listener;
+
+/// How often the status line is drawn at the most: more is flicker.
+const REDRAW: Duration = Duration::from_millis(50);
+
+/// Prints a run's events on stderr.
+#[derive(Debug)]
+pub struct Terminal {
+    live: bool,
+    colour: bool,
+    step: Option<(String, Instant)>,
+    done: usize,
+    drawn: Option<Instant>,
+}
+
+impl Terminal {
+    /// For this process's stderr; `NO_COLOR` is honoured.
+    pub fn new() -> Self {
+        let terminal = io::stderr().is_terminal();
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty());
+        Self { live: terminal, colour, step: None, done: 0, drawn: None }
+    }
+
+    /// As a listener.
+    pub fn listener(mut self) -> Listener {
+        Box::new(move |record| self.show(record))
+    }
+
+    fn show(&mut self, record: &Record) {
+        let seconds = format!("{:>6.1}", record.at_ms as f64 / 1000.0);
+        match &record.event {
+            Event::RunStarted { run, verb, source } => {
+                self.line(&format!("{seconds}  {verb} {run} of {source}"));
+            }
+            Event::StepStarted { step, .. } => {
+                self.step = Some((step.clone(), Instant::now()));
+                self.status("");
+            }
+            Event::StepFinished { step, outcome, elapsed_ms } => {
+                self.step = None;
+                self.done += 1;
+                let (mark, colour) = match outcome {
+                    StepOutcome::Passed => ("ok", "32"),
+                    StepOutcome::Failed => ("FAILED", "1;31"),
+                    StepOutcome::Resumed => ("as before", "32"),
+                };
+                let mark = self.paint(colour, mark);
+                self.line(&format!("{seconds}  {step}: {mark} ({elapsed_ms} ms)"));
+            }
+            Event::Line { source, text } => {
+                let source = self.paint("2", &format!("[{source}]"));
+                self.line(&format!("{seconds}  {source} {text}"));
+            }
+            Event::Server { bundle, server, action } => {
+                self.line(&format!("{seconds}  {bundle}/{server}: {action}"));
+            }
+            Event::Rung { process, rung, status } => self.status(&format!("{process}: {rung}: {status}")),
+            Event::Ready { url, tools, elapsed_ms, .. } => {
+                self.line(&format!(
+                    "{seconds}  ready after {elapsed_ms} ms: {url} lists {} tools",
+                    tools.len()
+                ));
+            }
+            Event::Call { stage, tool, status } => {
+                self.line(&format!("{seconds}  {stage}: {tool}: {status}"));
+            }
+            Event::Note { text } => self.line(&format!("{seconds}  {text}")),
+            Event::Warning { text } => {
+                let label = self.paint("33", "warning");
+                self.line(&format!("{seconds}  {label}: {text}"));
+            }
+            Event::Attested { processes, differences } => {
+                self.line(&format!(
+                    "{seconds}  environment of {processes} processes read, {differences} differences"
+                ));
+            }
+            Event::TornDown { signalled, survivors, elapsed_ms } => {
+                let left =
+                    if survivors.is_empty() { "nothing left".to_owned() } else { survivors.join("; ") };
+                self.line(&format!(
+                    "{seconds}  torn down in {elapsed_ms} ms: {signalled} processes ended, {left}"
+                ));
+            }
+            // The failure is printed once, at the end, by whoever prints failures.
+            Event::Failed { .. } | Event::Verdict { .. } => self.clear(),
+        }
+    }
+
+    fn line(&mut self, text: &str) {
+        self.clear();
+        // A closed stderr must not end a run.
+        writeln!(io::stderr().lock(), "{text}").ok();
+        self.status("");
+    }
+
+    fn status(&mut self, detail: &str) {
+        if !self.live || self.drawn.is_some_and(|drawn| drawn.elapsed() < REDRAW) {
+            return;
+        }
+        let Some((step, since)) = &self.step else { return };
+        let text = format!("step {}: {step} {:.1} s {detail}", self.done + 1, since.elapsed().as_secs_f64());
+        let text: String = text.chars().filter(|c| !c.is_control()).take(100).collect();
+        write!(io::stderr().lock(), "\r\x1b[K{}", self.paint("36", &text)).ok();
+        self.drawn = Some(Instant::now());
+    }
+
+    fn clear(&mut self) {
+        if self.drawn.take().is_some() {
+            write!(io::stderr().lock(), "\r\x1b[K").ok();
+        }
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+impl Default for Terminal {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The verdict as text for stdout: the steps, and one sentence.
+pub fn summary(verdict: &Verdict, folder: &str) -> String {
+    let mut text = String::new();
+    for step in &verdict.steps {
+        let outcome = match step.outcome {
+            Some(StepOutcome::Passed) => "ok",
+            Some(StepOutcome::Failed) => "FAILED",
+            Some(StepOutcome::Resumed) => "as before",
+            None => "not reached",
+        };
+        text += &format!("{:<20} {outcome:<12} {:>8} ms\n", step.step, step.elapsed_ms);
+    }
+    for warning in &verdict.warnings {
+        text += &format!("warning: {warning}\n");
+    }
+    let word = if verdict.failure.is_none() { "pass" } else { "fail" };
+    text + &format!("{word} ({}): {}\nevidence: {folder}\n", verdict.exit_code.number(), verdict.sentence)
+}

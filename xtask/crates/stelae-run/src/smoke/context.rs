@@ -1,0 +1,136 @@
+//! What the steps of a run work with, besides what they give each other.
+
+use std::sync::Arc;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use stelae_model::env::programs::XTASK;
+use stelae_model::env::{Base, Environment, Invocation, ProgramEnv as _, XtaskEnv};
+use stelae_model::{ExitCode, Failure};
+
+use super::options::Plan;
+use super::sandbox::Sandbox;
+use super::stack::LiveStack;
+use super::workspace::Workspace;
+use crate::deadline::Deadline;
+use crate::git::Git;
+use crate::ports::Placeholder;
+use crate::process::{self, Finished, Limits, Stream};
+use crate::record::{Recorder, RunFolder};
+use crate::signals::Interrupt;
+
+/// The hands of a run.
+#[derive(Debug)]
+pub(crate) struct SmokeContext {
+    /// What happened.
+    pub(crate) recorder: Arc<Recorder>,
+    /// Where it is kept.
+    pub(crate) folder: RunFolder,
+    /// Ctrl-C and its kin.
+    pub(crate) interrupt: Interrupt,
+    /// What was decided before the run started.
+    pub(crate) plan: Plan,
+    /// The host's variables.
+    pub(crate) host: Environment,
+    /// Where the run's processes live.
+    pub(crate) sandbox: Sandbox,
+    /// git, for the source and the clone.
+    pub(crate) git: Git,
+    /// Deadline of the step that is under way.
+    pub(crate) deadline: Deadline,
+    /// The workspace, from the first step on.
+    pub(crate) workspace: Option<Workspace>,
+    /// Keeps the port for the gateway.
+    pub(crate) placeholder: Option<Placeholder>,
+    /// The stack, while it is up.
+    pub(crate) stack: Option<LiveStack>,
+}
+
+impl SmokeContext {
+    /// Limits of a command that writes its outputs to `logs/<name>.log` and is over by the step's deadline.
+    pub(crate) fn with_limits<T>(&self, name: &str, then: impl FnOnce(&Limits<'_>) -> T) -> T {
+        let log = self.folder.log(name);
+        then(&Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &log, stderr: &log })
+    }
+
+    /// Runs a git command in the clone or the source, and gives its standard output.
+    pub(crate) fn git(&self, cwd: &Utf8Path, args: &[&str]) -> Result<String, Failure> {
+        self.git_with(|git, limits| git.run(cwd, args, limits, &self.recorder))
+    }
+
+    /// Runs something that uses git.
+    pub(crate) fn git_with<T>(
+        &self,
+        work: impl FnOnce(&Git, &Limits<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let (out, talk) = (self.folder.log("git-stdout"), self.folder.log("git"));
+        let limits =
+            Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &out, stderr: &talk };
+        work(&self.git, &limits)
+    }
+
+    /// The clone's own `xtask`, in the sandbox's environment.
+    pub(crate) fn xtask(&self, args: &[&str]) -> Result<Invocation, Failure> {
+        let inside = self.sandbox.environment(&self.host)?;
+        let base = Base::from_environment(&inside)?;
+        let env = XtaskEnv::from_environment(&inside)?;
+        let invocation = XTASK.invoke(self.sandbox.bin_dir().join("xtask"), self.sandbox.repo(), &base, &env);
+        Ok(invocation.args(["--format", "json"]).args(args.iter().copied()))
+    }
+
+    /// Runs a verb of the clone's own `xtask`; its talk is shown under `source`, its failure becomes ours.
+    pub(crate) fn run_xtask(&self, source: &str, args: &[&str]) -> Result<Finished, Failure> {
+        let invocation = self.xtask(args)?;
+        let (out, talk) = (self.folder.log(&format!("{source}-stdout")), self.folder.log(source));
+        let limits =
+            Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &out, stderr: &talk };
+        let finished = process::run(&invocation, &limits, &mut |stream, text| {
+            if stream == Stream::Stderr {
+                self.recorder.line(source, text);
+            }
+        })?;
+        if let Some(failure) = failure_of(&finished) {
+            return Err(failure);
+        }
+        finished.success_or_failure()
+    }
+
+    /// Keeps a file as evidence; a disk that is full does not end the run.
+    pub(crate) fn keep(&self, name: &str, bytes: &[u8]) {
+        if let Err(error) = self.folder.write(name, bytes) {
+            self.recorder.evidence_failed(name, &error);
+        }
+    }
+
+    /// Keeps a value as evidence.
+    pub(crate) fn keep_json(&self, name: &str, value: &impl serde::Serialize) {
+        if let Err(error) = self.folder.write_json(name, value) {
+            self.recorder.evidence_failed(name, &error);
+        }
+    }
+}
+
+/// What `--format json` gave as the reason, when a verb of ours failed.
+fn failure_of(finished: &Finished) -> Option<Failure> {
+    #[derive(serde::Deserialize)]
+    struct Answer {
+        failure: Failure,
+    }
+    if finished.status.is_success() {
+        return None;
+    }
+    // A verb may have given data before it failed: the failure is the last document.
+    let documents =
+        serde_json::Deserializer::from_str(&finished.stdout_text).into_iter::<serde_json::Value>();
+    let last = documents.filter_map(Result::ok).last()?;
+    serde_json::from_value::<Answer>(last).ok().map(|answer| answer.failure)
+}
+
+/// Reads a file of the clone.
+pub(super) fn read(path: &Utf8PathBuf) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(ExitCode::PrerequisiteMissing, "file-unreadable", "a file of the clone cannot be read")
+            .on(path.to_string())
+            .because(error.to_string())
+            .hint("commit it: a run sees only what is committed")
+    })
+}

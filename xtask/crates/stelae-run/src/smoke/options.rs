@@ -1,0 +1,65 @@
+//! What a smoke run was asked to do.
+
+use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
+use stelae_model::flow::Budgets;
+
+/// What to do with a workspace that is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IfExists {
+    /// Leave it alone and say so.
+    #[default]
+    Refuse,
+    /// Go on in it, if it is of the same commit.
+    Reuse,
+    /// Remove it, if it is one of ours and nobody uses it.
+    Replace,
+}
+
+/// Whether the workspace stays after the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// It goes.
+    Never,
+    /// It stays when the run failed, or stopped on purpose before its end.
+    #[default]
+    OnFailure,
+    /// It stays.
+    Always,
+}
+
+/// Everything that is decided before a run starts; `plan.json`, and what `--plan` prints.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// Version of this schema: 1.
+    pub schema: u32,
+    /// Id of the run.
+    pub run: String,
+    /// The repository that is cloned.
+    pub source: Utf8PathBuf,
+    /// The commit that is cloned.
+    pub head: String,
+    /// Changes of the source that are not committed, and so not in the clone.
+    pub uncommitted: Vec<String>,
+    /// Where the run works.
+    pub workspace: Utf8PathBuf,
+    /// What to do when that is there already.
+    pub if_exists: IfExists,
+    /// Whether it stays.
+    pub keep: Keep,
+    /// Builds into an empty folder.
+    pub cold: bool,
+    /// Who plays the stages.
+    pub agent: String,
+    /// The steps in order, with their budgets.
+    pub budgets: Budgets,
+    /// The last step that is carried out.
+    pub until: Option<String>,
+    /// The first step that is carried out anew when the run is resumed.
+    pub from: Option<String>,
+    /// The stage that a person plays.
+    pub manual_stage: Option<String>,
+}

@@ -1,0 +1,212 @@
+//! What is decided before a run begins, or goes on.
+
+use camino::{Utf8Path, Utf8PathBuf};
+use stelae_model::env::declared::TMPDIR;
+use stelae_model::env::{Environment, nearest};
+use stelae_model::flow::Budgets;
+use stelae_model::stages::{STAGES, SmokeConfig, parse_smoke};
+use stelae_model::{ExitCode, Failure};
+
+use super::engine::file_of;
+use super::options::{IfExists, Keep, Plan};
+use super::sandbox::Sandbox;
+use super::step_names;
+use crate::deadline::Deadline;
+use crate::git::Git;
+use crate::process::Limits;
+use crate::record::{Recorder, RunFolder};
+use crate::signals::Interrupt;
+
+/// How long the questions to the source may take.
+const ASKING: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The repository to clone.
+    pub source: Utf8PathBuf,
+    /// Where to work; absent: a new folder among the temporary files.
+    pub workspace: Option<Utf8PathBuf>,
+    /// What to do when that is there already.
+    pub if_exists: IfExists,
+    /// Whether it stays.
+    pub keep: Keep,
+    /// Build into an empty folder.
+    pub cold: bool,
+    /// Seconds for the whole run, the build included.
+    pub budget_s: Option<u64>,
+    /// The last step.
+    pub until: Option<String>,
+    /// The first step that is carried out anew; only when resuming.
+    pub from: Option<String>,
+    /// The stage that a person plays.
+    pub manual_stage: Option<String>,
+}
+
+/// Decides a new run. Asks git about the source, and changes nothing.
+///
+/// # Errors
+/// Exit 2 for a step or stage that there is not, or budgets that do not nest; 20 for `config/smoke.toml`; 40 for a
+/// source that is not a repository.
+pub fn plan_new(
+    request: &Request,
+    run: &str,
+    host: &Environment,
+    interrupt: &Interrupt,
+    scratch: &Utf8Path,
+) -> Result<(Plan, SmokeConfig), Failure> {
+    check_steps(request)?;
+    let path = request.source.join("config/smoke.toml");
+    let git = Git::find(host)?;
+    let (out, talk) = (scratch.join("git-stdout.log"), scratch.join("git.log"));
+    let limits = Limits { deadline: Deadline::after(ASKING), interrupt, stdout: &out, stderr: &talk };
+    let quiet = Recorder::to_listeners(Vec::new());
+    if !request.source.is_dir() {
+        return Err(Failure::new(
+            ExitCode::PrerequisiteMissing,
+            "not-a-repository",
+            "the source is not a folder",
+        )
+        .on(request.source.to_string())
+        .hint("name a git repository: --source PATH"));
+    }
+    let head = git.head(&request.source, &limits, &quiet)?;
+    let status =
+        git.run(&request.source, &["status", "--porcelain", "--untracked-files=all"], &limits, &quiet)?;
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Failure::new(ExitCode::Environment, "smoke-config", "the source has no description of its smoke run")
+            .on(path.to_string())
+            .because(error.to_string())
+    })?;
+    let config = parse_smoke(path.as_str(), &text)?;
+    let budgets = budgets(&config, request.budget_s)?;
+    let workspace = match &request.workspace {
+        Some(path) => path.clone(),
+        None => temporary_folder(host)?.join(format!("stelae-smoke-{run}")),
+    };
+    let plan = Plan {
+        schema: 1,
+        run: run.to_owned(),
+        source: request.source.clone(),
+        head,
+        uncommitted: status.lines().map(str::to_owned).collect(),
+        workspace,
+        if_exists: request.if_exists,
+        keep: request.keep,
+        cold: request.cold,
+        agent: "builtin".to_owned(),
+        budgets,
+        until: request.until.clone(),
+        from: None,
+        manual_stage: request.manual_stage.clone(),
+    };
+    Ok((plan, config))
+}
+
+fn budgets(config: &SmokeConfig, budget_s: Option<u64>) -> Result<Budgets, Failure> {
+    let mut budgets = config.budgets.of(&step_names());
+    if let Some(seconds) = budget_s {
+        budgets = budgets.shrunk_to(seconds.saturating_mul(1000));
+    }
+    budgets.check()?;
+    Ok(budgets)
+}
+
+fn temporary_folder(host: &Environment) -> Result<Utf8PathBuf, Failure> {
+    Ok(host.get::<TMPDIR>()?.map_or_else(|| Utf8PathBuf::from("/tmp"), |path| path.as_path().to_owned()))
+}
+
+fn check_steps(request: &Request) -> Result<(), Failure> {
+    let names = step_names();
+    for step in request.until.iter().chain(&request.from) {
+        known(step, "step", names.iter().map(String::as_str))?;
+    }
+    if let Some(stage) = &request.manual_stage {
+        known(stage, "stage", STAGES)?;
+    }
+    Ok(())
+}
+
+fn known<'a>(
+    name: &str,
+    what: &str,
+    known: impl IntoIterator<Item = &'a str> + Clone,
+) -> Result<(), Failure> {
+    if known.clone().into_iter().any(|other| other == name) {
+        return Ok(());
+    }
+    let all: Vec<_> = known.clone().into_iter().collect();
+    let failure = Failure::new(ExitCode::Usage, "unknown-step", format!("there is no {what} {name:?}"));
+    Err(match nearest(name, known) {
+        Some(near) => failure.hint(format!("did you mean {near}?")),
+        None => failure.hint(format!("there are: {}", all.join(", "))),
+    })
+}
+
+/// How a run goes on.
+#[derive(Debug)]
+pub struct Resumption {
+    /// The sandbox of the earlier session.
+    pub sandbox: Sandbox,
+    /// So many steps are read back.
+    pub steps: usize,
+}
+
+/// Decides how an earlier run goes on.
+///
+/// # Errors
+/// Exit 2 for an unknown step, or one whose predecessors did not pass; 50, `workspace-stale`, when the source has moved
+/// on since and `reuse` was not asked for; 40 when the run's own records are gone.
+pub fn plan_resumed(
+    request: &Request,
+    folder: &RunFolder,
+    host: &Environment,
+    interrupt: &Interrupt,
+) -> Result<(Plan, SmokeConfig, Resumption), Failure> {
+    check_steps(request)?;
+    let gone = |error: std::io::Error| {
+        Failure::new(ExitCode::PrerequisiteMissing, "not-resumable", "the run left too little to go on from")
+            .on(folder.path().to_string())
+            .because(error.to_string())
+            .hint("start a new one: cargo xtask smoke")
+    };
+    let old: Plan = folder.read_json("plan.json").map_err(gone)?;
+    let sandbox: Sandbox = folder.read_json("sandbox.json").map_err(gone)?;
+    let again =
+        Request { source: old.source.clone(), workspace: Some(old.workspace.clone()), ..request.clone() };
+    let (mut plan, config) = plan_new(&again, &old.run, host, interrupt, &folder.join("logs"))?;
+    if plan.head != old.head && request.if_exists != IfExists::Reuse {
+        return Err(Failure::new(
+            ExitCode::Drift,
+            "workspace-stale",
+            "the source has moved on since the run began",
+        )
+        .on(old.workspace.to_string())
+        .because(format!("the run is of {}, the source stands on {}", old.head, plan.head))
+        .hint("start a new run, or go on with the old commit: --if-exists reuse"));
+    }
+    plan.head = old.head;
+    plan.cold = old.cold;
+    // In its own workspace a run always goes on.
+    plan.if_exists = IfExists::Reuse;
+    plan.manual_stage = request.manual_stage.clone().or(old.manual_stage);
+    plan.from.clone_from(&request.from);
+    let names = step_names();
+    let passed = names.iter().take_while(|name| folder.join(&file_of(name)).exists()).count();
+    let asked = request.from.as_ref().and_then(|from| names.iter().position(|name| name == from));
+    if let Some(asked) = asked.filter(|&asked| asked > passed) {
+        return Err(Failure::new(
+            ExitCode::Usage,
+            "not-resumable",
+            format!("{} cannot be the first step", names[asked]),
+        )
+        .because(format!("{} has not passed in this run", names[passed]))
+        .hint(format!("--from {}", names[passed])));
+    }
+    let steps = asked.unwrap_or(passed);
+    // What later steps gave belongs to a past that is about to be done again.
+    for name in &names[steps..] {
+        std::fs::remove_file(folder.join(&file_of(name))).ok();
+    }
+    Ok((plan, config, Resumption { sandbox, steps }))
+}

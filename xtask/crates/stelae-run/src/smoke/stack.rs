@@ -1,0 +1,69 @@
+//! The stack of a run: started by this session, or by the one that is resumed.
+
+use stelae_model::event::Event;
+use stelae_model::{ExitCode, Failure};
+
+use super::state::Restarted;
+use crate::process::{self, tree};
+use crate::record::Recorder;
+use crate::stack::StackChild;
+
+/// A stack that is up.
+#[derive(Debug)]
+pub(crate) enum LiveStack {
+    /// Started by this session.
+    Child(Box<StackChild>),
+    /// Started by an earlier session of the same run, and left up for a manual stage.
+    Resumed {
+        /// Pid of its supervisor.
+        supervisor: i32,
+        /// When that was started.
+        started: u64,
+    },
+}
+
+impl LiveStack {
+    /// The stack of an earlier session, if it is still up.
+    pub(crate) fn resume(restarted: &Restarted) -> Option<Self> {
+        let (supervisor, started) = (restarted.supervisor, restarted.supervisor_started);
+        // The pid alone could be somebody else's by now.
+        (started != 0 && tree::start_time(supervisor) == Some(started))
+            .then_some(Self::Resumed { supervisor, started })
+    }
+
+    /// Pid of its supervisor.
+    pub(crate) fn supervisor(&self) -> i32 {
+        match self {
+            Self::Child(child) => child.pid(),
+            Self::Resumed { supervisor, .. } => *supervisor,
+        }
+    }
+
+    /// Tells what it said, and fails when it has died.
+    ///
+    /// # Errors
+    /// Exit 10, `service-died`, or the supervisor's own failure.
+    pub(crate) fn check(&mut self, recorder: &Recorder) -> Result<(), Failure> {
+        match self {
+            Self::Child(child) => child.check(recorder),
+            Self::Resumed { supervisor, started } if tree::start_time(*supervisor) == Some(*started) => {
+                Ok(())
+            }
+            Self::Resumed { supervisor, .. } => {
+                Err(Failure::new(ExitCode::StepFailed, "service-died", "the stack that was left up is gone")
+                    .on(format!("pid {supervisor}"))
+                    .hint("start it anew: --resume RUN --from restart"))
+            }
+        }
+    }
+}
+
+/// Ends what an earlier session of the run left up: every process that carries the run's id, other than us and our
+/// children, whom the family's teardown ends.
+pub(super) fn end_leftovers(run: &str, recorder: &Recorder) -> Vec<String> {
+    let swept = process::sweep(run);
+    if !swept.ended.is_empty() {
+        recorder.event(Event::Note { text: format!("ended what was left up: {}", swept.ended.join("; ")) });
+    }
+    swept.survivors
+}

@@ -1,0 +1,29 @@
+//! `render`: the clone renders `proxy.json`.
+
+use stelae_model::Failure;
+use stelae_model::flow::Step;
+
+use crate::smoke::context::{SmokeContext, read};
+use crate::smoke::state::{Bundled, Rendered};
+
+/// Runs the clone's `xtask render-proxy`, and keeps what it rendered.
+#[derive(Debug)]
+pub(crate) struct Render;
+
+impl Step for Render {
+    type Context = SmokeContext;
+    type Needs = Bundled;
+    type Gives = Rendered;
+
+    fn name(&self) -> String {
+        "render".to_owned()
+    }
+
+    fn perform(&self, cx: &mut SmokeContext, bundled: Bundled) -> Result<Rendered, Failure> {
+        cx.run_xtask("render", &["render-proxy"])?;
+        let proxy = cx.sandbox.proxy_json();
+        let text = read(&proxy)?;
+        cx.keep("rendered/proxy.json", text.as_bytes());
+        Ok(Rendered { bundled, proxy, text })
+    }
+}

@@ -1,0 +1,106 @@
+//! `structural`: the stack, looked at from outside.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use stelae_model::event::Event;
+use stelae_model::flow::Step;
+use stelae_model::stack::parse_stack;
+use stelae_model::{ExitCode, Failure};
+
+use crate::attestation::attest_stack;
+use crate::mcp::McpClient;
+use crate::smoke::context::{SmokeContext, read};
+use crate::smoke::sandbox::BORROWED;
+use crate::smoke::state::{Attested, Restarted};
+use crate::stack::read_proxy;
+
+/// Asks the endpoint for its tools, and every process for its environment.
+#[derive(Debug)]
+pub(crate) struct Structural;
+
+impl Step for Structural {
+    type Context = SmokeContext;
+    type Needs = Restarted;
+    type Gives = Attested;
+
+    fn name(&self) -> String {
+        "structural".to_owned()
+    }
+
+    fn perform(&self, cx: &mut SmokeContext, restarted: Restarted) -> Result<Attested, Failure> {
+        check_stack(cx)?;
+        let tools = list_tools(cx, &restarted)?;
+        check_required(cx, &tools)?;
+        attest(cx)?;
+        Ok(Attested { restarted, tools })
+    }
+}
+
+/// That the stack is still up.
+pub(super) fn check_stack(cx: &mut SmokeContext) -> Result<(), Failure> {
+    match &mut cx.stack {
+        Some(stack) => stack.check(&cx.recorder),
+        None => Err(Failure::new(ExitCode::StepFailed, "service-died", "the stack that was left up is gone")
+            .hint(format!("cargo xtask smoke --resume {} --from restart", cx.plan.run))),
+    }
+}
+
+/// What the endpoint lists.
+pub(super) fn list_tools(cx: &SmokeContext, restarted: &Restarted) -> Result<BTreeSet<String>, Failure> {
+    let listed = McpClient::connect(&restarted.url, &[], cx.deadline).and_then(|mut client| {
+        let tools = client.list_tools(cx.deadline)?;
+        client.close(cx.deadline)?;
+        Ok(tools)
+    });
+    let tools = listed.map_err(|error| {
+        let code = cx.deadline.exit_code(ExitCode::NotReadyInTime);
+        let code = if cx.deadline.passed() { code } else { ExitCode::NotReadyInTime };
+        Failure::new(code, "endpoint-unusable", "the endpoint does not list its tools")
+            .on(restarted.url.clone())
+            .because(error.to_string())
+            .hint(format!("look at the gateway's log: {}", cx.folder.log("gateway")))
+    })?;
+    Ok(tools.into_iter().map(|tool| tool.name).collect())
+}
+
+fn check_required(cx: &SmokeContext, tools: &BTreeSet<String>) -> Result<(), Failure> {
+    let path = cx.sandbox.repo().join("config/stack.toml");
+    let required = parse_stack(path.as_str(), &read(&path)?)?.readiness.required_tools;
+    let missing: Vec<_> = required.into_iter().filter(|tool| !tools.contains(tool)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        ExitCode::ReadyButIncomplete,
+        "tools-missing",
+        "the endpoint lists only some of the required tools",
+    )
+    .because(format!("missing: {}", missing.join(", ")))
+    .hint(format!("look at the gateway's log: {}", cx.folder.log("gateway"))))
+}
+
+/// Compares every live process's environment with what the run declared, and keeps the report.
+fn attest(cx: &SmokeContext) -> Result<(), Failure> {
+    let inside = cx.sandbox.environment(&cx.host)?;
+    let proxy = read_proxy(&cx.sandbox.proxy_json())?;
+    let supervisor = cx.stack.as_ref().map_or(0, super::super::stack::LiveStack::supervisor);
+    let attestation = attest_stack(&inside, &proxy, supervisor)?;
+    let borrowed: Vec<_> =
+        BORROWED.iter().map(|name| json!({"variable": name, "value": cx.host.text(name)})).collect();
+    cx.keep_json(
+        "environment.json",
+        &json!({
+            "schema": 1,
+            "borrowed": borrowed,
+            "programs": {"git": cx.git.program()},
+            "processes": attestation.processes,
+            "differences": attestation.differences,
+        }),
+    );
+    cx.recorder.event(Event::Attested {
+        processes: attestation.processes.len(),
+        differences: attestation.differences.len(),
+    });
+    attestation.verdict().map_err(|failure| failure.on(cx.folder.join("environment.json").to_string()))
+}

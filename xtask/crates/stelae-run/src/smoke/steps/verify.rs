@@ -1,0 +1,54 @@
+//! `verify`: after everything, the clone is as it was cloned and `proxy.json` as it was rendered.
+
+use stelae_model::flow::Step;
+use stelae_model::render::unified_diff;
+use stelae_model::{ExitCode, Failure};
+
+use super::clone::refs;
+use super::stage::check_clean;
+use super::structural::check_stack;
+use crate::smoke::context::{SmokeContext, read};
+use crate::smoke::state::{Staged, Verified};
+
+/// Compares with what the first steps gave.
+#[derive(Debug)]
+pub(crate) struct Verify;
+
+impl Step for Verify {
+    type Context = SmokeContext;
+    type Needs = Staged<3>;
+    type Gives = Verified;
+
+    fn name(&self) -> String {
+        "verify".to_owned()
+    }
+
+    fn perform(&self, cx: &mut SmokeContext, staged: Staged<3>) -> Result<Verified, Failure> {
+        let rendered = &staged.restarted.rendered;
+        let cloned = &rendered.bundled.set_up.built.cloned;
+        check_stack(cx)?;
+        check_clean(cx, "all stages")?;
+        let refs = refs(cx)?;
+        if refs != cloned.refs {
+            return Err(Failure::new(
+                ExitCode::Drift,
+                "git-refs-changed",
+                "the clone's references are not what they were",
+            )
+            .on(cloned.repo.to_string())
+            .because(unified_diff("cloned", &cloned.refs, "now", &refs)));
+        }
+        let text = read(&rendered.proxy)?;
+        cx.keep("rendered/proxy.after.json", text.as_bytes());
+        if text != rendered.text {
+            return Err(Failure::new(
+                ExitCode::Drift,
+                "catalog-changed",
+                "what was installed and removed left traces",
+            )
+            .on(rendered.proxy.to_string())
+            .because(unified_diff("rendered", &rendered.text, "now", &text)));
+        }
+        Ok(Verified { head: cloned.head.clone() })
+    }
+}

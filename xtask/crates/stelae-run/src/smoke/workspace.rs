@@ -1,0 +1,214 @@
+//! The disposable workspace: a folder with our marker in it, locked while a run uses it. A folder without the marker
+//! is somebody else's, and is never touched.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+use stelae_model::{ExitCode, Failure};
+
+use super::options::IfExists;
+
+/// File that makes a folder a workspace of ours.
+const MARKER: &str = ".stelae-workspace.json";
+/// File that is locked while a run uses the workspace.
+const LOCK: &str = ".stelae-workspace.lock";
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Marker {
+    run: String,
+}
+
+/// A workspace that this process has locked.
+#[derive(Debug)]
+pub struct Workspace {
+    path: Utf8PathBuf,
+    // Held for its lock; the kernel frees it however we end.
+    _lock: File,
+}
+
+impl Workspace {
+    /// Makes the workspace of a new run.
+    ///
+    /// # Errors
+    /// Exit 40: `workspace-not-ours`, `workspace-in-use`, `workspace-exists` (with `Refuse`), `workspace`.
+    pub fn create(path: &Utf8Path, run: &str, if_exists: IfExists) -> Result<Self, Failure> {
+        if path.symlink_metadata().is_ok() {
+            let workspace = Self::open(path)?;
+            match if_exists {
+                IfExists::Refuse => {
+                    return Err(Failure::new(
+                        ExitCode::PrerequisiteMissing,
+                        "workspace-exists",
+                        "the workspace is there already",
+                    )
+                    .on(path.to_string())
+                    .hint("--if-exists reuse or --if-exists replace"));
+                }
+                IfExists::Reuse => {}
+                IfExists::Replace => workspace.empty()?,
+            }
+            workspace.mark(run)?;
+            return Ok(workspace);
+        }
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|error| failed("the workspace cannot be made", path, &error))?;
+        let workspace = Self { path: path.to_owned(), _lock: lock(path)? };
+        workspace.mark(run)?;
+        Ok(workspace)
+    }
+
+    /// Opens the workspace of an earlier run.
+    ///
+    /// # Errors
+    /// Exit 40: `workspace-gone`, `workspace-not-ours`, `workspace-in-use`.
+    pub fn open(path: &Utf8Path) -> Result<Self, Failure> {
+        let metadata = path.symlink_metadata().map_err(|error| {
+            Failure::new(
+                ExitCode::PrerequisiteMissing,
+                "workspace-gone",
+                "the run's workspace is not there any more",
+            )
+            .on(path.to_string())
+            .because(error.to_string())
+            .hint("start a new run, with --keep always if you want to resume it: cargo xtask smoke")
+        })?;
+        if !metadata.is_dir() || read_marker(path).is_none() {
+            return Err(Failure::new(
+                ExitCode::PrerequisiteMissing,
+                "workspace-not-ours",
+                "that folder is not a workspace of ours",
+            )
+            .on(path.to_string())
+            .because(format!("it has no {MARKER}"))
+            .hint("name a folder that does not exist yet: --workspace PATH"));
+        }
+        Ok(Self { path: path.to_owned(), _lock: lock(path)? })
+    }
+
+    /// Its folder.
+    pub fn path(&self) -> &Utf8Path {
+        &self.path
+    }
+
+    /// Makes a folder in it, and gives its path.
+    ///
+    /// # Errors
+    /// Exit 40, `workspace`.
+    pub fn folder(&self, name: &str) -> Result<Utf8PathBuf, Failure> {
+        let path = self.path.join(name);
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(|error| failed("a folder of the workspace cannot be made", &path, &error))?;
+        Ok(path)
+    }
+
+    /// Removes it, marker last: a removal that is cut short leaves a folder that is still known to be ours.
+    ///
+    /// # Errors
+    /// Exit 34, `workspace-survived`.
+    pub fn remove(self) -> Result<(), Failure> {
+        let gone = self.empty().and_then(|()| {
+            fs::remove_dir_all(&self.path)
+                .map_err(|error| failed("the workspace cannot be removed", &self.path, &error))
+        });
+        gone.map_err(|mut failure| {
+            failure.exit_code = ExitCode::Survivor;
+            failure.kind = "workspace-survived".to_owned();
+            failure.hint(format!("rm -rf {}", self.path))
+        })
+    }
+
+    fn empty(&self) -> Result<(), Failure> {
+        let fail = |error: &std::io::Error| failed("the workspace cannot be emptied", &self.path, error);
+        for entry in fs::read_dir(&self.path).map_err(|error| fail(&error))? {
+            let entry = entry.map_err(|error| fail(&error))?;
+            if entry.file_name() == MARKER || entry.file_name() == LOCK {
+                continue;
+            }
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let removed =
+                if is_folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) };
+            removed.map_err(|error| fail(&error))?;
+        }
+        Ok(())
+    }
+
+    fn mark(&self, run: &str) -> Result<(), Failure> {
+        let path = self.path.join(MARKER);
+        let text = format!("{}\n", serde_json::json!({ "run": run }));
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        file.and_then(|mut file| file.write_all(text.as_bytes()))
+            .map_err(|error| failed("the workspace cannot be marked", &path, &error))
+    }
+}
+
+fn read_marker(path: &Utf8Path) -> Option<Marker> {
+    serde_json::from_str(&fs::read_to_string(path.join(MARKER)).ok()?).ok()
+}
+
+fn lock(path: &Utf8Path) -> Result<File, Failure> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path.join(LOCK));
+    let file = file.map_err(|error| failed("the workspace cannot be locked", path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Failure::new(
+            ExitCode::PrerequisiteMissing,
+            "workspace-in-use",
+            "another run uses that workspace",
+        )
+        .on(path.to_string())
+        .hint("wait for it, or name another: --workspace PATH")),
+        Err(TryLockError::Error(error)) => Err(failed("the workspace cannot be locked", path, &error)),
+    }
+}
+
+fn failed(what: &str, path: &Utf8Path, error: &std::io::Error) -> Failure {
+    Failure::new(ExitCode::PrerequisiteMissing, "workspace", what)
+        .on(path.to_string())
+        .because(error.to_string())
+        .hint("make room, or name another folder: --workspace PATH")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> (tempfile::TempDir, Utf8PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(folder.path().join("w")).unwrap();
+        (folder, path)
+    }
+
+    fn kind(result: Result<Workspace, Failure>) -> String {
+        result.unwrap_err().kind
+    }
+
+    #[test]
+    fn a_strangers_folder_is_never_touched() {
+        let (_keep, path) = folder();
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("precious"), "x").unwrap();
+        for if_exists in [IfExists::Refuse, IfExists::Reuse, IfExists::Replace] {
+            assert_eq!(kind(Workspace::create(&path, "r", if_exists)), "workspace-not-ours");
+        }
+        assert!(path.join("precious").exists());
+    }
+
+    #[test]
+    fn ours_is_refused_reused_or_replaced_as_told() {
+        let (_keep, path) = folder();
+        let first = Workspace::create(&path, "r", IfExists::Refuse).unwrap();
+        fs::write(path.join("file"), "x").unwrap();
+        assert_eq!(kind(Workspace::create(&path, "s", IfExists::Replace)), "workspace-in-use");
+        drop(first);
+        assert_eq!(kind(Workspace::create(&path, "s", IfExists::Refuse)), "workspace-exists");
+        assert!(Workspace::create(&path, "s", IfExists::Reuse).is_ok() && path.join("file").exists());
+        let replaced = Workspace::create(&path, "s", IfExists::Replace).unwrap();
+        assert!(!path.join("file").exists());
+        replaced.remove().unwrap();
+        assert!(!path.exists());
+        assert_eq!(kind(Workspace::open(&path)), "workspace-gone");
+    }
+}

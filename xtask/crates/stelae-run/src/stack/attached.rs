@@ -1,0 +1,264 @@
+//! The stack in the foreground: this process owns every process of it, and takes them all with it.
+
+use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use camino::Utf8PathBuf;
+use stelae_model::env::Environment;
+use stelae_model::env::declared::PROXY_PORT;
+use stelae_model::event::Event;
+use stelae_model::lifecycle::{StopLimits, TeardownProof};
+use stelae_model::stack::Socket;
+use stelae_model::value::Secret;
+use stelae_model::{ExitCode, Failure};
+
+use super::config::StackConfig;
+use crate::deadline::Deadline;
+use crate::ports;
+use crate::process::{Family, Service, Session, Stdin};
+use crate::record::Recorder;
+use crate::signals::Interrupt;
+use crate::watch::{Follower, Progress, wait_ready};
+
+/// How often log, exit, signals and the life line are looked at while the stack is up.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What a stack is started with.
+#[derive(Debug)]
+pub struct Attached<'a> {
+    /// Its variables.
+    pub environment: &'a Environment,
+    /// What it is.
+    pub config: &'a StackConfig,
+    /// The gateway's log.
+    pub log: Utf8PathBuf,
+    /// Who is told.
+    pub recorder: &'a Recorder,
+    /// Ctrl-C and its kin.
+    pub interrupt: &'a Interrupt,
+}
+
+/// A stack that is ready.
+#[derive(Debug)]
+pub struct Up {
+    gateway: Service,
+    log: LogReader,
+}
+
+/// What ends the time that a stack is held.
+#[derive(Debug)]
+pub struct HoldUntil {
+    /// The end of this process's standard input: whoever started us has gone.
+    life_line: Option<Arc<AtomicBool>>,
+    /// A moment.
+    lifetime: Option<Deadline>,
+}
+
+impl HoldUntil {
+    /// A signal, and nothing else.
+    pub fn signal() -> Self {
+        Self { life_line: None, lifetime: None }
+    }
+
+    /// Also the end of standard input. The reader is a thread of its own, and starts here: before anything else does.
+    #[must_use]
+    pub fn or_end_of_stdin(mut self) -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let tell = Arc::clone(&ended);
+        std::thread::spawn(move || {
+            let mut byte = [0];
+            // Nobody writes to a life line; an error is an end as good as any.
+            while matches!(std::io::stdin().lock().read(&mut byte), Ok(1..)) {}
+            tell.store(true, Ordering::Release);
+        });
+        self.life_line = Some(ended);
+        self
+    }
+
+    /// Also a moment.
+    #[must_use]
+    pub fn or_after(mut self, lifetime: Option<Duration>) -> Self {
+        self.lifetime = lifetime.map(Deadline::after);
+        self
+    }
+
+    fn has_come(&self) -> Option<&'static str> {
+        let cut = self.life_line.as_ref().is_some_and(|ended| ended.load(Ordering::Acquire));
+        let over = self.lifetime.is_some_and(|lifetime| lifetime.passed());
+        match (cut, over) {
+            (true, _) => Some("whoever started the stack has gone"),
+            (_, true) => Some("the stack's lifetime is over"),
+            _ => None,
+        }
+    }
+}
+
+impl Attached<'_> {
+    /// Starts the gateway, and waits until it is ready.
+    ///
+    /// # Errors
+    /// Exit 33 for a taken port, 20 for a port that differs, 40 for a missing program; and everything that
+    /// [`wait_ready`] finds. Nothing is stopped here: that is the family's part, on every way out.
+    pub fn start(&self, deadline: Deadline, hold: &HoldUntil) -> Result<Up, Failure> {
+        let begun = Instant::now();
+        let port = self.environment.get::<PROXY_PORT>()?.number();
+        let listener = ports::listen(self.config.address).map_err(|taken| {
+            let failure = taken.failure("PROXY_PORT");
+            if self.config.address.port() == port {
+                failure
+            } else {
+                failure.because(self.config.port_note(port))
+            }
+        })?;
+        self.config.check_port(self.environment)?;
+        let stdin = match self.config.stack.gateway.socket {
+            Socket::Passed => Stdin::Listener(listener),
+            // It was free a moment ago. Whoever shares the port's placeholder keeps it for the gateway.
+            Socket::Own => Stdin::Null,
+        };
+        let token = control_token()?;
+        self.recorder.hide(&token);
+        let invocation = self.config.gateway(self.environment, token)?;
+        let mut gateway = Service::start(&invocation, &self.log, stdin, Session::Ours)?;
+        let mut log = LogReader { follower: Follower::new(gateway.log(), gateway.log_start()) };
+        let wanted = self.config.wanted(self.environment)?;
+        let ready = wait_ready(&mut gateway, &wanted, deadline, self.interrupt, &mut |progress| {
+            log.poll(self.recorder);
+            self.tell(&progress);
+        });
+        log.poll(self.recorder);
+        let ready = ready.map_err(|failure| match hold.has_come() {
+            Some(why) => failure.because(why),
+            None => failure,
+        })?;
+        self.recorder.event(Event::Ready {
+            url: self.config.url(),
+            pid: u32::try_from(gateway.pid()).unwrap_or(0),
+            tools: ready.tools,
+            elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        Ok(Up { gateway, log })
+    }
+
+    fn tell(&self, progress: &Progress<'_>) {
+        let rung = |rung: &'static str, status: &str| Event::Rung {
+            process: "gateway".to_owned(),
+            rung: rung.to_owned(),
+            status: status.to_owned(),
+        };
+        match progress {
+            Progress::Reached(reached) => self.recorder.event(rung(reached.name(), "ready")),
+            Progress::Status(stands, status) => self.recorder.event(rung(stands.name(), status)),
+            // The log has a reader of its own, which goes on when the watch is over.
+            Progress::Line(_) => {}
+        }
+    }
+
+    /// Holds a stack that is up, until it is told to end. Its log goes on being told.
+    ///
+    /// # Errors
+    /// Exit 10, `service-died`, when the gateway ends by itself.
+    pub fn hold(&self, up: &mut Up, until: &HoldUntil) -> Result<(), Failure> {
+        loop {
+            up.log.poll(self.recorder);
+            if let Some(ended) = up.gateway.try_exit() {
+                up.log.poll(self.recorder);
+                return Err(Failure::new(
+                    ExitCode::StepFailed,
+                    "service-died",
+                    format!("the gateway died while the stack was up: {ended}"),
+                )
+                .on(up.gateway.command())
+                .hint(format!("look at its log: {}", up.gateway.log())));
+            }
+            if self.interrupt.check().is_some() {
+                return Ok(());
+            }
+            if let Some(why) = until.has_come() {
+                self.recorder.note(why);
+                return Ok(());
+            }
+            self.interrupt.wait(LOOK_EVERY);
+        }
+    }
+
+    /// Ends everything, and tells what was found.
+    pub fn tear_down(&self, family: Family) -> TeardownProof {
+        let limits = StopLimits {
+            grace: Duration::from_millis(self.config.stack.gateway.grace_ms),
+            ..StopLimits::default()
+        };
+        let proof = family.stop(limits, self.interrupt, &mut |_| {});
+        self.recorder.event(Event::TornDown {
+            signalled: proof.stopped.len(),
+            survivors: proof
+                .survivors
+                .iter()
+                .map(|survivor| format!("pid {}: {}", survivor.pid, survivor.command))
+                .collect(),
+            elapsed_ms: proof.elapsed_ms,
+        });
+        proof
+    }
+}
+
+/// Tells the gateway's log line by line, each under the name of the process that wrote it.
+#[derive(Debug)]
+struct LogReader {
+    follower: Follower,
+}
+
+impl LogReader {
+    fn poll(&mut self, recorder: &Recorder) {
+        self.follower.poll(&mut |line| {
+            let (source, text) = source_of(line);
+            recorder.line(&source, text);
+        });
+    }
+}
+
+/// The gateway writes `[name] text` for what its server `name` wrote.
+fn source_of(line: &str) -> (String, &str) {
+    let named = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+    match named {
+        Some((name, text)) if stelae_model::proxy::is_server_name(name) && name != "gateway" => {
+            (format!("server:{name}"), text)
+        }
+        Some(("gateway", text)) => ("gateway".to_owned(), text),
+        _ => ("gateway".to_owned(), line),
+    }
+}
+
+/// 128 random bits of the kernel.
+fn control_token() -> Result<Secret<String>, Failure> {
+    let mut bytes = [0_u8; 16];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(|error| {
+        Failure::new(ExitCode::PrerequisiteMissing, "no-randomness", "the kernel gives no random bytes")
+            .on("/dev/urandom")
+            .because(error.to_string())
+    })?;
+    Ok(Secret::new(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_servers_carry_their_name() {
+        assert_eq!(source_of("[wordcount] hello"), ("server:wordcount".to_owned(), "hello"));
+        assert_eq!(source_of("[gateway] listening"), ("gateway".to_owned(), "listening"));
+        assert_eq!(source_of("[not a name] x"), ("gateway".to_owned(), "[not a name] x"));
+        assert_eq!(source_of("panicked"), ("gateway".to_owned(), "panicked"));
+    }
+
+    #[test]
+    fn tokens_are_long_and_never_the_same() {
+        let (one, two) = (control_token().unwrap(), control_token().unwrap());
+        assert_eq!(one.expose().len(), 32);
+        assert!(one != two);
+    }
+}

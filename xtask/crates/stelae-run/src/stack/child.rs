@@ -1,0 +1,159 @@
+//! The stack as a child process: `xtask restart --attached --format json`, seen from whoever started it.
+
+use std::time::Duration;
+
+use camino::Utf8Path;
+use stelae_model::env::Invocation;
+use stelae_model::event::{Event, Record};
+use stelae_model::{ExitCode, Failure};
+
+use crate::deadline::Deadline;
+use crate::process::{Service, Session, Stdin, tree};
+use crate::record::Recorder;
+use crate::signals::{self, Interrupt};
+use crate::watch::Follower;
+
+/// How often the child's events are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Whether the stack follows whoever started it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attendance {
+    /// It ends when we end, however we end.
+    EndsWithUs,
+    /// It stays when we leave it with [`StackChild::release`]; its lifetime bounds it.
+    MayStay,
+}
+
+/// A stack that was started by us, and is ready.
+#[derive(Debug)]
+pub struct StackChild {
+    service: Service,
+    follower: Follower,
+    /// URL of the endpoint.
+    pub url: String,
+    /// What it lists.
+    pub tools: Vec<String>,
+    /// When the child was started, in the kernel's ticks.
+    pub started: u64,
+}
+
+impl StackChild {
+    /// Starts it, tells its events as ours, and waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// The child's own failure, as it is; `stack-silent` (10, or 124) when the deadline passes before it says
+    /// anything; 129, 130, 143 on a signal.
+    pub fn start(
+        invocation: &Invocation,
+        log: &Utf8Path,
+        attendance: Attendance,
+        deadline: Deadline,
+        interrupt: &Interrupt,
+        recorder: &Recorder,
+    ) -> Result<Self, Failure> {
+        let (stdin, session) = match attendance {
+            Attendance::EndsWithUs => (Stdin::LifeLine, Session::Ours),
+            Attendance::MayStay => (Stdin::Null, Session::Own),
+        };
+        let service = Service::start(invocation, log, stdin, session)?;
+        let follower = Follower::new(log, service.log_start());
+        let started = tree::start_time(service.pid()).unwrap_or(0);
+        let mut child = Self { service, follower, url: String::new(), tools: Vec::new(), started };
+        let mut said = None;
+        loop {
+            // The exit is asked for before the log is read: then the log that is read is complete.
+            let ended = child.service.try_exit();
+            let failure = child.poll(recorder, &mut said);
+            if let Some(Said::Ready { url, tools }) = said {
+                (child.url, child.tools) = (url, tools);
+                return Ok(child);
+            }
+            if let Some(ended) = ended {
+                return Err(failure.unwrap_or_else(|| {
+                    Failure::new(
+                        ExitCode::StepFailed,
+                        "stack-ended",
+                        format!("the stack's supervisor ended with {ended}, and did not say why"),
+                    )
+                    .on(child.service.command())
+                    .hint(format!("look at its log: {log}"))
+                }));
+            }
+            if let Some(code) = interrupt.check() {
+                return Err(signals::interrupted(code, "the start of the stack"));
+            }
+            if deadline.passed() {
+                let code = deadline.exit_code(ExitCode::StepFailed);
+                return Err(Failure::new(
+                    code,
+                    "stack-silent",
+                    "the stack's supervisor said nothing in time",
+                )
+                .on(child.service.command())
+                .hint(format!("look at its log: {log}")));
+            }
+            interrupt.wait(LOOK_EVERY.min(deadline.remaining()));
+        }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> i32 {
+        self.service.pid()
+    }
+
+    /// Tells what it said since the last time.
+    pub fn tell(&mut self, recorder: &Recorder) {
+        self.poll(recorder, &mut None);
+    }
+
+    /// Whether it is still there.
+    ///
+    /// # Errors
+    /// Exit 10, `service-died`.
+    pub fn check(&mut self, recorder: &Recorder) -> Result<(), Failure> {
+        let ended = self.service.try_exit();
+        let failure = self.poll(recorder, &mut None);
+        let Some(ended) = ended else { return Ok(()) };
+        Err(failure.unwrap_or_else(|| {
+            Failure::new(
+                ExitCode::StepFailed,
+                "service-died",
+                format!("the stack's supervisor ended with {ended}"),
+            )
+            .on(self.service.command())
+            .hint(format!("look at its log: {}", self.service.log()))
+        }))
+    }
+
+    /// Leaves it running when we go.
+    pub fn release(self) -> i32 {
+        self.service.release()
+    }
+
+    /// Reads its events. Gives its failure, if it said one; sets `said` when it said that it is ready.
+    fn poll(&mut self, recorder: &Recorder, said: &mut Option<Said>) -> Option<Failure> {
+        let mut failed = None;
+        self.follower.poll(&mut |line| {
+            let Ok(record) = serde_json::from_str::<Record>(line) else {
+                recorder.line("restart", line);
+                return;
+            };
+            match record.event {
+                Event::Ready { ref url, ref tools, .. } => {
+                    *said = Some(Said::Ready { url: url.clone(), tools: tools.clone() });
+                    recorder.event(record.event);
+                }
+                Event::Failed { failure, .. } => failed = Some(failure),
+                // Its beginning and its end are steps of ours.
+                Event::RunStarted { .. } | Event::Verdict { .. } => {}
+                event => recorder.event(event),
+            }
+        });
+        failed
+    }
+}
+
+enum Said {
+    Ready { url: String, tools: Vec<String> },
+}

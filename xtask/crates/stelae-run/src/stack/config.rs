@@ -1,0 +1,192 @@
+//! What a start needs, read from files and resolved: which program, with which arguments, on which address.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use stelae_model::env::declared::{CI, PATH, PROXY_PORT, STELAE_CONFIG_HOME, STELAE_ROOT};
+use stelae_model::env::programs::GATEWAY;
+use stelae_model::env::{Base, Environment, GatewayEnv, Invocation, ProgramEnv as _, expand_env_file};
+use stelae_model::lifecycle::Patience;
+use stelae_model::proxy::ProxyConfig;
+use stelae_model::render::{Names, Source, Syntax, parse_json, resolve};
+use stelae_model::stack::{Service, Stack, parse_stack};
+use stelae_model::value::Secret;
+use stelae_model::{ExitCode, Failure};
+
+use crate::programs;
+use crate::watch::{Canary, McpWanted, Wanted};
+
+/// A stack that can be started.
+#[derive(Debug)]
+pub struct StackConfig {
+    /// `stack.toml`.
+    pub stack: Stack,
+    /// The rendered `proxy.json`.
+    pub proxy: ProxyConfig,
+    /// Where the gateway listens, by `proxy.json`: that is what its readers believe.
+    pub address: SocketAddr,
+    root: Utf8PathBuf,
+}
+
+impl StackConfig {
+    /// Reads `stack.toml` (the root's, or another) and the rendered `proxy.json`.
+    ///
+    /// # Errors
+    /// Exit 20, `stack-config`; 40, `not-rendered`; 21, `bad-proxy-config`.
+    pub fn read(environment: &Environment, stack_file: Option<&Utf8Path>) -> Result<Self, Failure> {
+        let root = environment.get::<STELAE_ROOT>()?.as_path().to_owned();
+        let path = stack_file.map_or_else(|| root.join("config/stack.toml"), Utf8Path::to_owned);
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Failure::new(ExitCode::Environment, "stack-config", "the description of the stack cannot be read")
+                .on(path.to_string())
+                .because(error.to_string())
+        })?;
+        let stack = parse_stack(path.as_str(), &text)?;
+        let proxy_path = environment.get::<STELAE_CONFIG_HOME>()?.join("proxy.json");
+        let proxy = read_proxy(&proxy_path)?;
+        let address = proxy.mcp_proxy.addr.parse().map_err(|_| {
+            Failure::new(
+                ExitCode::Render,
+                "bad-proxy-config",
+                "the gateway's address is not an IP address and a port",
+            )
+            .on(proxy_path.to_string())
+            .because(format!("mcpProxy.addr is {:?}", proxy.mcp_proxy.addr))
+        })?;
+        Ok(Self { stack, proxy, address, root })
+    }
+
+    /// That the rendered address is the one that the environment says: a port written into the template would make
+    /// the gateway listen where nobody looks.
+    ///
+    /// # Errors
+    /// Exit 20, `port-differs`.
+    pub fn check_port(&self, environment: &Environment) -> Result<(), Failure> {
+        let wanted = environment.get::<PROXY_PORT>()?.number();
+        if self.address.port() == wanted {
+            return Ok(());
+        }
+        Err(Failure::new(ExitCode::Environment, "port-differs", "proxy.json and the environment name different ports")
+            .on(format!("{}/proxy.json", environment.get::<STELAE_CONFIG_HOME>()?))
+            .because(self.port_note(wanted))
+            .hint("cargo xtask render-proxy; if it stays: is a port written into config/proxy.template.json or the overlay?"))
+    }
+
+    /// Says which port each of the two names; part of a failure.
+    pub fn port_note(&self, wanted: u16) -> String {
+        format!("proxy.json says port {}, PROXY_PORT is {wanted}", self.address.port())
+    }
+
+    /// The gateway's process: program, arguments, and its whole environment.
+    ///
+    /// # Errors
+    /// Exit 21 for a template in `command` or `args`; 20 for its env file; 40 when its program is not there.
+    pub fn gateway(&self, environment: &Environment, token: Secret<String>) -> Result<Invocation, Failure> {
+        let service = &self.stack.gateway;
+        let mut words = resolved_words(service, &Names::from(environment))?;
+        let command = Utf8PathBuf::from(words.remove(0));
+        let program = match command.as_str().contains('/') {
+            true => command,
+            false => programs::find(command.as_str(), environment.get::<PATH>()?.as_str())?,
+        };
+        let env = GatewayEnv { control_token: Some(token), ..GatewayEnv::from_environment(environment)? };
+        let base = Base::from_environment(environment)?;
+        let own = self.env_file(service, environment)?;
+        Ok(GATEWAY.invoke(program, self.root.clone(), &base, &env).args(words).own_variables(own))
+    }
+
+    fn env_file(
+        &self,
+        service: &Service,
+        environment: &Environment,
+    ) -> Result<BTreeMap<String, String>, Failure> {
+        let Some(name) = &service.env_file else { return Ok(BTreeMap::new()) };
+        let path = self.root.join(name);
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            Failure::new(
+                ExitCode::Environment,
+                "env-file-unreadable",
+                "the env file of a service cannot be read",
+            )
+            .on(path.to_string())
+            .because(error.to_string())
+            .hint("make it readable, or take `env_file` out of config/stack.toml")
+        })?;
+        expand_env_file(path.as_str(), &text, environment)
+    }
+
+    /// What "ready" means for the gateway.
+    ///
+    /// # Errors
+    /// Exit 20, when `CI` is not what it should be.
+    pub fn wanted(&self, environment: &Environment) -> Result<Wanted, Failure> {
+        let rules = &self.stack.readiness;
+        let ci = environment.get::<CI>()?.is_some();
+        let ceiling = if ci { rules.ceiling_ci_ms } else { rules.ceiling_ms };
+        let canary = rules.canary.as_ref();
+        Ok(Wanted {
+            ready_line: None,
+            address: Some(self.address),
+            health_path: rules.health_path.clone(),
+            readiness_path: rules.ready_path.clone(),
+            mcp: Some(McpWanted {
+                path: rules.mcp_path.clone(),
+                headers: Vec::new(),
+                required_tools: rules.required_tools.clone(),
+                canary: canary
+                    .map(|canary| Canary { tool: canary.tool.clone(), arguments: canary.arguments.clone() }),
+            }),
+            patience: Patience {
+                idle: Duration::from_millis(rules.idle_ms),
+                ceiling: Duration::from_millis(ceiling),
+            },
+            port_variable: "PROXY_PORT".to_owned(),
+        })
+    }
+
+    /// URL of the MCP endpoint.
+    pub fn url(&self) -> String {
+        format!("http://{}{}", self.address, self.stack.readiness.mcp_path)
+    }
+}
+
+/// Command and arguments with their tokens resolved; the command comes first.
+fn resolved_words(service: &Service, names: &Names) -> Result<Vec<String>, Failure> {
+    let words: Vec<&String> = std::iter::once(&service.command).chain(&service.args).collect();
+    let text = serde_json::to_string(&words).map_err(|error| Failure::unexpected(error.to_string()))?;
+    let source = Source::new("config/stack.toml, gateway", text);
+    let value = resolve(parse_json(&source)?, names, Syntax::default())?.to_value();
+    serde_json::from_value(value).map_err(|error| Failure::unexpected(error.to_string()))
+}
+
+/// Reads a rendered `proxy.json`.
+///
+/// # Errors
+/// Exit 40, `not-rendered`; 21, `bad-proxy-config`.
+pub fn read_proxy(path: &Utf8Path) -> Result<ProxyConfig, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::new(
+            ExitCode::PrerequisiteMissing,
+            "not-rendered",
+            "the gateway's configuration is not there",
+        )
+        .on(path.to_string())
+        .because(error.to_string())
+        .hint("cargo xtask render-proxy")
+    })?;
+    let bad = |why: String| {
+        Failure::new(
+            ExitCode::Render,
+            "bad-proxy-config",
+            "the gateway's configuration is not what it should be",
+        )
+        .on(path.to_string())
+        .because(why)
+        .hint("cargo xtask render-proxy")
+    };
+    let proxy: ProxyConfig = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
+    proxy.check().map_err(bad)?;
+    Ok(proxy)
+}

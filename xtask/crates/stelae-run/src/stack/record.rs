@@ -1,0 +1,88 @@
+//! The record of a stack that was left up: who supervises it. One per supervisor home.
+
+use camino::Utf8PathBuf;
+use serde::{Deserialize, Serialize};
+use stelae_model::env::Environment;
+use stelae_model::env::declared::STELAE_SUPERVISOR_HOME;
+use stelae_model::{ExitCode, Failure};
+
+use super::child::StackChild;
+use crate::process::{self, tree};
+
+/// Where the record is.
+#[derive(Debug)]
+pub struct StackRecord {
+    path: Utf8PathBuf,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Recorded {
+    run: String,
+    pid: i32,
+    started: u64,
+    url: String,
+}
+
+impl StackRecord {
+    /// The record of an environment's supervisor home.
+    ///
+    /// # Errors
+    /// Exit 20, `missing-variable`.
+    pub fn of(environment: &Environment) -> Result<Self, Failure> {
+        Ok(Self { path: environment.get::<STELAE_SUPERVISOR_HOME>()?.join("stack.json") })
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// Exit 40, `stack-record`: a stack that nobody could find again must not stay up.
+    pub fn write(&self, run: &str, child: &StackChild) -> Result<(), Failure> {
+        let recorded = Recorded {
+            run: run.to_owned(),
+            pid: child.pid(),
+            started: child.started,
+            url: child.url.clone(),
+        };
+        let text = serde_json::to_string_pretty(&recorded)
+            .map_err(|error| Failure::unexpected(error.to_string()))?;
+        std::fs::write(&self.path, text + "\n").map_err(|error| self.failed("written", &error))
+    }
+
+    /// Ends the recorded stack, if it is still the one that was recorded. Gives what was ended.
+    ///
+    /// # Errors
+    /// Exit 40 for a record that cannot be read; 34, `survivor`, when something of it does not go.
+    pub fn stop_recorded(&self) -> Result<Option<String>, Failure> {
+        let text = match std::fs::read_to_string(&self.path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.failed("read", &error)),
+        };
+        let recorded: Recorded =
+            serde_json::from_str(&text).map_err(|error| self.failed("read", &error.into()))?;
+        // Only processes that carry the run's id are touched, so a reused pid is nobody's danger.
+        let alive = tree::start_time(recorded.pid) == Some(recorded.started);
+        let swept = process::sweep(&recorded.run);
+        if !swept.survivors.is_empty() {
+            let failure = Failure::new(
+                ExitCode::Survivor,
+                "survivor",
+                "something of the stack that was up does not go",
+            );
+            return Err(swept.survivors.into_iter().fold(failure, Failure::on).hint("end it by its pid"));
+        }
+        std::fs::remove_file(&self.path).map_err(|error| self.failed("removed", &error))?;
+        Ok((alive || !swept.ended.is_empty()).then(|| format!("{} (pid {})", recorded.url, recorded.pid)))
+    }
+
+    fn failed(&self, verb: &str, error: &std::io::Error) -> Failure {
+        Failure::new(
+            ExitCode::PrerequisiteMissing,
+            "stack-record",
+            format!("the record of the stack cannot be {verb}"),
+        )
+        .on(self.path.to_string())
+        .because(error.to_string())
+    }
+}

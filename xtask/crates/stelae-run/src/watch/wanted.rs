@@ -1,0 +1,65 @@
+//! What "ready" means for one service.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use stelae_model::lifecycle::{Patience, Rung};
+
+/// What "ready" means for one service. What is `None` or empty is not asked.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// A line of its log that contains this text.
+    pub ready_line: Option<String>,
+    /// Where it listens.
+    pub address: Option<SocketAddr>,
+    /// Path that answers 2xx: `/healthz`.
+    pub health_path: Option<String>,
+    /// Path that says which server behind it is not ready, and why (`stelae_model::proxy::Readiness`): `/readyz`. It is
+    /// asked for reasons only; readiness is the tool list.
+    pub readiness_path: Option<String>,
+    /// Its MCP side.
+    pub mcp: Option<McpWanted>,
+    /// How long it may take.
+    pub patience: Patience,
+    /// What one sets to choose another port, for the hint.
+    pub port_variable: String,
+}
+
+/// What the MCP side has to offer.
+#[derive(Clone, Debug)]
+pub struct McpWanted {
+    /// Path of the endpoint: `/mcp`.
+    pub path: String,
+    /// Sent with every request.
+    pub headers: Vec<(String, String)>,
+    /// Names that `tools/list` must have. May be empty: then any list will do.
+    pub required_tools: Vec<String>,
+    /// One real call.
+    pub canary: Option<Canary>,
+}
+
+/// A call that must come back without an error.
+#[derive(Clone, Debug)]
+pub struct Canary {
+    /// The tool.
+    pub tool: String,
+    /// Its arguments.
+    pub arguments: Value,
+}
+
+impl Wanted {
+    /// The rungs that this asks for.
+    pub(super) fn rungs(&self) -> Vec<Rung> {
+        let mcp = self.mcp.as_ref();
+        let asked = [
+            (Rung::Spawned, true),
+            (Rung::Announced, self.ready_line.is_some()),
+            (Rung::Listening, self.address.is_some()),
+            (Rung::Http, self.address.is_some() && self.health_path.is_some()),
+            (Rung::Initialize, self.address.is_some() && mcp.is_some()),
+            (Rung::Tools, self.address.is_some() && mcp.is_some()),
+            (Rung::Canary, self.address.is_some() && mcp.is_some_and(|mcp| mcp.canary.is_some())),
+        ];
+        asked.into_iter().filter_map(|(rung, asked)| asked.then_some(rung)).collect()
+    }
+}

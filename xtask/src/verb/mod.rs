@@ -1,0 +1,58 @@
+//! The verbs: one file each, and the struct that clap fills *is* the verb.
+
+mod bundle;
+mod docs;
+mod down;
+mod env;
+mod render_proxy;
+mod restart;
+mod runs;
+mod smoke;
+
+use clap::Subcommand;
+use stelae_model::{ExitCode, Failure};
+
+use crate::context::Context;
+
+/// What a verb gives: the code to exit with, or a failure that says it.
+pub(crate) type Outcome = Result<ExitCode, Failure>;
+
+/// Every verb.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Proves a fresh clone: builds, starts, serves, is usable by an agent, leaves nothing behind
+    Smoke(smoke::Smoke),
+    /// Starts the stack, and says when it is ready
+    Restart(restart::Restart),
+    /// Ends the stack that restart left up
+    Down(down::Down),
+    /// Installs, lists and removes bundles of MCP servers
+    #[command(subcommand)]
+    Bundle(bundle::Bundle),
+    /// Renders the gateway's configuration
+    RenderProxy(render_proxy::RenderProxy),
+    /// Lists, shows and ends runs
+    #[command(subcommand)]
+    Runs(runs::Runs),
+    /// Shows, explains and prepares the environment
+    #[command(subcommand)]
+    Env(env::Env),
+    /// Writes the generated pages under docs/
+    Docs(docs::Docs),
+}
+
+impl Verb {
+    /// Runs it.
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        match self {
+            Self::Smoke(verb) => verb.run(context),
+            Self::Restart(verb) => verb.run(context),
+            Self::Down(verb) => verb.run(context),
+            Self::Bundle(verb) => verb.run(context),
+            Self::RenderProxy(verb) => verb.run(context),
+            Self::Runs(verb) => verb.run(context),
+            Self::Env(verb) => verb.run(context),
+            Self::Docs(verb) => verb.run(context),
+        }
+    }
+}

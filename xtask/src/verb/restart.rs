@@ -1,0 +1,153 @@
+//! `restart`: starts the stack, and says when it is ready.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use clap::{Args, ValueEnum};
+use stelae_model::env::programs::XTASK;
+use stelae_model::env::{Base, Environment, ProgramEnv as _, XtaskEnv};
+use stelae_model::event::Event;
+use stelae_model::{ExitCode, Failure};
+use stelae_run::deadline::Deadline;
+use stelae_run::process::Family;
+use stelae_run::record::{Listener, Recorder, run_id};
+use stelae_run::report::{Terminal, json_lines};
+use stelae_run::signals::{self, Interrupt};
+use stelae_run::stack::{Attached, Attendance, HoldUntil, StackChild, StackConfig, StackRecord};
+
+use crate::context::{Context, absolute};
+use crate::verb::Outcome;
+
+/// `restart`
+#[derive(Debug, Args)]
+pub(crate) struct Restart {
+    /// Stays in the foreground, and takes the stack with it when it ends
+    #[arg(long)]
+    attached: bool,
+    /// Ends the stack also when standard input ends; with --attached
+    #[arg(long, value_enum, value_name = "WHAT", requires = "attached")]
+    life_line: Option<LifeLine>,
+    /// Ends the stack after so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    lifetime_s: Option<u64>,
+    /// Seconds until the stack has to be ready; its own limits apply besides
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    budget_s: u64,
+    /// The gateway's log [default: gateway.log in the supervisor's home]
+    #[arg(long, value_name = "PATH")]
+    log: Option<Utf8PathBuf>,
+    /// Description of the stack [default: config/stack.toml]
+    #[arg(long, value_name = "PATH")]
+    stack: Option<Utf8PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LifeLine {
+    /// The end of standard input
+    Stdin,
+}
+
+impl Restart {
+    /// Runs it.
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        let interrupt = Interrupt::install()?;
+        let environment = context.environment()?;
+        if self.attached {
+            self.attached(context, &environment, &interrupt)
+        } else {
+            self.detached(context, &environment, &interrupt)
+        }
+    }
+
+    /// The stack in this process's hands.
+    fn attached(&self, context: &Context, environment: &Environment, interrupt: &Interrupt) -> Outcome {
+        // The reader of the life line is there before the first process is.
+        let mut until = HoldUntil::signal().or_after(self.lifetime_s.map(Duration::from_secs));
+        if let Some(LifeLine::Stdin) = self.life_line {
+            until = until.or_end_of_stdin();
+        }
+        let family = Family::enter()?;
+        let listener: Listener =
+            if context.printer.is_json() { json_lines() } else { Terminal::new().listener() };
+        let recorder = Recorder::to_listeners(vec![listener]);
+        recorder.event(Event::RunStarted {
+            run: environment.text("STELAE_RUN_ID").unwrap_or_default().to_owned(),
+            verb: "restart".to_owned(),
+            source: context.root().to_string(),
+        });
+        let config = StackConfig::read(environment, self.stack.as_deref())
+            .inspect_err(|failure| failed(&recorder, failure))?;
+        let log = self.log.as_deref().map_or_else(|| default_log(environment), absolute)?;
+        let stack = Attached { environment, config: &config, log, recorder: &recorder, interrupt };
+        let deadline = Deadline::after(Duration::from_secs(self.budget_s));
+        let ended = stack.start(deadline, &until).and_then(|mut up| stack.hold(&mut up, &until));
+        if let Err(failure) = &ended {
+            failed(&recorder, failure);
+        }
+        let proof = stack.tear_down(family);
+        ended?;
+        proof.check()?;
+        interrupt.check().map_or(Ok(ExitCode::Pass), |code| Err(signals::interrupted(code, "the stack")))
+    }
+
+    /// The stack left up, in the hands of an attached restart of its own session.
+    fn detached(&self, context: &Context, environment: &Environment, interrupt: &Interrupt) -> Outcome {
+        let record = StackRecord::of(environment)?;
+        let recorder = Recorder::to_listeners(if context.printer.is_json() {
+            Vec::new()
+        } else {
+            vec![Terminal::new().listener()]
+        });
+        if let Some(old) = record.stop_recorded()? {
+            recorder.note(format!("ended the stack that was up: {old}"));
+        }
+        let run = format!("stack-{}", run_id());
+        let env = XtaskEnv { run_id: Some(text(&run)?), ..XtaskEnv::from_environment(environment)? };
+        let program = context.sources.bin_dir.join("xtask");
+        let mut args =
+            vec!["--format".to_owned(), "json".to_owned(), "restart".to_owned(), "--attached".to_owned()];
+        args.extend(["--budget-s".to_owned(), self.budget_s.to_string()]);
+        for (flag, value) in [("--log", &self.log), ("--stack", &self.stack)] {
+            if let Some(path) = value {
+                args.extend([flag.to_owned(), absolute(path)?.to_string()]);
+            }
+        }
+        if let Some(seconds) = self.lifetime_s {
+            args.extend(["--lifetime-s".to_owned(), seconds.to_string()]);
+        }
+        let invocation = XTASK
+            .invoke(program, context.root().to_owned(), &Base::from_environment(environment)?, &env)
+            .args(args);
+        let family = Family::enter()?;
+        let deadline = Deadline::after(Duration::from_secs(self.budget_s + 10));
+        let log = default_log(environment)?.with_file_name("restart.log");
+        let child =
+            StackChild::start(&invocation, &log, Attendance::MayStay, deadline, interrupt, &recorder)?;
+        record.write(&run, &child)?;
+        let (url, pid) = (child.url.clone(), child.release());
+        drop(family);
+        context.printer.data(&serde_json::json!({"schema": 1, "url": url, "pid": pid, "run": run}), || {
+            format!("the stack is up: {url} (pid {pid})\nend it: cargo xtask down\n")
+        });
+        Ok(ExitCode::Pass)
+    }
+}
+
+fn failed(recorder: &Recorder, failure: &Failure) {
+    recorder.event(Event::Failed { step: "restart".to_owned(), failure: failure.clone() });
+}
+
+fn text(text: &str) -> Result<stelae_model::value::Text, Failure> {
+    stelae_model::value::EnvValue::parse(text).map_err(Failure::unexpected)
+}
+
+fn default_log(environment: &Environment) -> Result<Utf8PathBuf, Failure> {
+    let home = environment.get::<stelae_model::env::declared::STELAE_SUPERVISOR_HOME>()?;
+    std::fs::create_dir_all(home.as_path()).map_err(|error| {
+        Failure::new(ExitCode::PrerequisiteMissing, "supervisor-home", "the supervisor's home cannot be made")
+            .on(home.to_string())
+            .because(error.to_string())
+            .hint("name another folder: --set STELAE_SUPERVISOR_HOME=PATH")
+    })?;
+    Ok(home.join("gateway.log"))
+}

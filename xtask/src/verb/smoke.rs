@@ -1,0 +1,178 @@
+//! `smoke`: the main job.
+
+use camino::Utf8PathBuf;
+use clap::{Args, ValueEnum};
+use stelae_model::{ExitCode, Failure};
+use stelae_run::record::{Listener, RunFolder, run_id};
+use stelae_run::report::{Terminal, summary};
+use stelae_run::signals::Interrupt;
+use stelae_run::smoke::{self, Plan, Request, Resumption, Run};
+
+use crate::context::{Context, absolute};
+use crate::verb::Outcome;
+
+/// `smoke`
+#[derive(Debug, Args)]
+#[command(after_help = "A run keeps its evidence under target/xtask/runs/<run>; see: cargo xtask runs list")]
+pub(crate) struct Smoke {
+    /// Prints the plan that would be carried out, and does nothing
+    #[arg(long)]
+    plan: bool,
+    /// Repository to clone [default: the root]
+    #[arg(long, value_name = "PATH")]
+    source: Option<Utf8PathBuf>,
+    /// Folder to work in [default: a new one among the temporary files]
+    #[arg(long, value_name = "PATH")]
+    workspace: Option<Utf8PathBuf>,
+    /// What to do when the workspace is there already
+    #[arg(long, value_enum, default_value_t = IfExists::Refuse, value_name = "ACTION")]
+    if_exists: IfExists,
+    /// Whether the workspace stays after the run
+    #[arg(long, value_enum, default_value_t = Keep::OnFailure, value_name = "WHEN")]
+    keep: Keep,
+    /// Builds into an empty folder, in place of the one that runs share
+    #[arg(long)]
+    cold: bool,
+    /// Seconds for the whole run, the build included [default: those of config/smoke.toml, without a cold build]
+    #[arg(long, value_name = "SECONDS")]
+    budget_s: Option<u64>,
+    /// Last step
+    #[arg(long, value_name = "STEP")]
+    until: Option<String>,
+    /// First step to carry out anew; needs --resume
+    #[arg(long, value_name = "STEP", requires = "resume")]
+    from: Option<String>,
+    /// Goes on with an earlier run
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["source", "workspace", "cold"])]
+    resume: Option<String>,
+    /// Stops before this stage with the stack up, and says how to play it by hand
+    #[arg(long, value_name = "STAGE")]
+    manual_stage: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum IfExists {
+    /// Leave it alone and say so
+    Refuse,
+    /// Go on in it, if it is of the same commit
+    Reuse,
+    /// Remove it, if it is ours and nobody uses it
+    Replace,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Keep {
+    /// It goes
+    Never,
+    /// It stays when the run fails or stops early
+    OnFailure,
+    /// It stays
+    Always,
+}
+
+impl Smoke {
+    /// Runs it.
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        // Before anything else: from here on Ctrl-C means "tear down and say so".
+        let interrupt = Interrupt::install()?;
+        let request = self.request(context)?;
+        let host = context.environment()?;
+        if self.plan {
+            return self.show_plan(context, &request, &interrupt);
+        }
+        let (folder, decided, resumption) = match &self.resume {
+            Some(run) => {
+                let folder = RunFolder::open(context.root(), run)?;
+                let (plan, config, resumption) = smoke::plan_resumed(&request, &folder, &host, &interrupt)?;
+                (folder, (plan, config), Some(resumption))
+            }
+            None => {
+                let id = run_id();
+                let folder = RunFolder::create(context.root(), &id)?;
+                let decided = smoke::plan_new(&request, &id, &host, &interrupt, &folder.join("logs"));
+                // A run that never began leaves no folder.
+                let decided = decided.inspect_err(|_| drop(std::fs::remove_dir_all(folder.path())))?;
+                (folder, decided, None)
+            }
+        };
+        carry_out(context, folder, decided, resumption, host, &interrupt)
+    }
+
+    fn request(&self, context: &Context) -> Result<Request, Failure> {
+        Ok(Request {
+            source: self.source.as_deref().map_or_else(|| Ok(context.root().to_owned()), absolute)?,
+            workspace: self.workspace.as_deref().map(absolute).transpose()?,
+            if_exists: match self.if_exists {
+                IfExists::Refuse => smoke::IfExists::Refuse,
+                IfExists::Reuse => smoke::IfExists::Reuse,
+                IfExists::Replace => smoke::IfExists::Replace,
+            },
+            keep: match self.keep {
+                Keep::Never => smoke::Keep::Never,
+                Keep::OnFailure => smoke::Keep::OnFailure,
+                Keep::Always => smoke::Keep::Always,
+            },
+            cold: self.cold,
+            budget_s: self.budget_s,
+            until: self.until.clone(),
+            from: self.from.clone(),
+            manual_stage: self.manual_stage.clone(),
+        })
+    }
+
+    fn show_plan(&self, context: &Context, request: &Request, interrupt: &Interrupt) -> Outcome {
+        let id = run_id();
+        // git's answers need files to go to; a plan leaves nothing behind.
+        let folder = RunFolder::create(context.root(), &id)?;
+        let planned = smoke::plan_new(request, &id, &context.environment()?, interrupt, &folder.join("logs"));
+        let removed = std::fs::remove_dir_all(folder.path());
+        let (plan, _) = planned?;
+        removed.map_err(|error| {
+            Failure::unexpected("a plan's folder cannot be removed").because(error.to_string())
+        })?;
+        context.printer.data(&plan, || plan_text(&plan));
+        Ok(ExitCode::Pass)
+    }
+}
+
+fn carry_out(
+    context: &Context,
+    folder: RunFolder,
+    (plan, config): (Plan, stelae_model::stages::SmokeConfig),
+    resumption: Option<Resumption>,
+    host: stelae_model::env::Environment,
+    interrupt: &Interrupt,
+) -> Outcome {
+    let listeners: Vec<Listener> =
+        if context.printer.is_json() { Vec::new() } else { vec![Terminal::new().listener()] };
+    let path = folder.path().to_string();
+    let run = Run { plan, bundle: config.bundle, host, folder, resumption };
+    let smoke::Finished { verdict, instructions } = run.carry_out(interrupt, listeners)?;
+    context.printer.data(&verdict, || summary(&verdict, &path) + instructions.as_deref().unwrap_or_default());
+    match &verdict.failure {
+        None => Ok(ExitCode::Pass),
+        Some(failure) => {
+            context.printer.failure(failure);
+            Ok(verdict.exit_code)
+        }
+    }
+}
+
+fn plan_text(plan: &Plan) -> String {
+    let mut text = format!(
+        "run        {}\nsource     {} at {}\nworkspace  {}\n",
+        plan.run, plan.source, plan.head, plan.workspace
+    );
+    text += &format!(
+        "agent      {}\nbudget     {} ms, {} ms of it for the teardown\n",
+        plan.agent, plan.budgets.run_ms, plan.budgets.teardown_reserve_ms
+    );
+    for step in &plan.budgets.steps {
+        let note = if step.counted { "" } else { "  (not counted)" };
+        text += &format!("  {:<20} {:>8} ms{note}\n", step.step, step.budget_ms);
+    }
+    for line in &plan.uncommitted {
+        text += &format!("not in the clone: {line}\n");
+    }
+    text
+}
