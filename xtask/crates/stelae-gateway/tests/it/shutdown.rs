@@ -22,6 +22,14 @@ async fn sigterm_ends_everything_and_exits_with_0() {
 }
 
 #[tokio::test]
+async fn servers_are_asked_to_end_before_they_are_killed() {
+    let mut gateway = Gateway::start(json!({"a": fixture("a", &["--polite"])})).await.ready().await;
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.exit().await.code(), Some(0));
+    assert!(gateway.log().contains("[a] goodbye\n"), "{}", gateway.log());
+}
+
+#[tokio::test]
 async fn a_call_in_flight_is_answered_before_the_end() {
     let mut gateway = Gateway::start(json!({"a": fixture("a", &["await"])})).await.ready().await;
     let client = gateway.client().await;
