@@ -112,8 +112,8 @@ async fn serve(path: Utf8PathBuf, config: ProxyConfig, listener: TcpListener) ->
     event!("listening on {address}");
 
     let name = signals.until_stop(&fleet).await;
-    event!("{name}: no more connections, calls in flight have {} ms", DRAIN_GRACE.as_millis());
     accept.cancel();
+    event!("{name}: no more connections, calls in flight have {} ms", DRAIN_GRACE.as_millis());
     let left = in_flight.drained(DRAIN_GRACE).await;
     streams.cancel();
     tokio::time::timeout(CLOSE_GRACE, server).await.ok();

@@ -1,16 +1,14 @@
-//! The seam to the bundle library: what `manage_stelae` edits, and nothing of how.
+//! The seam to the bundle library: the same functions that the verbs use, on the home that we were handed.
 
-use serde::Serialize;
+use std::env;
+
+use stelae_model::bundle::Descriptor;
+use stelae_model::env::Variable;
+use stelae_model::env::declared::{STELAE_BIN_DIR, STELAE_ROOT};
 use stelae_model::{ExitCode, Failure};
-
-/// A server that could be installed.
-#[derive(Debug, Serialize)]
-pub(super) struct Discovered {
-    /// Its name.
-    pub(super) name: String,
-    /// What it is for.
-    pub(super) description: String,
-}
+use stelae_run::bundle::{Report, install_discovered, list_discovered, remove_installed};
+use stelae_run::environment::{Sources, load};
+use stelae_run::render::Home;
 
 /// A wish to edit.
 #[derive(Debug)]
@@ -25,34 +23,34 @@ pub(super) struct Edit {
     pub(super) force: bool,
 }
 
-/// What was done, or would be.
-#[derive(Debug)]
-pub(super) struct Done {
-    /// A line per change.
-    pub(super) lines: Vec<String>,
-}
-
 /// All servers that could be installed.
-pub(super) fn discovered() -> Result<Vec<Discovered>, Failure> {
-    Err(not_wired("list"))
+pub(super) fn discovered() -> Result<Vec<Descriptor>, Failure> {
+    list_discovered(&home()?)
 }
 
 /// Installs a discovered server and renders proxy.json.
-pub(super) fn install(edit: &Edit) -> Result<Done, Failure> {
-    Err(not_wired(&wish("install", edit)))
+pub(super) fn install(edit: &Edit) -> Result<Report, Failure> {
+    install_discovered(&home()?, &edit.name, Some(&edit.target), edit.dry_run, edit.force)
 }
 
 /// Removes an installed server and renders proxy.json.
-pub(super) fn remove(edit: &Edit) -> Result<Done, Failure> {
-    Err(not_wired(&wish("remove", edit)))
+pub(super) fn remove(edit: &Edit) -> Result<Report, Failure> {
+    remove_installed(&home()?, &edit.target, edit.dry_run)
 }
 
-fn not_wired(wish: &str) -> Failure {
-    Failure::new(ExitCode::Bundle, "not-wired", "manage_stelae is not wired to the bundle library yet")
-        .on(wish)
-}
-
-fn wish(verb: &str, edit: &Edit) -> String {
-    let Edit { name, target, dry_run, force } = edit;
-    format!("{verb} {name} as {target}, dry_run {dry_run}, force {force}")
+/// Resolved anew for each call, from the same layers as a verb would: what it renders is what the verbs render.
+fn home() -> Result<Home, Failure> {
+    let handed = |name: &'static str| {
+        env::var(name).map_err(|_| {
+            Failure::new(ExitCode::Environment, "missing-variable", format!("{name} is not set"))
+                .hint("start this server through the gateway, which hands it over")
+        })
+    };
+    let sources = Sources {
+        root: handed(STELAE_ROOT::DECLARED.name)?.into(),
+        bin_dir: handed(STELAE_BIN_DIR::DECLARED.name)?.into(),
+        env_file: None,
+        command_line: Vec::new(),
+    };
+    Home::from_environment(&load(&sources)?)
 }

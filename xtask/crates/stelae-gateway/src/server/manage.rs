@@ -5,9 +5,11 @@ use serde::Deserialize;
 use serde_json::json;
 use stelae_model::Failure;
 use stelae_model::proxy::{ServerState, is_server_name};
+use stelae_run::bundle::Report;
 
-use super::bundles::{self, Done, Edit};
-use super::{Answer, Told, arguments, reload::reload};
+use super::bundles::{self, Edit};
+use super::reload::reload;
+use super::{Answer, Told, arguments};
 
 /// The tool's name.
 pub(super) const NAME: &str = "manage_stelae";
@@ -47,7 +49,7 @@ pub(super) fn tool() -> Tool {
                     "name": {"type": "string", "description": "install_server: the discovered server; remove_server: the installed one"},
                     "target_name": {"type": "string", "description": "install_server: the name to install it under (default: its own)"},
                     "dry_run": {"type": "boolean", "default": false, "description": "Only say what would be done"},
-                    "force": {"type": "boolean", "default": false, "description": "Also overwrite what a person changed"},
+                    "force": {"type": "boolean", "default": false, "description": "install_server: also overwrite what a person changed"},
                 },
                 "additionalProperties": false,
             },
@@ -74,23 +76,33 @@ pub(super) async fn call(given: JsonObject) -> Told {
     match operation {
         LIST => list().await,
         INSTALL => {
-            let edit = params.edit(operation)?;
-            let (edit, done) = blocking(move || bundles::install(&edit).map(|done| (edit, done))).await?;
-            serve(&edit, done).await
+            let (edit, report) = params.edit(operation)?.carry_out(operation, bundles::install).await?;
+            serve(&edit, report).await
         }
         _ => {
-            let edit = params.edit(operation)?;
-            let (edit, done) = blocking(move || bundles::remove(&edit).map(|done| (edit, done))).await?;
-            stop_serving(&edit, done).await
+            let (edit, report) = params.edit(operation)?.carry_out(operation, bundles::remove).await?;
+            stop_serving(&edit, report).await
         }
+    }
+}
+
+impl Edit {
+    async fn carry_out(
+        self,
+        operation: &str,
+        work: fn(&Self) -> Result<Report, Failure>,
+    ) -> Result<(Self, Report), String> {
+        let told = format!("{operation} {}", self.target);
+        let done = blocking(move || work(&self).map(|report| (self, report))).await;
+        done.map_err(|why| format!("{told}: {why}"))
     }
 }
 
 impl Params {
     fn edit(self, operation: &str) -> Result<Edit, String> {
-        let named = self.name.as_ref().or(self.target_name.as_ref()).cloned();
-        let name = named.ok_or_else(|| format!("{operation}: `name` is missing"))?;
-        // Removing, either of the two names the installed server.
+        // An installed server is called by its target name, so a removal takes either of the two.
+        let stand_in = if operation == REMOVE { self.target_name.clone() } else { None };
+        let name = self.name.or(stand_in).ok_or_else(|| format!("{operation}: `name` is missing"))?;
         let target = self.target_name.unwrap_or_else(|| name.clone());
         for given in [&name, &target] {
             if !is_server_name(given) {
@@ -110,13 +122,10 @@ async fn list() -> Told {
 }
 
 /// After an installation: the gateway starts the server, and it is only installed when it is ready.
-async fn serve(edit: &Edit, mut done: Done) -> Told {
+async fn serve(edit: &Edit, report: Report) -> Told {
     let target = &edit.target;
     if edit.dry_run {
-        return Ok(Answer {
-            text: done.lines.join("\n"),
-            data: Some(json!({"dry_run": true, "target_name": target})),
-        });
+        return Ok(tried(&report));
     }
     let readiness = reload().await.map_err(|why| format!("{target} was installed, but {why}"))?;
     let Some(health) = readiness.servers.get(target) else {
@@ -126,23 +135,31 @@ async fn serve(edit: &Edit, mut done: Done) -> Told {
         let reason = health.reason.as_deref().unwrap_or("it is still starting");
         return Err(format!("{target} was installed, but is not ready: {reason}"));
     }
-    done.lines.push(format!("server {target} is ready with {} tools", health.tools));
-    Ok(Answer { text: done.lines.join("\n"), data: Some(json!({"target_name": target, "server": health})) })
+    let text = format!("{}\n{target} is ready, {} tools", lines(&report).join("\n"), health.tools);
+    Ok(Answer { text, data: Some(json!({"report": report, "server": health})) })
 }
 
 /// After a removal: the gateway must not have the server any more.
-async fn stop_serving(edit: &Edit, mut done: Done) -> Told {
+async fn stop_serving(edit: &Edit, report: Report) -> Told {
     let target = &edit.target;
-    let data = Some(json!({"dry_run": edit.dry_run, "target_name": target}));
     if edit.dry_run {
-        return Ok(Answer { text: done.lines.join("\n"), data });
+        return Ok(tried(&report));
     }
     let readiness = reload().await.map_err(|why| format!("{target} was removed, but {why}"))?;
     if readiness.servers.contains_key(target) {
         return Err(format!("{target} was removed, but the gateway still has a server of that name"));
     }
-    done.lines.push(format!("server {target} is gone"));
-    Ok(Answer { text: done.lines.join("\n"), data })
+    Ok(Answer { text: lines(&report).join("\n"), data: Some(json!({"report": report})) })
+}
+
+fn tried(report: &Report) -> Answer {
+    let plan =
+        report.plan.servers.iter().map(|server| format!("would {} {}", server.action.word(), server.server));
+    Answer { text: plan.collect::<Vec<_>>().join("\n"), data: Some(json!({"report": report})) }
+}
+
+fn lines(report: &Report) -> Vec<String> {
+    report.plan.servers.iter().map(|server| format!("{}: {}", server.server, server.action.done())).collect()
 }
 
 /// Edits files on a thread where that may take its time.

@@ -1,7 +1,12 @@
 //! Who is let in.
 
-use crate::support::{Gateway, TOKEN, fixture, http};
+use rmcp::model::ProtocolVersion;
+use rmcp::service::{ClientInitializeError, ClientLifecycleMode, serve_client_with_lifecycle};
+use rmcp::transport::StreamableHttpClientTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use serde_json::json;
+
+use crate::support::{Gateway, TOKEN, fixture, http};
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"0"}}}"#;
 
@@ -72,4 +77,22 @@ async fn a_newer_protocol_is_answered_with_the_newest_we_speak() {
         text.push_str(&String::from_utf8_lossy(&answer.chunk().await.unwrap().expect("an answer")));
     }
     assert!(text.contains(r#""protocolVersion":"2025-11-25""#), "{text}");
+}
+
+#[tokio::test]
+async fn a_client_that_would_rather_speak_a_newer_protocol_is_brought_down_to_ours() {
+    let gateway = Gateway::start(json!({"a": fixture("a", &["one"])})).await.ready().await;
+    let transport = StreamableHttpClientTransport::with_client(
+        http(),
+        StreamableHttpClientTransportConfig::with_uri(gateway.url("/mcp")),
+    );
+    let lifecycle = ClientLifecycleMode::Auto {
+        preferred_versions: vec![ProtocolVersion::V_2026_07_28],
+        legacy_version: Some(ProtocolVersion::V_2025_11_25),
+    };
+    let refused = serve_client_with_lifecycle((), transport, lifecycle).await.unwrap_err();
+    let ClientInitializeError::NoCompatibleProtocolVersion { server_supported, .. } = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!(server_supported.last(), Some(&ProtocolVersion::V_2025_11_25));
 }

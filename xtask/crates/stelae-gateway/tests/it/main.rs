@@ -7,6 +7,7 @@
 mod agent;
 mod guard;
 mod lifecycle;
+mod manage;
 mod reload;
 mod serve;
 mod shutdown;

@@ -4,7 +4,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use stelae_model::proxy::{Readiness, ServerState};
 
-use crate::support::{Gateway, fixture, gone, with};
+use crate::support::{Gateway, TOKEN, fixture, gone, http, with};
 
 #[tokio::test]
 async fn reload_adds_removes_restarts_and_leaves_the_rest() {
@@ -100,6 +100,22 @@ async fn a_server_without_the_token_cannot_reload() {
     let gateway = Gateway::start(json!({"plain": fixture("plain", &["reload"])})).await.ready().await;
     let answer = gateway.client().await.call("reload", json!({"url": gateway.url("/-/reload")})).await;
     assert!(answer.starts_with("401 "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_does_not_break_its_reload_off() {
+    let gateway = Gateway::start(json!({"a": fixture("a", &["one"])})).await.ready().await;
+    gateway.configure(&json!({
+        "b": fixture("b", &["two"]),
+        "silent": with(fixture("silent", &["--silent"]), json!({"required": false})),
+    }));
+    let request = http().post(gateway.url("/-/reload")).bearer_auth(TOKEN).send();
+    let request = tokio::spawn(request);
+    gateway.until("the reload has begun", |all| !all.servers.contains_key("a")).await;
+    request.abort();
+    gateway
+        .until("b is ready", |all| all.servers.get("b").is_some_and(|b| b.state == ServerState::Ready))
+        .await;
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! The gateway goes, and takes its servers with it.
 
 use std::fs;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -23,8 +22,16 @@ async fn sigterm_ends_everything_and_exits_with_0() {
 }
 
 #[tokio::test]
+async fn servers_are_asked_to_end_before_they_are_killed() {
+    let mut gateway = Gateway::start(json!({"a": fixture("a", &["--polite"])})).await.ready().await;
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.exit().await.code(), Some(0));
+    assert!(gateway.log().contains("[a] goodbye\n"), "{}", gateway.log());
+}
+
+#[tokio::test]
 async fn a_call_in_flight_is_answered_before_the_end() {
-    let mut gateway = Gateway::start(json!({"a": fixture("a", &["await", "pid"])})).await.ready().await;
+    let mut gateway = Gateway::start(json!({"a": fixture("a", &["await"])})).await.ready().await;
     let client = gateway.client().await;
     let file = gateway.folder.path().join("go");
     let arguments = json!({"file": file});
@@ -32,12 +39,10 @@ async fn a_call_in_flight_is_answered_before_the_end() {
         let answer = client.call("await", arguments).await;
         (client, answer)
     });
-    // The server takes calls in their order, so this one tells that the other has arrived.
-    let second = gateway.client().await;
-    second.pid("pid").await;
+    gateway.said("[a] awaiting").await;
     gateway.signal(Signal::TERM);
-    eventually("it is draining", async || gateway.log().contains("no more connections").then_some(())).await;
-    assert!(tokio::net::TcpStream::connect(gateway.address).await.is_err());
+    eventually("it accepts no more", async || tokio::net::TcpStream::connect(gateway.address).await.err())
+        .await;
     fs::write(file, "").unwrap();
     let (_client, answer) = tokio::time::timeout(PATIENCE, call).await.unwrap().unwrap();
     assert_eq!(answer, "it is there");
@@ -51,10 +56,23 @@ async fn a_call_that_never_ends_does_not_keep_it() {
     let client = gateway.client().await;
     let pid = client.pid("pid").await;
     let call = tokio::spawn(async move { client.try_call("hang", json!({})).await.map(|_| ()) });
-    tokio::time::timeout(Duration::from_secs(5), gateway.client().await.pid("pid")).await.unwrap();
+    gateway.said("[a] hanging").await;
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.exit().await.code(), Some(0));
     assert!(!alive(pid));
+    assert!(gateway.log().contains("stopped, 1 calls unfinished"), "{}", gateway.log());
+    call.abort();
+}
+
+#[tokio::test]
+async fn servers_end_with_a_gateway_that_was_killed_also_in_the_middle_of_a_call() {
+    let gateway = Gateway::start(json!({"a": fixture("a", &["pid", "hang"])})).await.ready().await;
+    let client = gateway.client().await;
+    let pid = client.pid("pid").await;
+    let call = tokio::spawn(async move { client.try_call("hang", json!({})).await.map(|_| ()) });
+    gateway.said("[a] hanging").await;
+    gateway.signal(Signal::KILL);
+    gone(pid).await;
     call.abort();
 }
 

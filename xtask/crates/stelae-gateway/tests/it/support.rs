@@ -65,23 +65,33 @@ impl Gateway {
         let addr = "127.0.0.1:0".to_owned();
         write_config(folder.path(), &addr, &servers);
         let mut command = Command::new(GATEWAY);
-        command.arg("serve").arg("--config").arg(folder.path().join("proxy.json")).stdin(Stdio::null());
+        command.env_clear().stdin(Stdio::null());
+        command.arg("serve").arg("--config").arg(folder.path().join("proxy.json"));
         Self::run(command, folder, addr, variables).await
     }
 
     /// Starts one that gets its socket from us.
     pub(crate) async fn adopt(listener: TcpListener, servers: Value) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::adopt_in(tempfile::tempdir().unwrap(), listener, servers, &[]).await
+    }
+
+    /// The same in a folder that has been furnished, and with more variables.
+    pub(crate) async fn adopt_in(
+        folder: TempDir,
+        listener: TcpListener,
+        servers: Value,
+        variables: &[(&str, &str)],
+    ) -> Self {
         let addr = listener.local_addr().unwrap().to_string();
         write_config(folder.path(), &addr, &servers);
         let mut command = adopting(listener);
-        command.arg("serve").arg("--config").arg(folder.path().join("proxy.json"));
-        Self::run(command, folder, addr, &[("LISTEN_FDS", "1")]).await
+        command.arg("serve").arg("--config").arg(folder.path().join("proxy.json")).env("LISTEN_FDS", "1");
+        Self::run(command, folder, addr, variables).await
     }
 
     async fn run(mut command: Command, folder: TempDir, addr: String, variables: &[(&str, &str)]) -> Self {
         let log = File::create(folder.path().join("log")).unwrap();
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("STELAE_CONTROL_TOKEN", TOKEN);
+        command.env("PATH", std::env::var_os("PATH").unwrap()).env("STELAE_CONTROL_TOKEN", TOKEN);
         command.envs(variables.iter().copied());
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let address = ([127, 0, 0, 1], 0).into();
@@ -97,6 +107,14 @@ impl Gateway {
     /// Everything it has said.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Waits until it has said this line.
+    pub(crate) async fn said(&self, line: &str) {
+        eventually(&format!("it says {line:?}"), async || {
+            self.log().lines().any(|said| said == line).then_some(())
+        })
+        .await;
     }
 
     /// Writes another configuration, without telling it.
@@ -171,6 +189,7 @@ impl Drop for Gateway {
 pub(crate) fn adopting(listener: TcpListener) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", r#"exec "$0" "$@" 3<&0 </dev/null"#, GATEWAY]).stdin(OwnedFd::from(listener));
+    command.env_clear();
     command
 }
 
