@@ -27,7 +27,11 @@ fn with_fixture(script: &str) -> Source {
     let source = Source::of_working_tree();
     source.write("tests/fixture-script.toml", script);
     let fixture = env!("CARGO_BIN_EXE_stelae-fixture");
-    source.edit(STACK, "command = \"<<STELAE_BIN_DIR>>/stelae-gateway\"", &format!("command = \"{fixture}\""));
+    source.edit(
+        STACK,
+        "command = \"<<STELAE_BIN_DIR>>/stelae-gateway\"",
+        &format!("command = \"{fixture}\""),
+    );
     let args = "args = [\"--script\", \"<<STELAE_ROOT>>/tests/fixture-script.toml\"]";
     source.edit(STACK, "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]", args);
     source.edit(STACK, "idle_ms = 10_000", "idle_ms = 1_000");
@@ -42,7 +46,13 @@ fn the_incident_a_port_in_the_template_that_a_stranger_has() {
     source.edit(TEMPLATE, "<<PROXY_PORT>>", &port);
     let us = std::process::id().to_string();
     let command = std::env::args().next().unwrap();
-    fails(&source, 33, "port-taken", "restart", &[&us, &command, &format!("proxy.json says port {port}"), "hint: "]);
+    fails(
+        &source,
+        33,
+        "port-taken",
+        "restart",
+        &[&us, &command, &format!("proxy.json says port {port}"), "hint: "],
+    );
 }
 
 #[test]
@@ -50,7 +60,13 @@ fn a_port_in_the_template_that_nobody_has_is_found_too() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let source = Source::of_working_tree();
     source.edit(TEMPLATE, "<<PROXY_PORT>>", &free);
-    fails(&source, 20, "port-differs", "restart", &[&format!("proxy.json says port {free}"), "PROXY_PORT is "]);
+    fails(
+        &source,
+        20,
+        "port-differs",
+        "restart",
+        &[&format!("proxy.json says port {free}"), "PROXY_PORT is "],
+    );
 }
 
 #[test]
@@ -58,7 +74,8 @@ fn a_variable_that_an_env_file_overrides_is_found_in_the_live_process() {
     let source = Source::of_working_tree();
     source.write("config/gateway.env", "PROXY_HOST=127.0.0.9\n");
     source.edit(STACK, "grace_ms = 3000", "grace_ms = 3000\nenv_file = \"config/gateway.env\"");
-    let parts = ["gateway (pid ", "PROXY_HOST is \"127.0.0.9\"", "declared is \"127.0.0.1\"", "environment.json"];
+    let parts =
+        ["gateway (pid ", "PROXY_HOST is \"127.0.0.9\"", "declared is \"127.0.0.1\"", "environment.json"];
     fails(&source, 20, "environment-differs", "structural", &parts);
 }
 
@@ -91,14 +108,28 @@ fn a_gateway_that_is_silent() {
 #[test]
 fn a_tool_call_that_fails_although_the_agent_exits_0() {
     let source = Source::of_working_tree();
-    source.edit("config/smoke.toml", "path = \"README.md\" }\nresult_contains = \"cargo", "path = \"no-such.md\" }\nresult_contains = \"cargo");
-    fails(&source, 11, "call-failed", "stage:bundle-tools", &["call 1: workspace_fs_read failed", "no-such.md"]);
+    source.edit(
+        "config/smoke.toml",
+        "path = \"README.md\" }\nresult_contains = \"cargo",
+        "path = \"no-such.md\" }\nresult_contains = \"cargo",
+    );
+    fails(
+        &source,
+        11,
+        "call-failed",
+        "stage:bundle-tools",
+        &["call 1: workspace_fs_read failed", "no-such.md"],
+    );
 }
 
 #[test]
 fn a_tool_that_should_have_gone_and_did_not() {
     let source = Source::of_working_tree();
-    source.edit("config/smoke.toml", "tools_gained = [\"count_words\"]", "tools_gained = [\"count_words\", \"count_lines\"]");
+    source.edit(
+        "config/smoke.toml",
+        "tools_gained = [\"count_words\"]",
+        "tools_gained = [\"count_words\", \"count_lines\"]",
+    );
     fails(&source, 32, "tools-missing", "stage:install", &["missing: count_lines"]);
 }
 
@@ -135,7 +166,11 @@ fn a_template_that_is_missing() {
 fn a_budget_that_is_too_small_ends_the_run_by_itself() {
     let source = Source::of_working_tree();
     // An empty target folder: the build cannot be over in time.
-    let ended = Xtask::new(source.path(), &["--format", "json", "smoke", "--cold", "--budget-s", "4", "--keep", "never"]).run();
+    let ended = Xtask::new(
+        source.path(),
+        &["--format", "json", "smoke", "--cold", "--budget-s", "4", "--keep", "never"],
+    )
+    .run();
     assert_eq!(ended.code, 124, "{}", ended.stderr);
     assert_eq!(ended.json()["failed_step"], "build");
     assert_eq!(ended.left(), Vec::<String>::new());

@@ -18,7 +18,8 @@ fn a_fresh_clone_is_proven_and_nothing_is_left() {
     assert_eq!(ended.left(), Vec::<String>::new());
 
     let folder = source.run_folder(&ended.run_id());
-    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let read =
+        |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
     let json = |name: &str| serde_json::from_str::<Value>(&read(name)).unwrap();
 
     let steps = ended.json()["steps"].as_array().unwrap().clone();
@@ -28,19 +29,28 @@ fn a_fresh_clone_is_proven_and_nothing_is_left() {
 
     // Who was looked at, and that nothing differed.
     let environment = json("environment.json");
-    let processes: BTreeSet<_> =
-        environment["processes"].as_array().unwrap().iter().map(|one| one["process"].as_str().unwrap().to_owned()).collect();
+    let processes: BTreeSet<_> = environment["processes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["process"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(processes, ["gateway", "server:stelae", "xtask"].map(str::to_owned).into());
     assert_eq!(environment["differences"], Value::Array(vec![]));
 
     // The events are numbered without a gap, and end with the verdict.
-    let events: Vec<Value> = read("events.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<Value> =
+        read("events.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(events.iter().enumerate().all(|(number, event)| event["seq"] == number));
     assert_eq!(events.last().unwrap()["event"]["kind"], "verdict");
 
     // A server was really installed: the agent called its tool, and its process was there to write a log line.
     assert!(read("transcripts/install.jsonl").contains("count_words"));
-    assert!(events.iter().any(|event| event["event"]["text"].as_str().is_some_and(|text| text.contains("wordcount_smoke"))));
+    assert!(
+        events.iter().any(|event| event["event"]["text"]
+            .as_str()
+            .is_some_and(|text| text.contains("wordcount_smoke")))
+    );
     assert_eq!(read("rendered/proxy.json"), read("rendered/proxy.after.json"));
 }
 
@@ -61,7 +71,9 @@ fn two_runs_at_once_do_not_disturb_each_other() {
 fn uncommitted_changes_are_reported_and_not_in_the_clone() {
     let source = Source::of_working_tree();
     fs::write(source.path().join("new-file.txt"), "x").unwrap();
-    let ended = Xtask::new(source.path(), &["--format", "json", "smoke", "--until", "clone", "--keep", "always"]).run();
+    let ended =
+        Xtask::new(source.path(), &["--format", "json", "smoke", "--until", "clone", "--keep", "always"])
+            .run();
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     let warnings = ended.json()["warnings"].to_string();
     assert!(warnings.contains("1 uncommitted changes") && warnings.contains("new-file.txt"), "{warnings}");
@@ -75,8 +87,10 @@ fn the_plan_that_is_printed_is_the_plan_that_runs() {
     let source = Source::of_working_tree();
     let plan = Xtask::new(source.path(), &["--format", "json", "smoke", "--plan", "--until", "clone"]).run();
     let ran = Xtask::new(source.path(), &["--format", "json", "smoke", "--until", "clone"]).run();
-    let kept: Value =
-        serde_json::from_str(&fs::read_to_string(source.run_folder(&ran.run_id()).join("plan.json")).unwrap()).unwrap();
+    let kept: Value = serde_json::from_str(
+        &fs::read_to_string(source.run_folder(&ran.run_id()).join("plan.json")).unwrap(),
+    )
+    .unwrap();
     let without_names = |mut plan: Value| {
         for name in ["run", "workspace"] {
             plan[name] = Value::Null;

@@ -33,7 +33,8 @@ fn a_workspace_that_is_not_ours() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("precious"), "x").unwrap();
     for if_exists in ["refuse", "reuse", "replace"] {
-        let ended = smoke(&source, &["--workspace", folder.path().to_str().unwrap(), "--if-exists", if_exists]);
+        let ended =
+            smoke(&source, &["--workspace", folder.path().to_str().unwrap(), "--if-exists", if_exists]);
         is(&ended, 40, "workspace-not-ours");
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

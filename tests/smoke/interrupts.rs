@@ -34,7 +34,8 @@ fn interrupted_in(step: &str, signal: Signal, code: i32) {
     assert_eq!(ended.verdict(), (code, "interrupted".to_owned()), "{step}: {}", ended.stderr);
     assert_eq!(ended.left(), Vec::<String>::new(), "{step}");
     let folder = source.run_folder(&id);
-    let verdict: Value = serde_json::from_str(&fs::read_to_string(folder.join("verdict.json")).unwrap()).unwrap();
+    let verdict: Value =
+        serde_json::from_str(&fs::read_to_string(folder.join("verdict.json")).unwrap()).unwrap();
     assert_eq!(verdict["evidence_complete"], true);
     for file in ["plan.json", "snapshot.json", "teardown.json"] {
         assert!(folder.join(file).exists(), "{step}: no {file}");

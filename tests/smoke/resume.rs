@@ -15,7 +15,11 @@ fn a_run_that_stopped_goes_on_where_it_stopped() {
     let source = Source::of_working_tree();
     let workspace = tempfile::tempdir().unwrap();
     let workspace = workspace.path().join("w").to_str().unwrap().to_owned();
-    let first = Xtask::new(source.path(), &["--format", "json", "smoke", "--until", "render", "--workspace", &workspace]).run();
+    let first = Xtask::new(
+        source.path(),
+        &["--format", "json", "smoke", "--until", "render", "--workspace", &workspace],
+    )
+    .run();
     assert_eq!(first.code, 0, "{}", first.stderr);
     assert_eq!(outcomes(&first.json())[4..7], ["passed", "-", "-"]);
     let run = first.run_id();
@@ -32,10 +36,20 @@ fn from_says_where_to_go_on_and_must_have_been_reached() {
     let source = Source::of_working_tree();
     let workspace = tempfile::tempdir().unwrap();
     let workspace = workspace.path().join("w").to_str().unwrap().to_owned();
-    let first = Xtask::new(source.path(), &["--format", "json", "smoke", "--until", "bundle", "--workspace", &workspace]).run();
+    let first = Xtask::new(
+        source.path(),
+        &["--format", "json", "smoke", "--until", "bundle", "--workspace", &workspace],
+    )
+    .run();
     assert_eq!(first.code, 0, "{}", first.stderr);
     let run = first.run_id();
-    let from = |step: &str| Xtask::new(source.path(), &["--format", "json", "smoke", "--resume", &run, "--from", step, "--until", "render"]).run();
+    let from = |step: &str| {
+        Xtask::new(
+            source.path(),
+            &["--format", "json", "smoke", "--resume", &run, "--from", step, "--until", "render"],
+        )
+        .run()
+    };
     assert_eq!(from("restart").verdict(), (2, "not-resumable".to_owned()));
     let ended = from("setup");
     assert_eq!(ended.code, 0, "{}", ended.stderr);
@@ -52,10 +66,16 @@ fn a_stage_played_by_hand_is_judged_the_same_way() {
     assert_eq!(stopped.code, 0, "{}", stopped.stderr);
     let run = stelae_tests::runs(source.path()).remove(0);
     let sandbox = stopped.sandbox.path().to_str().unwrap().to_owned();
-    assert!(alive(&sandbox).iter().any(|process| process.contains("stelae-gateway serve")), "the stack is not up");
+    assert!(
+        alive(&sandbox).iter().any(|process| process.contains("stelae-gateway serve")),
+        "the stack is not up"
+    );
 
     // Too early: nobody has played the stage.
-    let early = Xtask::new(source.path(), &["--format", "json", "smoke", "--resume", &run, "--until", "stage:install"]);
+    let early = Xtask::new(
+        source.path(),
+        &["--format", "json", "smoke", "--resume", &run, "--until", "stage:install"],
+    );
     let early = early.run();
     assert_eq!(early.verdict(), (11, "transcript-missing".to_owned()), "{}", early.stderr);
 }
@@ -67,7 +87,8 @@ fn the_printed_commands_play_the_stage() {
     assert_eq!(stopped.code, 0, "{}", stopped.stderr);
     let run = stelae_tests::runs(source.path()).remove(0);
     let sandbox = stopped.sandbox.path().to_str().unwrap().to_owned();
-    let commands: Vec<_> = stopped.stdout.lines().filter(|line| line.starts_with("  ") && !line.contains(" ms")).collect();
+    let commands: Vec<_> =
+        stopped.stdout.lines().filter(|line| line.starts_with("  ") && !line.contains(" ms")).collect();
     assert_eq!(commands.len(), 3, "{}", stopped.stdout);
     let played = Command::new("bash").arg("-ec").arg(commands.join("\n")).output().unwrap();
     assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));

@@ -34,8 +34,12 @@ pub fn await_line(path: &Utf8Path, text: &str) {
 pub fn alive(mark: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").expect("a /proc").flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let read = |file: &str| String::from_utf8_lossy(&fs::read(entry.path().join(file)).unwrap_or_default()).into_owned();
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        let read = |file: &str| {
+            String::from_utf8_lossy(&fs::read(entry.path().join(file)).unwrap_or_default()).into_owned()
+        };
         let command = read("cmdline").replace('\0', " ");
         // A zombie has neither a command line nor an environment.
         if pid != std::process::id() && (command.contains(mark) || read("environ").contains(mark)) {
@@ -55,8 +59,13 @@ pub fn environment_names(pid: i32) -> BTreeSet<String> {
 /// The runs of a source, by id.
 pub fn runs(source: &Utf8Path) -> Vec<String> {
     let folder = source.join("target/xtask/runs");
-    let mut runs: Vec<_> =
-        folder.read_dir_utf8().into_iter().flatten().flatten().map(|entry| entry.file_name().to_owned()).collect();
+    let mut runs: Vec<_> = folder
+        .read_dir_utf8()
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_owned())
+        .collect();
     runs.sort();
     runs
 }

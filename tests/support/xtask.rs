@@ -61,7 +61,8 @@ impl Xtask {
         let host = |name: &str| std::env::var(name).ok();
         let home = host("HOME").unwrap_or_else(|| "/".to_owned());
         // Clones of all tests are built in one folder, the one that `ci` uses.
-        let cache = host("STELAE_CACHE_HOME").unwrap_or_else(|| root().join("target/xtask/cache").to_string());
+        let cache =
+            host("STELAE_CACHE_HOME").unwrap_or_else(|| root().join("target/xtask/cache").to_string());
         let mut env = BTreeMap::from([
             ("HOME".to_owned(), path("home")),
             ("TMPDIR".to_owned(), path("tmp")),
@@ -69,10 +70,17 @@ impl Xtask {
             ("RUSTUP_HOME".to_owned(), host("RUSTUP_HOME").unwrap_or_else(|| format!("{home}/.rustup"))),
             ("STELAE_CACHE_HOME".to_owned(), cache),
         ]);
-        for name in ["PATH", "RUSTUP_TOOLCHAIN", "SSL_CERT_FILE", "CARGO_HTTP_CAINFO", "HTTPS_PROXY", "NO_PROXY"] {
+        for name in
+            ["PATH", "RUSTUP_TOOLCHAIN", "SSL_CERT_FILE", "CARGO_HTTP_CAINFO", "HTTPS_PROXY", "NO_PROXY"]
+        {
             env.extend(host(name).map(|value| (name.to_owned(), value)));
         }
-        Self { sandbox, root: root_of_stack.to_owned(), args: args.iter().map(|&arg| arg.to_owned()).collect(), env }
+        Self {
+            sandbox,
+            root: root_of_stack.to_owned(),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            env,
+        }
     }
 
     /// Sets a variable.
@@ -199,7 +207,8 @@ impl Ended {
     /// # Panics
     /// When it is none.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}\n{}", self.stdout, self.stderr))
     }
 
     /// The code, and the failure's kind; for one assertion on both. Needs `--format json`.

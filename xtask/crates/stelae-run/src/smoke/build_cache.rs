@@ -173,7 +173,7 @@ mod tests {
         let mut waited = 0;
         let again =
             BuildCache::lock(&cache, Deadline::after(Duration::ZERO), &Interrupt::never(), &mut || {
-                waited += 1
+                waited += 1;
             });
         assert_eq!((again.unwrap_err().kind.as_str(), waited), ("build-cache-busy", 1));
         drop(held);

@@ -202,7 +202,9 @@ impl Ending {
         }
         let begun = Instant::now();
         let survivors = self.tear_down(instructions.is_some());
-        let kept = self.clear_workspace(failed.is_some() || stopped_after.is_some());
+        // Whoever ends a run with a signal is not going to look at its workspace.
+        let signalled = failed.as_ref().is_some_and(|(_, failure)| failure.kind == "interrupted");
+        let kept = self.clear_workspace(!signalled && (failed.is_some() || stopped_after.is_some()));
         if let (Err(failure), None) = (kept, &failed) {
             failed = Some((TEARDOWN.to_owned(), failure));
         }
