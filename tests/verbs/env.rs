@@ -1,0 +1,116 @@
+//! `env`: values with their origin, errors with their place.
+
+use std::fs;
+
+use stelae_tests::{Ended, Source, Xtask};
+
+fn env(source: &Source, args: &[&str]) -> Ended {
+    let args: Vec<&str> = ["--format", "json", "env"].iter().chain(args).copied().collect();
+    Xtask::new(source.path(), &args).run()
+}
+
+fn fails_with(source: &Source, text: &str, kind: &str, parts: &[&str]) {
+    fs::write(source.path().join(".env"), text).unwrap();
+    let ended = env(source, &["show"]);
+    assert_eq!(ended.verdict(), (20, kind.to_owned()), "{text}: {}", ended.stderr);
+    for part in parts {
+        assert!(ended.stderr.contains(part), "{text}: no {part:?} in {}", ended.stderr);
+    }
+}
+
+#[test]
+fn show_says_value_layer_and_line() {
+    let source = Source::of_working_tree();
+    fs::write(source.path().join(".env"), "# comment\nPROXY_PORT=8123\n").unwrap();
+    let json = env(&source, &["show"]).json();
+    let all = json["variables"].as_array().unwrap();
+    let find = |name: &str| all.iter().find(|variable| variable["name"] == name).unwrap().clone();
+    let port = find("PROXY_PORT");
+    assert_eq!((port["value"].as_str(), port["origin"]["layer"].as_str()), (Some("8123"), Some("env-file")));
+    assert_eq!(port["origin"]["place"]["line"], 2);
+    assert_eq!(find("PUBLIC_BASE_URL")["value"], "http://127.0.0.1:8123");
+}
+
+#[test]
+fn secrets_are_shown_as_digests() {
+    let source = Source::of_working_tree();
+    for args in [
+        &["--format", "json", "env", "show"][..],
+        &["env", "show"],
+        &["env", "explain", "STELAE_CONTROL_TOKEN"],
+    ] {
+        let ended = Xtask::new(source.path(), args).env("STELAE_CONTROL_TOKEN", "hunter2").run();
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        assert!(
+            ended.stdout.contains("sha256:f52fbd32b2b3") && !ended.stdout.contains("hunter2"),
+            "{}",
+            ended.stdout
+        );
+    }
+}
+
+#[test]
+fn each_bad_line_has_its_error_with_place_and_hint() {
+    let source = Source::of_working_tree();
+    fails_with(&source, "PROXY_PROT=1\n", "unknown-variable", &[".env:1", "did you mean PROXY_PORT?"]);
+    fails_with(&source, "\nPROXY_PORT=0\n", "bad-value", &[".env:2", "\"0\" is not a port"]);
+    fails_with(&source, "PROXY_PORT=70000\n", "bad-value", &["1 to 65535"]);
+    fails_with(&source, "PROXY_PORT=1\nPROXY_PORT=2\n", "duplicate-variable", &[".env:2", "line 1"]);
+    fails_with(&source, "PROXY_PORT=$(id -u)\n", "env-file-syntax", &[".env:1"]);
+    fails_with(&source, "PUBLIC_BASE_URL=http://x\n", "not-settable", &["derived"]);
+    let circle = "STELAE_CONFIG_HOME=${STELAE_STATE_HOME}\nSTELAE_STATE_HOME=${STELAE_CONFIG_HOME}\n";
+    fails_with(&source, circle, "cycle", &["STELAE_CONFIG_HOME -> STELAE_STATE_HOME -> STELAE_CONFIG_HOME"]);
+}
+
+#[test]
+fn a_file_of_the_command_line_must_be_there_and_what_is_set_wins() {
+    let source = Source::of_working_tree();
+    let missing =
+        Xtask::new(source.path(), &["--format", "json", "--env-file", "no-such-file", "env", "show"]).run();
+    assert_eq!(missing.verdict(), (20, "env-file-unreadable".to_owned()));
+    let set = Xtask::new(source.path(), &["--set", "PROXY_PORT=7", "env", "explain", "PROXY_PORT"]).run();
+    assert!(
+        set.stdout.starts_with("PROXY_PORT = 7\n") && set.stdout.contains("command line"),
+        "{}",
+        set.stdout
+    );
+    assert_eq!(Xtask::new(source.path(), &["--set", "PROXY_PORT", "env", "show"]).run().code, 2);
+}
+
+#[test]
+fn init_writes_what_is_missing_and_nothing_twice() {
+    let source = Source::of_working_tree();
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("config").to_str().unwrap().to_owned();
+    let state = home.path().join("state").to_str().unwrap().to_owned();
+    let (config, state) = (format!("STELAE_CONFIG_HOME={config}"), format!("STELAE_STATE_HOME={state}"));
+    let init = |extra: &[&str]| {
+        let args: Vec<&str> = ["--format", "json", "--set", &config, "--set", &state, "env", "init"]
+            .iter()
+            .chain(extra)
+            .copied()
+            .collect();
+        let ended = Xtask::new(source.path(), &args).run();
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        let plan = ended.json()["plan"].as_array().unwrap().clone();
+        plan.iter().map(|action| action["action"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(init(&["--dry-run"]), ["write", "create", "create", "create", "seed"]);
+    assert!(!source.path().join(".env").exists());
+    assert_eq!(init(&[]), ["write", "create", "create", "create", "seed"]);
+    let text = fs::read_to_string(source.path().join(".env")).unwrap();
+    assert!(text.contains("#PROXY_PORT=9090"), "{text}");
+    assert_eq!(init(&[]), ["keep"; 5]);
+    // What it writes can be read.
+    assert_eq!(env(&source, &["show"]).code, 0);
+}
+
+#[test]
+fn outside_of_a_repository_it_says_where_to_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let ended =
+        Xtask::new(camino::Utf8Path::from_path(folder.path()).unwrap(), &["--format", "json", "env", "show"])
+            .run();
+    assert_eq!(ended.verdict(), (40, "no-root".to_owned()), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--root PATH"));
+}

@@ -1,0 +1,93 @@
+//! `restart` and `down`: a developer's own stack.
+
+use std::net::TcpListener;
+
+use stelae_tests::{Ended, Source, Xtask, alive, programs};
+use tempfile::TempDir;
+
+struct Stack {
+    source: Source,
+    folder: TempDir,
+    port: u16,
+}
+
+impl Stack {
+    fn installed() -> Self {
+        // The kernel does not hand a port out again so soon.
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let stack = Self { source: Source::of_working_tree(), folder: tempfile::tempdir().unwrap(), port };
+        // `restart` starts the programs that lie beside `xtask` itself: the ones that the tests built.
+        assert!(programs().gateway.exists());
+        for args in [&["env", "init"][..], &["bundle", "install", "core"], &["render-proxy"]] {
+            let ended = stack.run(args);
+            assert_eq!(ended.code, 0, "{args:?}: {}", ended.stderr);
+        }
+        stack
+    }
+
+    fn run(&self, args: &[&str]) -> Ended {
+        let set = |name: &str, folder: &str| format!("{name}={}", self.folder.path().join(folder).display());
+        let (config, state) = (set("STELAE_CONFIG_HOME", "config"), set("STELAE_STATE_HOME", "state"));
+        let port = format!("PROXY_PORT={}", self.port);
+        let before = ["--format", "json", "--set", &config, "--set", &state, "--set", &port];
+        let args: Vec<&str> = before.iter().chain(args).copied().collect();
+        Xtask::new(self.source.path(), &args).run()
+    }
+
+    fn gateways(&self) -> Vec<String> {
+        let mine = alive(self.folder.path().to_str().unwrap());
+        mine.into_iter().filter(|process| process.contains("stelae-gateway serve")).collect()
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // Also when the test failed: a stack that is up outlives everything else.
+        self.run(&["down"]);
+    }
+}
+
+#[test]
+fn a_stack_goes_up_is_replaced_and_goes_down() {
+    let stack = Stack::installed();
+    let up = stack.run(&["restart"]);
+    assert_eq!(up.code, 0, "{}", up.stderr);
+    assert_eq!(up.json()["url"], format!("http://127.0.0.1:{}/mcp", stack.port));
+    let first = stack.gateways();
+    assert_eq!(first.len(), 1);
+    let again = stack.run(&["restart"]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    let second = stack.gateways();
+    assert!(second.len() == 1 && second != first, "{second:?}");
+    let down = stack.run(&["down"]);
+    assert_eq!(down.code, 0, "{}", down.stderr);
+    assert_eq!(stack.gateways(), Vec::<String>::new());
+    assert_eq!(alive(stack.folder.path().to_str().unwrap()), Vec::<String>::new());
+    assert_eq!(stack.run(&["down"]).json()["ended"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_lifetime_ends_a_stack_by_itself() {
+    let stack = Stack::installed();
+    assert_eq!(stack.run(&["restart", "--lifetime-s", "1"]).code, 0);
+    let folder = stack.folder.path().to_str().unwrap().to_owned();
+    stelae_tests::until("the end of the lifetime", || alive(&folder).is_empty());
+}
+
+#[test]
+fn a_taken_port_is_named_with_its_owner() {
+    let stack = Stack::installed();
+    let _stranger = TcpListener::bind(("127.0.0.1", stack.port)).unwrap();
+    let ended = stack.run(&["restart"]);
+    assert_eq!(ended.verdict(), (33, "port-taken".to_owned()), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&std::process::id().to_string()), "{}", ended.stderr);
+    assert_eq!(stack.gateways(), Vec::<String>::new());
+}
+
+#[test]
+fn what_was_not_rendered_is_not_started() {
+    let source = Source::of_working_tree();
+    let ended = Xtask::new(source.path(), &["--format", "json", "restart"]).run();
+    assert_eq!(ended.verdict(), (40, "not-rendered".to_owned()), "{}", ended.stderr);
+    assert!(ended.stderr.contains("hint: cargo xtask render-proxy"), "{}", ended.stderr);
+}
