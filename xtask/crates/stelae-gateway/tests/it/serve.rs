@@ -3,6 +3,8 @@
 use std::net::TcpListener;
 use std::process::Command;
 
+use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest};
+use rmcp::service::PeerRequestOptions;
 use serde_json::{Value, json};
 use stelae_model::proxy::ServerState;
 
@@ -45,8 +47,24 @@ async fn a_call_has_a_limit_and_the_server_stays() {
     let gateway = Gateway::start(json!({"a": entry})).await.ready().await;
     let client = gateway.client().await;
     assert_eq!(client.refused("hang").await, "server \"a\" of tool \"hang\" gave no answer within 100 ms");
+    gateway.said("[a] cancelled").await;
     assert_eq!(client.call("one", json!({})).await, "a:one");
     assert_eq!(gateway.readiness().await.1.servers["a"].restarts, 0);
+}
+
+#[tokio::test]
+async fn a_call_that_its_client_cancels_is_cancelled_on_its_server() {
+    let gateway = Gateway::start(json!({"a": fixture("a", &["hang", "one"])})).await.ready().await;
+    let client = gateway.client().await;
+    let mut request = CallToolRequest::default();
+    request.params = CallToolRequestParams::new("hang");
+    let request = ClientRequest::CallToolRequest(request);
+    let options = PeerRequestOptions::no_options();
+    let handle = client.session.send_cancellable_request(request, options).await.unwrap();
+    gateway.said("[a] hanging").await;
+    handle.cancel(None).await.unwrap();
+    gateway.said("[a] cancelled").await;
+    assert_eq!(client.call("one", json!({})).await, "a:one");
 }
 
 #[tokio::test]
