@@ -13,7 +13,7 @@ fn a_full_disk_under_the_evidence_is_said_and_the_run_goes_on() {
         Command::new("unshare").args(namespaces).arg("true").status().is_ok_and(|status| status.success());
     if !allowed {
         // What the recorder does on a full disk is tested in its own crate, with /dev/full.
-        eprintln!("skipped: no user namespaces here, so no small disk");
+        println!("skipped: no user namespaces here, so no small disk");
         return;
     }
     let source = Source::of_working_tree();

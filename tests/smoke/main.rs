@@ -3,6 +3,8 @@
 //! Every test clones a source of its own and has a home and temporary files of its own; they share one folder of
 //! builds, as runs of one user do.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests: helpers of tests included")]
+
 mod evidence;
 mod faults;
 mod green;

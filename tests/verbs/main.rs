@@ -1,5 +1,7 @@
 //! The verbs, run as a user runs them: exit code, stdout and stderr.
 
+#![allow(clippy::unwrap_used, reason = "tests: helpers of tests included")]
+
 mod bundle;
 mod docs;
 mod env;
