@@ -36,7 +36,7 @@ impl Stack {
 
     fn gateways(&self) -> Vec<String> {
         let mine = alive(self.folder.path().to_str().unwrap());
-        mine.into_iter().filter(|process| process.contains("stelae-gateway serve")).collect()
+        mine.into_iter().filter(|process| process.contains("serve --config")).collect()
     }
 }
 

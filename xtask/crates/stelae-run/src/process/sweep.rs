@@ -23,7 +23,7 @@ pub struct Swept {
     pub survivors: Vec<String>,
 }
 
-/// Ends every process that carries `STELAE_RUN_ID=<run>` and is neither this one nor below it.
+/// Ends every process that carries `STELAE_RUN_ID=<run>` and is neither this one nor below or above it.
 pub fn sweep(run: &str) -> Swept {
     let mut swept = Swept::default();
     for (signal, limit) in [(Signal::TERM, GRACE), (Signal::KILL, KILLED_WITHIN)] {
@@ -66,7 +66,9 @@ pub fn sweep(run: &str) -> Swept {
 fn members(run: &str) -> Vec<stelae_model::lifecycle::ProcessRow> {
     let us = getpid().as_raw_nonzero().get();
     let below = tree::descendants(us);
-    let mine = |pid: i32| pid == us || below.iter().any(|row| row.pid == pid);
+    // A shell that sourced a run's variables, and whoever started it from there, carry the id as well.
+    let above = tree::ancestry(us);
+    let mine = |pid: i32| pid == us || above.contains(&pid) || below.iter().any(|row| row.pid == pid);
     let carries = |pid: i32| {
         tree::environ(pid)
             .is_ok_and(|pairs| pairs.iter().any(|(name, text)| name == "STELAE_RUN_ID" && text == run))

@@ -68,9 +68,12 @@ impl RunFolder {
         &self.path
     }
 
-    /// Path of a log.
-    pub fn log(&self, name: &str) -> Utf8PathBuf {
-        self.path.join("logs").join(format!("{name}.log"))
+    /// Whether its disk has room for what a run writes.
+    pub fn has_room(&self) -> bool {
+        const ENOUGH: u64 = 4 * 1024 * 1024;
+        // A disk that does not say is tried.
+        rustix::fs::statvfs(self.path.as_str())
+            .map_or(true, |disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= ENOUGH)
     }
 
     /// Path of a file in it.

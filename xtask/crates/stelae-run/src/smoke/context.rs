@@ -46,9 +46,29 @@ pub(crate) struct SmokeContext {
 }
 
 impl SmokeContext {
+    /// Path of a file that the run itself goes on to read: in the run's folder; while that has no room, in the
+    /// workspace, so that a disk that is full under the evidence does not decide the verdict.
+    pub(crate) fn place(&self, name: &str) -> Utf8PathBuf {
+        if self.folder.has_room() {
+            return self.folder.join(name);
+        }
+        self.recorder.evidence_failed(name, &std::io::ErrorKind::StorageFull.into());
+        let path = self.sandbox.workspace.join("evidence").join(name);
+        if let Some(folder) = path.parent() {
+            // Whoever opens the file says what is wrong with its folder.
+            std::fs::create_dir_all(folder).ok();
+        }
+        path
+    }
+
+    /// Path of a log.
+    pub(crate) fn log(&self, name: &str) -> Utf8PathBuf {
+        self.place(&format!("logs/{name}.log"))
+    }
+
     /// Limits of a command that writes its outputs to `logs/<name>.log` and is over by the step's deadline.
     pub(crate) fn with_limits<T>(&self, name: &str, then: impl FnOnce(&Limits<'_>) -> T) -> T {
-        let log = self.folder.log(name);
+        let log = self.log(name);
         then(&Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &log, stderr: &log })
     }
 
@@ -62,7 +82,7 @@ impl SmokeContext {
         &self,
         work: impl FnOnce(&Git, &Limits<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let (out, talk) = (self.folder.log("git-stdout"), self.folder.log("git"));
+        let (out, talk) = (self.log("git-stdout"), self.log("git"));
         let limits =
             Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &out, stderr: &talk };
         work(&self.git, &limits)
@@ -80,7 +100,7 @@ impl SmokeContext {
     /// Runs a verb of the clone's own `xtask`; its talk is shown under `source`, its failure becomes ours.
     pub(crate) fn run_xtask(&self, source: &str, args: &[&str]) -> Result<Finished, Failure> {
         let invocation = self.xtask(args)?;
-        let (out, talk) = (self.folder.log(&format!("{source}-stdout")), self.folder.log(source));
+        let (out, talk) = (self.log(&format!("{source}-stdout")), self.log(source));
         let limits =
             Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &out, stderr: &talk };
         let finished = process::run(&invocation, &limits, &mut |stream, text| {

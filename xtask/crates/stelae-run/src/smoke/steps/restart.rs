@@ -29,9 +29,9 @@ impl Step for Restart {
             Some(_) => (Attendance::MayStay, ["--lifetime-s", MANUAL_LIFETIME_S]),
             None => (Attendance::EndsWithUs, ["--life-line", "stdin"]),
         };
-        let log = cx.folder.log("gateway");
+        let log = cx.log("gateway");
         let invocation = cx.xtask(&["restart", "--attached", "--log", log.as_str()])?.args(life);
-        let events = cx.folder.log("restart");
+        let events = cx.log("restart");
         let child =
             StackChild::start(&invocation, &events, attendance, cx.deadline, &cx.interrupt, &cx.recorder)?;
         let restarted = Restarted {

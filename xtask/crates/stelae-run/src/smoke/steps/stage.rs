@@ -100,18 +100,18 @@ fn stage_of_clone(cx: &SmokeContext, name: &str) -> Result<expect::Stage, Failur
 }
 
 fn transcript_path(cx: &SmokeContext, name: &str) -> Utf8PathBuf {
-    cx.folder.join(&format!("transcripts/{name}.jsonl"))
+    cx.place(&format!("transcripts/{name}.jsonl"))
 }
 
 /// The builtin agent, for a stage: what is run, and what a person runs by hand.
 fn agent(cx: &SmokeContext, stage: &expect::Stage, url: &str) -> Result<Invocation, Failure> {
-    let script = format!("transcripts/{}.script.json", stage.name);
+    let script = cx.place(&format!("transcripts/{}.script.json", stage.name));
     let calls: Vec<_> =
         stage.calls.iter().map(|call| json!({"tool": call.tool, "arguments": call.arguments})).collect();
-    let written = cx.folder.write_json(&script, &json!({"calls": calls, "message": "done"}));
-    written.map_err(|error| {
+    let text = json!({"calls": calls, "message": "done"}).to_string();
+    std::fs::write(&script, text + "\n").map_err(|error| {
         Failure::new(ExitCode::StepFailed, "script-unwritable", "the agent's script cannot be written")
-            .on(cx.folder.join(&script).to_string())
+            .on(script.to_string())
             .because(error.to_string())
     })?;
     let inside = cx.sandbox.environment(&cx.host)?;
@@ -123,7 +123,7 @@ fn agent(cx: &SmokeContext, stage: &expect::Stage, url: &str) -> Result<Invocati
         "--url",
         url,
         "--script",
-        cx.folder.join(&script).as_str(),
+        script.as_str(),
         "--deadline-ms",
         &deadline_ms,
     ]))
@@ -138,7 +138,7 @@ fn play(
     let invocation = agent(cx, stage, &restarted.url)?;
     // Left by an earlier session that failed here: it would be judged together with the new one.
     std::fs::remove_file(transcript).ok();
-    let talk = cx.folder.log(&format!("agent-{}", stage.name));
+    let talk = cx.log(&format!("agent-{}", stage.name));
     let limits =
         Limits { deadline: cx.deadline, interrupt: &cx.interrupt, stdout: transcript, stderr: &talk };
     let finished = process::run(&invocation, &limits, &mut |stream, line| {
@@ -214,7 +214,8 @@ pub(crate) fn manual_instructions(
     debug_assert_eq!(deadline[0], "--deadline-ms");
     let command: Vec<_> = command.iter().map(|word| quoted(word)).collect();
     Ok(format!(
-        "the stack is up: {url}\nthe task: {prompt}\n\n  cd {cwd}\n  source {env}\n  {command} > {transcript}\n\n\
+        "the stack is up: {url}\nthe task: {prompt}\n\n  \
+         (cd {cwd} && source {env} && {command} > {transcript})\n\n\
          then: cargo xtask smoke --resume {run}\nor end it: cargo xtask runs stop {run}\n",
         url = restarted.url,
         prompt = stage.prompt,

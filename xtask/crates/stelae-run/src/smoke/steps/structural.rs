@@ -59,7 +59,7 @@ pub(super) fn list_tools(cx: &SmokeContext, restarted: &Restarted) -> Result<BTr
         Failure::new(code, "endpoint-unusable", "the endpoint does not list its tools")
             .on(restarted.url.clone())
             .because(error.to_string())
-            .hint(format!("look at the gateway's log: {}", cx.folder.log("gateway")))
+            .hint(format!("look at the gateway's log: {}", cx.log("gateway")))
     })?;
     Ok(tools.into_iter().map(|tool| tool.name).collect())
 }
@@ -77,7 +77,7 @@ fn check_required(cx: &SmokeContext, tools: &BTreeSet<String>) -> Result<(), Fai
         "the endpoint lists only some of the required tools",
     )
     .because(format!("missing: {}", missing.join(", ")))
-    .hint(format!("look at the gateway's log: {}", cx.folder.log("gateway"))))
+    .hint(format!("look at the gateway's log: {}", cx.log("gateway"))))
 }
 
 /// Compares every live process's environment with what the run declared, and keeps the report.
