@@ -20,6 +20,8 @@ use super::log;
 const EXIT_LINGER: Duration = Duration::from_millis(100);
 /// From TERM to KILL.
 const TERM_GRACE: Duration = Duration::from_secs(1);
+/// From KILL to the proof of death.
+const KILL_LIMIT: Duration = Duration::from_secs(1);
 /// How long what a dead server wrote to stderr is still waited for. A descendant that left the group can hold the pipe
 /// open for ever.
 const STDERR_GRACE: Duration = Duration::from_millis(200);
@@ -85,7 +87,9 @@ impl Process {
         kill_process_group(self.group, Signal::TERM).ok();
         timeout(TERM_GRACE, self.exited()).await.ok();
         kill_process_group(self.group, Signal::KILL).ok();
-        let status = self.child.wait().await.ok().filter(|_| by_itself);
+        // Bounded, because a process in an uninterruptible system call outlives KILL for as long as that takes.
+        let status =
+            timeout(KILL_LIMIT, self.child.wait()).await.ok().and_then(Result::ok).filter(|_| by_itself);
         if timeout(STDERR_GRACE, &mut self.stderr).await.is_err() {
             self.stderr.abort();
         }
