@@ -137,7 +137,7 @@ fn a_tool_that_should_have_gone_and_did_not() {
 fn a_stack_that_writes_into_the_clone() {
     let source = Source::of_working_tree();
     source.edit(STACK, "command = \"<<STELAE_BIN_DIR>>/stelae-gateway\"", "command = \"/bin/sh\"");
-    let script = "echo x >> README.md; exec <<STELAE_BIN_DIR>>/stelae-gateway serve --config <<STELAE_CONFIG_HOME>>/proxy.json";
+    let script = "echo x | tee -a README.md; exec <<STELAE_BIN_DIR>>/stelae-gateway serve --config <<STELAE_CONFIG_HOME>>/proxy.json";
     source.edit(
         STACK,
         "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]",

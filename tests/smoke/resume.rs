@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use stelae_tests::{Source, Xtask, alive};
+use stelae_tests::{Ended, Source, Xtask, alive};
 
 fn outcomes(json: &serde_json::Value) -> Vec<String> {
     let steps = json["steps"].as_array().unwrap();
@@ -59,50 +59,95 @@ fn from_says_where_to_go_on_and_must_have_been_reached() {
     assert_eq!(from("render").verdict(), (50, "workspace-stale".to_owned()));
 }
 
-#[test]
-fn a_stage_played_by_hand_is_judged_the_same_way() {
-    let source = Source::of_working_tree();
-    let stopped = Xtask::new(source.path(), &["smoke", "--manual-stage", "install"]).run();
-    assert_eq!(stopped.code, 0, "{}", stopped.stderr);
-    let run = stelae_tests::runs(source.path()).remove(0);
-    let sandbox = stopped.sandbox.path().to_str().unwrap().to_owned();
-    assert!(alive(&sandbox).iter().any(|process| process.contains("serve --config")), "the stack is not up");
+/// A run that stopped before a stage, with its stack up; the stack is ended also when the test fails.
+struct Stopped {
+    source: Source,
+    ended: Ended,
+    run: String,
+}
 
-    // Too early: nobody has played the stage.
-    let early = Xtask::new(
-        source.path(),
-        &["--format", "json", "smoke", "--resume", &run, "--until", "stage:install"],
-    );
-    let early = early.run();
-    assert_eq!(early.verdict(), (11, "transcript-missing".to_owned()), "{}", early.stderr);
+impl Stopped {
+    fn before(stage: &str) -> Self {
+        let source = Source::of_working_tree();
+        let ended = Xtask::new(source.path(), &["smoke", "--manual-stage", stage]).run();
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        let run = stelae_tests::runs(source.path()).remove(0);
+        let stopped = Self { source, ended, run };
+        assert!(
+            stopped.processes().iter().any(|process| process.contains("serve --config")),
+            "the stack is not up"
+        );
+        stopped
+    }
+
+    fn processes(&self) -> Vec<String> {
+        alive(self.ended.sandbox.path().to_str().unwrap())
+    }
+
+    fn resume(&self, args: &[&str]) -> Ended {
+        let before = ["--format", "json", "smoke", "--resume", &self.run];
+        let args: Vec<&str> = before.iter().chain(args).copied().collect();
+        Xtask::new(self.source.path(), &args).run()
+    }
+
+    fn stop(&self) -> Ended {
+        Xtask::new(self.source.path(), &["runs", "stop", &self.run]).run()
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 #[test]
-fn the_printed_commands_play_the_stage() {
-    let source = Source::of_working_tree();
-    let stopped = Xtask::new(source.path(), &["smoke", "--manual-stage", "install"]).run();
-    assert_eq!(stopped.code, 0, "{}", stopped.stderr);
-    let run = stelae_tests::runs(source.path()).remove(0);
-    let sandbox = stopped.sandbox.path().to_str().unwrap().to_owned();
-    let commands: Vec<_> =
-        stopped.stdout.lines().filter(|line| line.starts_with("  ") && !line.contains(" ms")).collect();
-    assert_eq!(commands.len(), 1, "{}", stopped.stdout);
-    let played = Command::new("bash").arg("-ec").arg(commands.join("\n")).output().unwrap();
+fn a_stage_that_nobody_played_is_no_pass() {
+    let stopped = Stopped::before("install");
+    let early = stopped.resume(&[]);
+    assert_eq!(early.verdict(), (11, "transcript-missing".to_owned()), "{}", early.stderr);
+    assert_eq!(stopped.processes(), Vec::<String>::new());
+}
+
+#[test]
+fn the_printed_command_plays_the_stage_and_it_is_judged_the_same_way() {
+    let stopped = Stopped::before("install");
+    let command = stopped.ended.stdout.lines().find_map(|line| line.strip_prefix("  (")).unwrap();
+    let played = Command::new("bash").arg("-ec").arg(format!("({command}")).output().unwrap();
     assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
 
-    let ended = Xtask::new(source.path(), &["--format", "json", "smoke", "--resume", &run]).run();
+    let ended = stopped.resume(&[]);
     assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
-    assert_eq!(alive(&sandbox), Vec::<String>::new());
-    assert_eq!(stopped.left(), Vec::<String>::new());
+    assert_eq!(stopped.ended.left(), Vec::<String>::new());
 }
 
 #[test]
 fn a_stack_left_up_is_ended_by_runs_stop() {
-    let source = Source::of_working_tree();
-    let stopped = Xtask::new(source.path(), &["smoke", "--manual-stage", "bundle-tools"]).run();
-    assert_eq!(stopped.code, 0, "{}", stopped.stderr);
-    let run = stelae_tests::runs(source.path()).remove(0);
-    let ended = Xtask::new(source.path(), &["runs", "stop", &run]).run();
+    let stopped = Stopped::before("bundle-tools");
+    let ended = stopped.stop();
     assert_eq!(ended.code, 0, "{}", ended.stderr);
-    assert_eq!(stopped.left(), Vec::<String>::new());
+    assert_eq!(stopped.ended.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_stack_that_was_left_up_and_died_is_started_again() {
+    let stopped = Stopped::before("bundle-tools");
+    let supervisor =
+        stopped.processes().into_iter().find(|process| process.contains("restart --attached")).unwrap();
+    let pid: i32 = supervisor.split(' ').next().unwrap().parse().unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
+    stelae_tests::until("the end of the stack", || stopped.processes().is_empty());
+    // It stops again where the stage is to be played, with a new stack.
+    let ended = stopped.resume(&[]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(
+        ended.json()["sentence"].as_str().unwrap().starts_with("stopped after structural"),
+        "{}",
+        ended.stdout
+    );
+    assert!(!stopped.processes().is_empty());
 }

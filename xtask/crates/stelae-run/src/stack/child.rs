@@ -36,6 +36,8 @@ pub struct StackChild {
     pub tools: Vec<String>,
     /// When the child was started, in the kernel's ticks.
     pub started: u64,
+    /// What it said it failed of: said before it ends, and asked for after.
+    failure: Option<Failure>,
 }
 
 impl StackChild {
@@ -59,18 +61,19 @@ impl StackChild {
         let service = Service::start(invocation, log, stdin, session)?;
         let follower = Follower::new(log, service.log_start());
         let started = tree::start_time(service.pid()).unwrap_or(0);
-        let mut child = Self { service, follower, url: String::new(), tools: Vec::new(), started };
+        let mut child =
+            Self { service, follower, url: String::new(), tools: Vec::new(), started, failure: None };
         let mut said = None;
         loop {
             // The exit is asked for before the log is read: then the log that is read is complete.
             let ended = child.service.try_exit();
-            let failure = child.poll(recorder, &mut said);
+            child.poll(recorder, &mut said);
             if let Some(Said::Ready { url, tools }) = said {
                 (child.url, child.tools) = (url, tools);
                 return Ok(child);
             }
             if let Some(ended) = ended {
-                return Err(failure.unwrap_or_else(|| {
+                return Err(child.failure.take().unwrap_or_else(|| {
                     Failure::new(
                         ExitCode::StepFailed,
                         "stack-ended",
@@ -113,9 +116,9 @@ impl StackChild {
     /// Exit 10, `service-died`.
     pub fn check(&mut self, recorder: &Recorder) -> Result<(), Failure> {
         let ended = self.service.try_exit();
-        let failure = self.poll(recorder, &mut None);
+        self.poll(recorder, &mut None);
         let Some(ended) = ended else { return Ok(()) };
-        Err(failure.unwrap_or_else(|| {
+        Err(self.failure.take().unwrap_or_else(|| {
             Failure::new(
                 ExitCode::StepFailed,
                 "service-died",
@@ -131,10 +134,10 @@ impl StackChild {
         self.service.release()
     }
 
-    /// Reads its events. Gives its failure, if it said one; sets `said` when it said that it is ready.
-    fn poll(&mut self, recorder: &Recorder, said: &mut Option<Said>) -> Option<Failure> {
-        let mut failed = None;
-        self.follower.poll(&mut |line| {
+    /// Reads its events. Keeps its failure, if it said one; sets `said` when it said that it is ready.
+    fn poll(&mut self, recorder: &Recorder, said: &mut Option<Said>) {
+        let Self { follower, failure: failed, .. } = self;
+        follower.poll(&mut |line| {
             let Ok(record) = serde_json::from_str::<Record>(line) else {
                 recorder.line("restart", line);
                 return;
@@ -144,13 +147,12 @@ impl StackChild {
                     *said = Some(Said::Ready { url: url.clone(), tools: tools.clone() });
                     recorder.event(record.event);
                 }
-                Event::Failed { failure, .. } => failed = Some(failure),
+                Event::Failed { failure, .. } => *failed = Some(failure),
                 // Its beginning and its end are steps of ours.
                 Event::RunStarted { .. } | Event::Verdict { .. } => {}
                 event => recorder.event(event),
             }
         });
-        failed
     }
 }
 
