@@ -73,7 +73,7 @@ fn a_port_in_the_template_that_nobody_has_is_found_too() {
 fn a_variable_that_an_env_file_overrides_is_found_in_the_live_process() {
     let source = Source::of_working_tree();
     source.write("config/gateway.env", "PROXY_HOST=127.0.0.9\n");
-    source.edit(STACK, "grace_ms = 3000", "grace_ms = 3000\nenv_file = \"config/gateway.env\"");
+    source.edit(STACK, "grace_ms = 6000", "grace_ms = 6000\nenv_file = \"config/gateway.env\"");
     let parts =
         ["gateway (pid ", "PROXY_HOST is \"127.0.0.9\"", "declared is \"127.0.0.1\"", "environment.json"];
     fails(&source, 20, "environment-differs", "structural", &parts);
@@ -83,7 +83,7 @@ fn a_variable_that_an_env_file_overrides_is_found_in_the_live_process() {
 fn a_variable_that_nobody_declared_is_a_leak() {
     let source = Source::of_working_tree();
     source.write("config/gateway.env", "SURPRISE=1\n");
-    source.edit(STACK, "grace_ms = 3000", "grace_ms = 3000\nenv_file = \"config/gateway.env\"");
+    source.edit(STACK, "grace_ms = 6000", "grace_ms = 6000\nenv_file = \"config/gateway.env\"");
     fails(&source, 20, "environment-differs", "structural", &["gateway (pid ", "SURPRISE is there"]);
 }
 
@@ -137,7 +137,7 @@ fn a_tool_that_should_have_gone_and_did_not() {
 fn a_stack_that_writes_into_the_clone() {
     let source = Source::of_working_tree();
     source.edit(STACK, "command = \"<<STELAE_BIN_DIR>>/stelae-gateway\"", "command = \"/bin/sh\"");
-    let script = "echo x | tee -a README.md; exec <<STELAE_BIN_DIR>>/stelae-gateway serve --config <<STELAE_CONFIG_HOME>>/proxy.json";
+    let script = "echo x | tee -a README.md; exec env -u PWD -u OLDPWD -u SHLVL -u _ <<STELAE_BIN_DIR>>/stelae-gateway serve --config <<STELAE_CONFIG_HOME>>/proxy.json";
     source.edit(
         STACK,
         "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]",

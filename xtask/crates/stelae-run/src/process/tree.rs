@@ -95,6 +95,13 @@ pub fn start_time(pid: i32) -> Option<u64> {
     Some(booted + started / TICKS_PER_SECOND)
 }
 
+/// When a live process was started, in clock ticks since boot: with its pid, this names one process for ever.
+///
+/// None for one that has ended and that nobody waits for (its parent is gone, and pid 1 does not care).
+pub fn started_ticks(pid: i32) -> Option<u64> {
+    os::process_row(pid).filter(|row| !row.zombie).map(|row| row.started)
+}
+
 /// The environment that the process was started with, in its order.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ impl LiveStack {
     pub(crate) fn resume(restarted: &Restarted) -> Option<Self> {
         let (supervisor, started) = (restarted.supervisor, restarted.supervisor_started);
         // The pid alone could be somebody else's by now.
-        (started != 0 && tree::start_time(supervisor) == Some(started))
+        (started != 0 && tree::started_ticks(supervisor) == Some(started))
             .then_some(Self::Resumed { supervisor, started })
     }
 
@@ -46,7 +46,7 @@ impl LiveStack {
     pub(crate) fn check(&mut self, recorder: &Recorder) -> Result<(), Failure> {
         match self {
             Self::Child(child) => child.check(recorder),
-            Self::Resumed { supervisor, started } if tree::start_time(*supervisor) == Some(*started) => {
+            Self::Resumed { supervisor, started } if tree::started_ticks(*supervisor) == Some(*started) => {
                 Ok(())
             }
             Self::Resumed { supervisor, .. } => {

@@ -60,7 +60,7 @@ impl StackChild {
         };
         let service = Service::start(invocation, log, stdin, session)?;
         let follower = Follower::new(log, service.log_start());
-        let started = tree::start_time(service.pid()).unwrap_or(0);
+        let started = tree::started_ticks(service.pid()).unwrap_or(0);
         let mut child =
             Self { service, follower, url: String::new(), tools: Vec::new(), started, failure: None };
         let mut said = None;

@@ -62,7 +62,7 @@ impl StackRecord {
         let recorded: Recorded =
             serde_json::from_str(&text).map_err(|error| self.failed("read", &error.into()))?;
         // Only processes that carry the run's id are touched, so a reused pid is nobody's danger.
-        let alive = tree::start_time(recorded.pid) == Some(recorded.started);
+        let alive = tree::started_ticks(recorded.pid) == Some(recorded.started);
         let swept = process::sweep(&recorded.run);
         if !swept.survivors.is_empty() {
             let failure = Failure::new(

@@ -63,7 +63,7 @@ fn cargo_build(cx: &SmokeContext, target: &Utf8Path) -> Result<(), Failure> {
     let cargo = programs::find("cargo", inside.get::<PATH>()?.as_str())?;
     let target = AbsolutePath::parse(target.as_str()).map_err(Failure::unexpected)?;
     let env = CargoEnv { target_dir: Some(target), ..CargoEnv::from_environment(&inside)? };
-    let packages = PROGRAMS.iter().flat_map(|&program| ["--package", program]);
+    let packages = PROGRAMS.iter().flat_map(|&program| ["--package", program, "--bin", program]);
     let invocation = CARGO
         .invoke(cargo, cx.sandbox.repo(), &Base::from_environment(&inside)?, &env)
         .args(["build", "--locked"])
