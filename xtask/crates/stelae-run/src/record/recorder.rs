@@ -43,7 +43,7 @@ impl Recorder {
             Ok(file) => {
                 let mut inner = recorder.lock();
                 // A resumed run goes on counting where its earlier session stopped.
-                inner.seq = std::fs::read_to_string(path).map_or(0, |text| text.lines().count() as u64);
+                inner.seq = records_in(path);
                 inner.file = Some(file);
             }
             Err(error) => recorder.evidence_failed(path.as_str(), &error),
@@ -154,6 +154,13 @@ impl Inner {
         let masked = self.hidden.iter().fold(text, |text, secret| text.replace(secret.as_str(), "(secret)"));
         serde_json::from_str(&masked).unwrap_or(record)
     }
+}
+
+/// How many records an earlier session left. A device is not read: `/dev/full` has no end.
+fn records_in(path: &Utf8Path) -> u64 {
+    let is_file = path.metadata().is_ok_and(|metadata| metadata.is_file());
+    let text = if is_file { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
+    text.lines().count() as u64
 }
 
 fn millis(since: Instant) -> u64 {
