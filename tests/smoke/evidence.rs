@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use serde_json::Value;
-use stelae_tests::{Source, Xtask, runs};
+use stelae_tests::{Source, Xtask, alive, runs};
 
 #[test]
 fn a_full_disk_under_the_evidence_is_said_and_the_run_goes_on() {
@@ -28,4 +28,30 @@ fn a_full_disk_under_the_evidence_is_said_and_the_run_goes_on() {
     assert_eq!(ended.left(), Vec::<String>::new());
     // The small disk was only ever in the namespace of that run.
     assert_eq!(runs(source.path()), Vec::<String>::new());
+}
+
+#[test]
+fn a_workspace_that_cannot_be_removed_is_a_survivor() {
+    let namespaces = ["--user", "--map-root-user", "--mount"];
+    let allowed =
+        Command::new("unshare").args(namespaces).arg("true").status().is_ok_and(|status| status.success());
+    if !allowed {
+        println!("skipped: no user namespaces here, so nothing to mount");
+        return;
+    }
+    let source = Source::of_working_tree();
+    // A mount point in the workspace: nobody can remove it, root included.
+    let script = "mount -t tmpfs none $TMPDIR; exec env -u PWD -u OLDPWD -u SHLVL -u _ <<STELAE_BIN_DIR>>/stelae-gateway \
+                  serve --config <<STELAE_CONFIG_HOME>>/proxy.json";
+    let stack = "config/stack.toml";
+    source.edit(stack, "command = \"<<STELAE_BIN_DIR>>/stelae-gateway\"", "command = \"/bin/sh\"");
+    let old = "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]";
+    source.edit(stack, old, &format!("args = [\"-c\", \"{script}\"]"));
+    let under = ["unshare", "--user", "--map-root-user", "--mount"];
+    let ended =
+        Xtask::new(source.path(), &["--format", "json", "smoke", "--until", "restart", "--keep", "never"]);
+    let ended = ended.start_under(&under).wait();
+    assert_eq!(ended.verdict(), (34, "workspace-survived".to_owned()), "{}", ended.stderr);
+    assert!(ended.stderr.contains("hint: rm -rf "), "{}", ended.stderr);
+    assert_eq!(alive(ended.sandbox.path().to_str().unwrap()), Vec::<String>::new());
 }

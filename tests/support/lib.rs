@@ -1,10 +1,12 @@
 //! Support for the end-to-end tests: the built programs, sources to clone, and eyes of its own for what is left.
 
+mod home;
 mod programs;
 mod source;
 mod watch;
 mod xtask;
 
+pub use home::Home;
 pub use programs::{Programs, programs, root};
 pub use source::Source;
 pub use watch::{alive, await_line, environment_names, runs, until};

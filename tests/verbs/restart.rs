@@ -2,12 +2,10 @@
 
 use std::net::TcpListener;
 
-use stelae_tests::{Ended, Source, Xtask, alive, programs};
-use tempfile::TempDir;
+use stelae_tests::{Ended, Home, Source, Xtask, alive, programs};
 
 struct Stack {
-    source: Source,
-    folder: TempDir,
+    home: Home,
     port: u16,
 }
 
@@ -15,7 +13,7 @@ impl Stack {
     fn installed() -> Self {
         // The kernel does not hand a port out again so soon.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let stack = Self { source: Source::of_working_tree(), folder: tempfile::tempdir().unwrap(), port };
+        let stack = Self { home: Home::new(), port };
         // `restart` starts the programs that lie beside `xtask` itself: the ones that the tests built.
         assert!(programs().gateway.exists());
         for args in [&["env", "init"][..], &["bundle", "install", "core"], &["render-proxy"]] {
@@ -26,17 +24,17 @@ impl Stack {
     }
 
     fn run(&self, args: &[&str]) -> Ended {
-        let set = |name: &str, folder: &str| format!("{name}={}", self.folder.path().join(folder).display());
-        let (config, state) = (set("STELAE_CONFIG_HOME", "config"), set("STELAE_STATE_HOME", "state"));
         let port = format!("PROXY_PORT={}", self.port);
-        let before = ["--format", "json", "--set", &config, "--set", &state, "--set", &port];
-        let args: Vec<&str> = before.iter().chain(args).copied().collect();
-        Xtask::new(self.source.path(), &args).run()
+        let args: Vec<&str> = ["--set", &port].iter().chain(args).copied().collect();
+        self.home.run(&args)
+    }
+
+    fn processes(&self) -> Vec<String> {
+        alive(self.home.path().as_str())
     }
 
     fn gateways(&self) -> Vec<String> {
-        let mine = alive(self.folder.path().to_str().unwrap());
-        mine.into_iter().filter(|process| process.contains("serve --config")).collect()
+        self.processes().into_iter().filter(|process| process.contains("serve --config")).collect()
     }
 }
 
@@ -62,7 +60,7 @@ fn a_stack_goes_up_is_replaced_and_goes_down() {
     let down = stack.run(&["down"]);
     assert_eq!(down.code, 0, "{}", down.stderr);
     assert_eq!(stack.gateways(), Vec::<String>::new());
-    assert_eq!(alive(stack.folder.path().to_str().unwrap()), Vec::<String>::new());
+    assert_eq!(stack.processes(), Vec::<String>::new());
     assert_eq!(stack.run(&["down"]).json()["ended"], serde_json::Value::Null);
 }
 
@@ -70,8 +68,7 @@ fn a_stack_goes_up_is_replaced_and_goes_down() {
 fn a_lifetime_ends_a_stack_by_itself() {
     let stack = Stack::installed();
     assert_eq!(stack.run(&["restart", "--lifetime-s", "1"]).code, 0);
-    let folder = stack.folder.path().to_str().unwrap().to_owned();
-    stelae_tests::until("the end of the lifetime", || alive(&folder).is_empty());
+    stelae_tests::until("the end of the lifetime", || stack.processes().is_empty());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::{ExitCode, Failure};
 
@@ -39,16 +40,7 @@ impl BuildCache {
         interrupt: &Interrupt,
         on_wait: &mut dyn FnMut(),
     ) -> Result<Self, Failure> {
-        let fail = |error: &std::io::Error| {
-            Failure::new(
-                ExitCode::PrerequisiteMissing,
-                "build-cache",
-                "the folder that builds share cannot be used",
-            )
-            .on(folder.to_string())
-            .because(error.to_string())
-            .hint("make it writable, name another (STELAE_CACHE_HOME=PATH), or build without it: --cold")
-        };
+        let fail = |error: &std::io::Error| unusable(folder).because(error.to_string());
         fs::create_dir_all(folder).map_err(|error| fail(&error))?;
         let options =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"));
@@ -87,12 +79,8 @@ impl BuildCache {
     /// Returns how many files were built as they are.
     ///
     /// # Errors
-    /// What the system says.
-    pub(crate) fn set_times_back(
-        &self,
-        repo: &Utf8Path,
-        tree: &[(String, String)],
-    ) -> std::io::Result<usize> {
+    /// What the system says, and on which file.
+    pub(crate) fn set_times_back(&self, repo: &Utf8Path, tree: &[(String, String)]) -> anyhow::Result<usize> {
         let built = self.stamp();
         let same: Vec<_> = tree.iter().filter(|(path, id)| built.get(path) == Some(id)).cloned().collect();
         self.stamp_as(&same)?;
@@ -103,7 +91,9 @@ impl BuildCache {
         // Mode 120000 is a symbolic link, 160000 another repository: neither has a time of its own to set.
         for (path, id) in tree.iter().filter(|(_, id)| id.starts_with("100")) {
             let same = built.get(path) == Some(id);
-            File::open(repo.join(path))?.set_modified(if same { old } else { now })?;
+            let set =
+                File::open(repo.join(path)).and_then(|file| file.set_modified(if same { old } else { now }));
+            set.with_context(|| format!("the time of {path} cannot be set"))?;
             count += usize::from(same);
         }
         Ok(count)
@@ -113,11 +103,11 @@ impl BuildCache {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn stamp_as(&self, tree: &[(String, String)]) -> std::io::Result<()> {
+    pub(crate) fn stamp_as(&self, tree: &[(String, String)]) -> anyhow::Result<()> {
         let tree: BTreeMap<_, _> = tree.iter().cloned().collect();
         let (stamp, draft) = (self.folder.join("stamp.json"), self.folder.join("stamp.json.new"));
-        fs::write(&draft, serde_json::to_vec(&tree)?)?;
-        fs::rename(draft, stamp)
+        fs::write(&draft, serde_json::to_vec(&tree)?).with_context(|| draft.to_string())?;
+        fs::rename(draft, &stamp).with_context(|| stamp.to_string())
     }
 
     /// What was built last; nothing, when that is not known.
@@ -125,6 +115,13 @@ impl BuildCache {
         let text = fs::read_to_string(self.folder.join("stamp.json")).ok();
         text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
+}
+
+/// The failure of everything that goes wrong with the folder itself.
+pub(crate) fn unusable(folder: &Utf8Path) -> Failure {
+    Failure::new(ExitCode::PrerequisiteMissing, "build-cache", "the folder that builds share cannot be used")
+        .on(folder.to_string())
+        .hint("make it writable, name another (STELAE_CACHE_HOME=PATH), or build without it: --cold")
 }
 
 #[cfg(test)]

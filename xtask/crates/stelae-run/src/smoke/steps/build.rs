@@ -1,5 +1,6 @@
 //! `build`: cargo builds the clone, and the run keeps its own copies of the programs.
 
+use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest as _, Sha256};
 use stelae_model::env::declared::{PATH, STELAE_CACHE_HOME};
@@ -9,9 +10,10 @@ use stelae_model::flow::Step;
 use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::{ExitCode, Failure};
 
+use crate::causes::Because as _;
 use crate::process;
 use crate::programs;
-use crate::smoke::build_cache::BuildCache;
+use crate::smoke::build_cache::{BuildCache, unusable};
 use crate::smoke::context::SmokeContext;
 use crate::smoke::state::{Built, BuiltProgram, Cloned};
 
@@ -50,11 +52,12 @@ fn warm(cx: &SmokeContext, cloned: &Cloned) -> Result<Vec<BuiltProgram>, Failure
     let cache = BuildCache::lock(&folder, cx.deadline, &cx.interrupt, &mut || {
         cx.recorder.note("waiting for another run's build");
     })?;
-    let same = cache.set_times_back(&cloned.repo, &tree).map_err(|error| cache_failed(&folder, &error))?;
+    let same =
+        cache.set_times_back(&cloned.repo, &tree).map_err(|error| unusable(&folder).because_of(&error))?;
     cx.recorder.note(format!("{same} of {} files are as they were last built", tree.len()));
     cargo_build(cx, &cache.target())?;
     let programs = take(cx, &cache.target())?;
-    cache.stamp_as(&tree).map_err(|error| cache_failed(&folder, &error))?;
+    cache.stamp_as(&tree).map_err(|error| unusable(&folder).because_of(&error))?;
     Ok(programs)
 }
 
@@ -96,15 +99,8 @@ fn take(cx: &SmokeContext, target: &Utf8Path) -> Result<Vec<BuiltProgram>, Failu
     PROGRAMS.iter().map(take_one).collect()
 }
 
-fn copy(from: &Utf8Path, to: &Utf8PathBuf) -> std::io::Result<String> {
-    std::fs::copy(from, to)?;
-    let digest = Sha256::digest(std::fs::read(to)?);
+fn copy(from: &Utf8Path, to: &Utf8PathBuf) -> anyhow::Result<String> {
+    std::fs::copy(from, to).with_context(|| format!("{from} cannot be copied to {to}"))?;
+    let digest = Sha256::digest(std::fs::read(to).with_context(|| to.to_string())?);
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-fn cache_failed(folder: &Utf8Path, error: &std::io::Error) -> Failure {
-    Failure::new(ExitCode::PrerequisiteMissing, "build-cache", "the folder that builds share cannot be used")
-        .on(folder.to_string())
-        .because(error.to_string())
-        .hint("make it writable, name another (STELAE_CACHE_HOME=PATH), or build without it: --cold")
 }
