@@ -3,7 +3,7 @@
 use stelae_model::Failure;
 
 /// Adds a whole chain of causes to a failure.
-pub trait Because {
+pub(crate) trait Because {
     /// One `why` per cause, outermost first.
     #[must_use]
     fn because_of(self, error: &anyhow::Error) -> Self;
