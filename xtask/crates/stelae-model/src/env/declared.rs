@@ -73,8 +73,8 @@ variables! {
     CARGO_HTTP_CAINFO: Option<Text>, Host, [];
     /// Borrowed by builds: file of the certificates that programs trust.
     SSL_CERT_FILE: Option<Text>, Host, [];
-    /// Borrowed by builds: proxy for https.
-    HTTPS_PROXY: Option<Text>, Host, [];
+    /// Borrowed by builds: proxy for https. Secret, because its user and password stand in it.
+    HTTPS_PROXY: Option<Secret<String>>, Host, [];
     /// Hosts that are reached without a proxy.
     NO_PROXY: Option<Text>, Host, [];
     /// Git never asks a question.

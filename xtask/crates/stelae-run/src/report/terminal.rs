@@ -1,6 +1,7 @@
 //! The run as a person sees it: plain lines, and on a terminal one live status line under them.
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use stelae_model::event::{Event, Record, StepOutcome};
@@ -10,6 +11,8 @@ use crate::record::Listener;
 
 /// How often the status line is drawn at the most: more is flicker.
 const REDRAW: Duration = Duration::from_millis(50);
+/// How often its seconds move when nothing happens.
+const TICK: Duration = Duration::from_millis(100);
 
 /// Prints a run's events on stderr.
 #[derive(Debug)]
@@ -18,7 +21,13 @@ pub struct Terminal {
     colour: bool,
     step: Option<(String, Instant)>,
     done: usize,
+    detail: String,
     drawn: Option<Instant>,
+}
+
+fn lock(terminal: &Mutex<Terminal>) -> MutexGuard<'_, Terminal> {
+    // Half a line printed is no reason to print nothing any more.
+    terminal.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Terminal {
@@ -26,12 +35,24 @@ impl Terminal {
     pub fn new() -> Self {
         let terminal = io::stderr().is_terminal();
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty());
-        Self { live: terminal, colour, step: None, done: 0, drawn: None }
+        Self { live: terminal, colour, step: None, done: 0, detail: String::new(), drawn: None }
     }
 
-    /// As a listener.
-    pub fn listener(mut self) -> Listener {
-        Box::new(move |record| self.show(record))
+    /// As a listener. On a terminal a thread keeps the status line moving, until the listener is dropped.
+    pub fn listener(self) -> Listener {
+        let live = self.live;
+        let terminal = Arc::new(Mutex::new(self));
+        if live {
+            let terminal = Arc::downgrade(&terminal);
+            std::thread::spawn(move || {
+                while let Some(terminal) = terminal.upgrade() {
+                    lock(&terminal).tick();
+                    drop(terminal);
+                    std::thread::sleep(TICK);
+                }
+            });
+        }
+        Box::new(move |record| lock(&terminal).show(record))
     }
 
     fn show(&mut self, record: &Record) {
@@ -102,11 +123,16 @@ impl Terminal {
     }
 
     fn status(&mut self, detail: &str) {
-        if !self.live || self.drawn.is_some_and(|drawn| drawn.elapsed() < REDRAW) {
-            return;
+        detail.clone_into(&mut self.detail);
+        if self.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW) {
+            self.tick();
         }
-        let Some((step, since)) = &self.step else { return };
-        let text = format!("step {}: {step} {:.1} s {detail}", self.done + 1, since.elapsed().as_secs_f64());
+    }
+
+    fn tick(&mut self) {
+        let Some((step, since)) = self.step.as_ref().filter(|_| self.live) else { return };
+        let (number, seconds) = (self.done + 1, since.elapsed().as_secs_f64());
+        let text = format!("step {number}: {step} {seconds:.1} s {}", self.detail);
         let text: String = text.chars().filter(|c| !c.is_control()).take(100).collect();
         write!(io::stderr().lock(), "\r\x1b[K{}", self.paint("36", &text)).ok();
         self.drawn = Some(Instant::now());

@@ -16,14 +16,16 @@ pub struct Sandbox {
     pub port: u16,
 }
 
-/// Variables of the host that processes of a sandbox get as they are.
-const FROM_HOST: [&str; 13] = [
+/// What a sandbox borrows from the host: variables that its processes get as they are. Listed in the evidence.
+pub(super) const BORROWED: [&str; 15] = [
     "PATH",
     "LANG",
     "LC_ALL",
     "TZ",
     "NO_COLOR",
     "CI",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
     "RUSTUP_TOOLCHAIN",
     "CARGO_NET_OFFLINE",
     "CARGO_HTTP_CAINFO",
@@ -32,9 +34,6 @@ const FROM_HOST: [&str; 13] = [
     "NO_PROXY",
     "STELAE_CACHE_HOME",
 ];
-
-/// Homes of the host that a build cannot do without; listed in the evidence as borrowed.
-pub(super) const BORROWED: [&str; 3] = ["CARGO_HOME", "RUSTUP_HOME", "STELAE_CACHE_HOME"];
 
 impl Sandbox {
     /// The clone.
@@ -72,9 +71,8 @@ impl Sandbox {
     /// # Errors
     /// Exit 20, when the host's variables are not what they should be.
     pub fn environment(&self, host: &Environment) -> Result<Environment, Failure> {
-        let mut process: Vec<(String, String)> = FROM_HOST
+        let mut process: Vec<(String, String)> = BORROWED
             .iter()
-            .chain(&BORROWED[..2])
             .filter_map(|&name| Some((name.to_owned(), host.text(name)?.to_owned())))
             .collect();
         let mut own = |name: &str, value: &Utf8Path| process.push((name.to_owned(), value.to_string()));

@@ -14,7 +14,7 @@ use stelae_model::stack::Socket;
 use stelae_model::value::Secret;
 use stelae_model::{ExitCode, Failure};
 
-use super::config::StackConfig;
+use super::config::{PORT_WRITTEN_DOWN, StackConfig};
 use crate::deadline::Deadline;
 use crate::ports;
 use crate::process::{Family, Service, Session, Stdin};

@@ -18,6 +18,9 @@ use stelae_model::{ExitCode, Failure};
 use crate::programs;
 use crate::watch::{Canary, McpWanted, Wanted};
 
+/// What to do when `proxy.json` names another port than the environment.
+pub(super) const PORT_WRITTEN_DOWN: &str = "cargo xtask render-proxy --diff; is a port written into the template or the overlay, where <<PROXY_PORT>> belongs?";
+
 /// A stack that can be started.
 #[derive(Debug)]
 pub struct StackConfig {
@@ -68,10 +71,14 @@ impl StackConfig {
         if self.address.port() == wanted {
             return Ok(());
         }
-        Err(Failure::new(ExitCode::Environment, "port-differs", "proxy.json and the environment name different ports")
-            .on(format!("{}/proxy.json", environment.get::<STELAE_CONFIG_HOME>()?))
-            .because(self.port_note(wanted))
-            .hint("cargo xtask render-proxy; if it stays: is a port written into config/proxy.template.json or the overlay?"))
+        Err(Failure::new(
+            ExitCode::Environment,
+            "port-differs",
+            "proxy.json and the environment name different ports",
+        )
+        .on(format!("{}/proxy.json", environment.get::<STELAE_CONFIG_HOME>()?))
+        .because(self.port_note(wanted))
+        .hint(PORT_WRITTEN_DOWN))
     }
 
     /// Says which port each of the two names; part of a failure.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::json;
+use stelae_model::env::declared::PATH;
 use stelae_model::event::Event;
 use stelae_model::flow::Step;
 use stelae_model::stack::parse_stack;
@@ -10,6 +11,7 @@ use stelae_model::{ExitCode, Failure};
 
 use crate::attestation::attest_stack;
 use crate::mcp::McpClient;
+use crate::programs;
 use crate::smoke::context::{SmokeContext, read};
 use crate::smoke::sandbox::BORROWED;
 use crate::smoke::state::{Attested, Restarted};
@@ -86,14 +88,19 @@ fn attest(cx: &SmokeContext) -> Result<(), Failure> {
     let proxy = read_proxy(&cx.sandbox.proxy_json())?;
     let supervisor = cx.stack.as_ref().map_or(0, super::super::stack::LiveStack::supervisor);
     let attestation = attest_stack(&inside, &proxy, supervisor)?;
-    let borrowed: Vec<_> =
-        BORROWED.iter().map(|name| json!({"variable": name, "value": cx.host.text(name)})).collect();
+    let borrowed = BORROWED.iter().filter_map(|name| {
+        let resolved = cx.host.resolved(name)?;
+        Some(json!({"variable": name, "value": resolved.shown()?}))
+    });
+    let borrowed: Vec<_> = borrowed.collect();
+    let path = inside.get::<PATH>()?;
+    let cargo = programs::find("cargo", path.as_str())?;
     cx.keep_json(
         "environment.json",
         &json!({
             "schema": 1,
             "borrowed": borrowed,
-            "programs": {"git": cx.git.program()},
+            "programs": {"git": cx.git.program(), "cargo": cargo},
             "processes": attestation.processes,
             "differences": attestation.differences,
         }),
