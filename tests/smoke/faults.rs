@@ -51,7 +51,7 @@ fn the_incident_a_port_in_the_template_that_a_stranger_has() {
         33,
         "port-taken",
         "restart",
-        &[&us, &command, &format!("proxy.json says port {port}"), "hint: "],
+        &[&us, &command, &format!("proxy.json says port {port}"), "<<PROXY_PORT>>"],
     );
 }
 

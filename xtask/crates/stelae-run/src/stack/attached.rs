@@ -107,10 +107,10 @@ impl Attached<'_> {
         let listener = ports::listen(self.config.address).map_err(|taken| {
             let failure = taken.failure("PROXY_PORT");
             if self.config.address.port() == port {
-                failure
-            } else {
-                failure.because(self.config.port_note(port))
+                return failure;
             }
+            // Not the stranger is in the wrong place, but we are.
+            failure.because(self.config.port_note(port)).hint(PORT_WRITTEN_DOWN)
         })?;
         self.config.check_port(self.environment)?;
         let stdin = match self.config.stack.gateway.socket {
