@@ -175,3 +175,28 @@ fn a_budget_that_is_too_small_ends_the_run_by_itself() {
     assert_eq!(ended.json()["failed_step"], "build");
     assert_eq!(ended.left(), Vec::<String>::new());
 }
+
+#[test]
+fn what_the_users_git_ignores_is_not_clean_for_that() {
+    let source = Source::of_working_tree();
+    let script = "echo x > stray.junk; exec env -u PWD -u OLDPWD -u SHLVL -u _ <<STELAE_BIN_DIR>>/stelae-gateway serve \
+                  --config <<STELAE_CONFIG_HOME>>/proxy.json";
+    source.edit(STACK, "command = \"<<STELAE_BIN_DIR>>/stelae-gateway\"", "command = \"/bin/sh\"");
+    let old = "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]";
+    source.edit(STACK, old, &format!("args = [\"-c\", \"{script}\"]"));
+    let xtask = Xtask::new(source.path(), &["--format", "json", "smoke", "--keep", "never"]);
+    let home = xtask.tmp().with_file_name("home");
+    std::fs::write(home.join("ignored"), "*.junk\n").unwrap();
+    std::fs::write(home.join(".gitconfig"), format!("[core]\n\texcludesFile = {home}/ignored\n")).unwrap();
+    let ended = xtask.run();
+    assert_eq!(ended.verdict(), (50, "git-not-clean".to_owned()), "{}", ended.stderr);
+    assert!(ended.stderr.contains("?? stray.junk"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_ceiling_that_does_not_fit_into_its_step_is_refused_before_anything_starts() {
+    let source = Source::of_working_tree();
+    source.edit(STACK, "ceiling_ci_ms = 25_000", "ceiling_ci_ms = 30_000");
+    assert_eq!(smoke(&source).verdict(), (2, "budget-impossible".to_owned()));
+    assert_eq!(stelae_tests::runs(source.path()), Vec::<String>::new());
+}

@@ -108,3 +108,39 @@ fn no_process_survives_the_kill_of_the_harness() {
     // The supervisor in the clone sees the end of its life line, and takes the stack with it.
     until("the end of the stack", || alive(mark.as_str()).is_empty());
 }
+
+#[test]
+fn no_process_survives_the_kill_of_the_harness_while_the_stack_starts() {
+    let source = Source::of_working_tree();
+    // It listens, answers nothing, and goes on saying something: it is neither ready nor given up for 20 s.
+    let script = "steps = [{ listen = \"passed\" }, { chatter-every-ms = 100 }]\n[answers]\nnot-found-until = 1000000\n";
+    source.write("tests/fixture-script.toml", script);
+    let fixture = env!("CARGO_BIN_EXE_stelae-fixture");
+    source.edit(
+        "config/stack.toml",
+        "command = \"<<STELAE_BIN_DIR>>/stelae-gateway\"",
+        &format!("command = \"{fixture}\""),
+    );
+    let old = "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]";
+    source.edit(
+        "config/stack.toml",
+        old,
+        "args = [\"--script\", \"<<STELAE_ROOT>>/tests/fixture-script.toml\"]",
+    );
+    for stage in [None, Some("install")] {
+        let mut args = vec!["--format", "json", "smoke"];
+        args.extend(stage.iter().flat_map(|stage| ["--manual-stage", *stage]));
+        let xtask = Xtask::new(source.path(), &args);
+        let mark = xtask.tmp();
+        let run = xtask.start();
+        until("the fixture", || {
+            alive(mark.as_str()).iter().any(|process| process.contains("fixture-script.toml"))
+        });
+        run.signal(Signal::KILL);
+        assert_eq!(run.wait().code, 137);
+        let begun = std::time::Instant::now();
+        until("the end of the stack", || alive(mark.as_str()).is_empty());
+        // Not by giving up: that takes the ceiling's 20 s.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{stage:?}: it was only given up");
+    }
+}

@@ -151,3 +151,69 @@ fn a_stack_that_was_left_up_and_died_is_started_again() {
     );
     assert!(!stopped.processes().is_empty());
 }
+
+#[test]
+fn a_transcript_of_an_earlier_session_is_not_what_is_judged() {
+    let stopped = Stopped::before("bundle-tools");
+    let transcript = stopped.source.run_folder(&stopped.run).join("transcripts/bundle-tools.jsonl");
+    let command = stopped.ended.stdout.lines().find_map(|line| line.strip_prefix("  (")).unwrap();
+    let played = Command::new("bash").arg("-ec").arg(format!("({command}")).output().unwrap();
+    assert!(played.status.success() && transcript.exists());
+    // It starts the stack anew and stops again: what was played with the old stack counts no more.
+    let again = stopped.resume(&["--from", "restart"]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert!(!transcript.exists());
+    assert_eq!(stopped.resume(&[]).verdict(), (11, "transcript-missing".to_owned()));
+}
+
+#[test]
+fn going_back_to_the_restart_replaces_the_stack_that_is_up() {
+    let stopped = Stopped::before("install");
+    let gateway =
+        |processes: Vec<String>| processes.into_iter().find(|one| one.contains("serve --config")).unwrap();
+    let first = gateway(stopped.processes());
+    let again = stopped.resume(&["--from", "restart"]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    let second = gateway(stopped.processes());
+    assert_ne!(first, second);
+    assert!(!stopped.processes().contains(&first), "two stacks are up");
+}
+
+#[test]
+fn a_stack_that_is_left_up_keeps_its_workspace_whatever_was_said() {
+    let source = Source::of_working_tree();
+    let ended =
+        Xtask::new(source.path(), &["smoke", "--manual-stage", "bundle-tools", "--keep", "never"]).run();
+    let run = stelae_tests::runs(source.path()).remove(0);
+    let stopped = Stopped { source, ended, run };
+    assert_eq!(stopped.ended.code, 0, "{}", stopped.ended.stderr);
+    // It went once the run is over.
+    assert_eq!(stopped.resume(&["--until", "structural"]).code, 11);
+    assert_eq!(stopped.ended.left(), Vec::<String>::new());
+}
+
+#[test]
+fn stopping_before_there_is_a_stack_leaves_none_up() {
+    let source = Source::of_working_tree();
+    let args =
+        ["--format", "json", "smoke", "--manual-stage", "remove", "--until", "setup", "--keep", "never"];
+    let ended = Xtask::new(source.path(), &args).run();
+    assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
+    assert!(ended.json()["sentence"].as_str().unwrap().starts_with("stopped after setup"));
+    assert_eq!(ended.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_run_that_is_under_way_is_not_resumed() {
+    let stopped = Stopped::before("install");
+    let folder = stopped.source.run_folder(&stopped.run);
+    let before = fs::read_to_string(folder.join("events.jsonl")).unwrap();
+    let plan: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(folder.join("plan.json")).unwrap()).unwrap();
+    let lock =
+        fs::File::open(format!("{}/.stelae-workspace.lock", plan["workspace"].as_str().unwrap())).unwrap();
+    lock.lock().unwrap();
+    assert_eq!(stopped.resume(&["--from", "clone"]).verdict(), (40, "workspace-in-use".to_owned()));
+    assert_eq!(fs::read_to_string(folder.join("events.jsonl")).unwrap(), before);
+    assert!(folder.join("steps/restart.json").exists());
+}

@@ -31,8 +31,8 @@ pub(crate) struct Restart {
     #[arg(long, value_name = "SECONDS")]
     lifetime_s: Option<u64>,
     /// Seconds until the stack has to be ready; its own limits apply besides
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    budget_s: u64,
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    budget_s: Duration,
     /// The gateway's log [default: gateway.log in the supervisor's home]
     #[arg(long, value_name = "PATH")]
     log: Option<Utf8PathBuf>,
@@ -62,9 +62,9 @@ impl Restart {
     /// The stack in this process's hands.
     fn attached(&self, context: &Context, environment: &Environment, interrupt: &Interrupt) -> Outcome {
         // The reader of the life line is there before the first process is.
-        let mut until = HoldUntil::signal().or_after(self.lifetime_s.map(Duration::from_secs));
+        let mut until = HoldUntil::default().or_after(self.lifetime_s.map(Duration::from_secs));
         if let Some(LifeLine::Stdin) = self.life_line {
-            until = until.or_end_of_stdin();
+            until = until.or_end_of_stdin(interrupt);
         }
         let family = Family::enter()?;
         let listener: Listener =
@@ -102,7 +102,7 @@ impl Restart {
         let config = StackConfig::read(environment, self.stack.as_deref())?;
         let log = self.log.as_deref().map_or_else(|| default_log(environment), absolute)?;
         let stack = Attached { environment, config: &config, log, recorder, interrupt };
-        let deadline = Deadline::after(Duration::from_secs(self.budget_s));
+        let deadline = Deadline::budget(self.budget_s);
         let ended = stack.start(deadline, until).and_then(|mut up| stack.hold(&mut up, until));
         let proof = stack.tear_down(family);
         ended.and_then(|()| proof.check())
@@ -116,7 +116,7 @@ impl Restart {
         } else {
             vec![Terminal::new().listener()]
         });
-        if let Some(old) = record.stop_recorded()? {
+        if let Some(old) = record.stop_recorded(interrupt)? {
             recorder.note(format!("ended the stack that was up: {old}"));
         }
         let run = format!("stack-{}", run_id());
@@ -124,7 +124,8 @@ impl Restart {
         let program = context.sources.bin_dir.join("xtask");
         let mut args =
             vec!["--format".to_owned(), "json".to_owned(), "restart".to_owned(), "--attached".to_owned()];
-        args.extend(["--budget-s".to_owned(), self.budget_s.to_string()]);
+        args.extend(["--budget-s".to_owned(), self.budget_s.as_secs_f64().to_string()]);
+        args.extend(["--life-line".to_owned(), "stdin".to_owned()]);
         for (flag, value) in [("--log", &self.log), ("--stack", &self.stack)] {
             if let Some(path) = value {
                 args.extend([flag.to_owned(), absolute(path)?.to_string()]);
@@ -137,7 +138,8 @@ impl Restart {
             .invoke(program, context.root().to_owned(), &Base::from_environment(environment)?, &env)
             .args(args);
         let family = Family::enter()?;
-        let deadline = Deadline::after(Duration::from_secs(self.budget_s + 10));
+        // The attached restart is the one that says why it is late.
+        let deadline = Deadline::after(self.budget_s.saturating_add(Duration::from_secs(10)));
         let log = default_log(environment)?.with_file_name("restart.log");
         let child =
             StackChild::start(&invocation, &log, Attendance::MayStay, deadline, interrupt, &recorder)?;
@@ -149,6 +151,13 @@ impl Restart {
         });
         Ok(ExitCode::Pass)
     }
+}
+
+/// A number of seconds, whole or not: `60`, `8.5`.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let in_range = seconds.filter(|seconds| !seconds.is_zero() && seconds.as_secs() <= 24 * 3600);
+    in_range.ok_or_else(|| "expected seconds, more than 0 and at most a day".to_owned())
 }
 
 fn text(text: &str) -> Result<stelae_model::value::Text, Failure> {

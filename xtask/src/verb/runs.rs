@@ -1,12 +1,16 @@
 //! `runs`: what is kept of runs.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
+use stelae_model::lifecycle::StopLimits;
 use stelae_model::verdict::Verdict;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::process;
 use stelae_run::record::{RunFolder, list_runs};
 use stelae_run::report::summary;
+use stelae_run::signals::Interrupt;
 use stelae_run::smoke::{Plan, Workspace};
 
 use crate::context::Context;
@@ -85,7 +89,8 @@ fn stop(context: &Context, run: &str) -> Outcome {
     })?;
     // Opening takes the lock: a run that is under way is not disturbed.
     let workspace = if plan.workspace.exists() { Some(Workspace::open(&plan.workspace)?) } else { None };
-    let swept = process::sweep(&plan.run);
+    let limits = StopLimits { grace: Duration::from_secs(10), ceiling: Duration::from_secs(2) };
+    let swept = process::sweep(&plan.run, limits, &Interrupt::install()?);
     if !swept.survivors.is_empty() {
         let failure = Failure::new(ExitCode::Survivor, "survivor", "something of the run does not go");
         return Err(swept.survivors.into_iter().fold(failure, Failure::on).hint("end it by its pid"));

@@ -2,7 +2,7 @@
 
 use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
-use stelae_model::{ExitCode, Failure};
+use stelae_model::{ExitCode, Failure, flow};
 use stelae_run::record::{Listener, RunFolder, run_id};
 use stelae_run::report::{Terminal, summary};
 use stelae_run::signals::Interrupt;
@@ -24,12 +24,12 @@ pub(crate) struct Smoke {
     /// Folder to work in [default: a new one among the temporary files]
     #[arg(long, value_name = "PATH")]
     workspace: Option<Utf8PathBuf>,
-    /// What to do when the workspace is there already
-    #[arg(long, value_enum, default_value_t = IfExists::Refuse, value_name = "ACTION")]
-    if_exists: IfExists,
-    /// Whether the workspace stays after the run
-    #[arg(long, value_enum, default_value_t = Keep::OnFailure, value_name = "WHEN")]
-    keep: Keep,
+    /// What to do when the workspace is there already [default: refuse]
+    #[arg(long, value_enum, value_name = "ACTION")]
+    if_exists: Option<IfExists>,
+    /// Whether the workspace stays after the run [default: on-failure]
+    #[arg(long, value_enum, value_name = "WHEN")]
+    keep: Option<Keep>,
     /// Builds into an empty folder, in place of the one that runs share
     #[arg(long)]
     cold: bool,
@@ -102,16 +102,16 @@ impl Smoke {
         Ok(Request {
             source: self.source.as_deref().map_or_else(|| Ok(context.root().to_owned()), absolute)?,
             workspace: self.workspace.as_deref().map(absolute).transpose()?,
-            if_exists: match self.if_exists {
+            if_exists: self.if_exists.map(|if_exists| match if_exists {
                 IfExists::Refuse => smoke::IfExists::Refuse,
                 IfExists::Reuse => smoke::IfExists::Reuse,
                 IfExists::Replace => smoke::IfExists::Replace,
-            },
-            keep: match self.keep {
-                Keep::Never => smoke::Keep::Never,
-                Keep::OnFailure => smoke::Keep::OnFailure,
-                Keep::Always => smoke::Keep::Always,
-            },
+            }),
+            keep: self.keep.map(|keep| match keep {
+                Keep::Never => flow::Keep::Never,
+                Keep::OnFailure => flow::Keep::OnFailure,
+                Keep::Always => flow::Keep::Always,
+            }),
             cold: self.cold,
             budget_s: self.budget_s,
             until: self.until.clone(),
@@ -146,8 +146,15 @@ fn carry_out(
     let listeners: Vec<Listener> =
         if context.printer.is_json() { Vec::new() } else { vec![Terminal::new().listener()] };
     let path = folder.path().to_string();
+    let new = resumption.is_none();
     let run = Run { plan, bundle: config.bundle, host, folder, resumption };
-    let smoke::Finished { verdict, instructions } = run.carry_out(interrupt, listeners)?;
+    // A new run that could not begin leaves no folder.
+    let smoke::Finished { verdict, instructions } =
+        run.carry_out(interrupt, listeners).inspect_err(|_| {
+            if new {
+                std::fs::remove_dir_all(&path).ok();
+            }
+        })?;
     context.printer.data(&verdict, || summary(&verdict, &path) + instructions.as_deref().unwrap_or_default());
     match &verdict.failure {
         None => Ok(ExitCode::Pass),

@@ -45,6 +45,7 @@ impl BudgetsConfig {
             let (seconds, counted) = match step.as_str() {
                 "build" => (self.build_s, false),
                 "restart" => (self.restart_s, true),
+                "teardown" => (self.teardown_reserve_s, true),
                 _ => (self.step_s, true),
             };
             StepBudget { step: step.clone(), budget_ms: seconds * 1000, counted }

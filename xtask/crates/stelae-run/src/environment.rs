@@ -4,6 +4,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::env::{EnvFile, Environment, Layer, Layers};
 use stelae_model::{ExitCode, Failure};
 
+use crate::files::read_regular;
+
 /// Where to read from.
 #[derive(Clone, Debug)]
 pub struct Sources {
@@ -46,7 +48,8 @@ pub fn load(sources: &Sources) -> Result<Environment, Failure> {
 }
 
 fn read(layer: Layer, path: &Utf8Path, needed: bool) -> Result<Option<EnvFile>, Failure> {
-    match std::fs::read_to_string(path) {
+    let text = read_regular(path).and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+    match text {
         Ok(text) => Ok(Some(EnvFile { layer, path: path.to_string(), text })),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !needed => Ok(None),
         Err(error) => {

@@ -4,7 +4,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::env::declared::PATH;
 use stelae_model::env::programs::GIT;
 use stelae_model::env::{Base, Environment, GitEnv, Invocation, ProgramEnv as _};
-use stelae_model::value::AbsolutePath;
+use stelae_model::value::{AbsolutePath, EnvValue as _, Text};
 use stelae_model::{ExitCode, Failure};
 
 use crate::process::{self, Limits};
@@ -30,6 +30,17 @@ impl Git {
             program,
             base: Base::from_environment(environment)?,
             env: GitEnv::from_environment(environment)?,
+        })
+    }
+
+    /// The same program for the clone: it reads no configuration but the clone's own and `config`. What the user's or the
+    /// machine's configuration ignores, filters or hooks in must not decide whether the clone is clean.
+    pub fn isolated(&self, home: AbsolutePath, config: AbsolutePath) -> Result<Self, Failure> {
+        let no_system = Text::parse("1").map_err(Failure::unexpected)?;
+        Ok(Self {
+            program: self.program.clone(),
+            base: Base { home, ..self.base.clone() },
+            env: GitEnv { config_global: Some(config), config_nosystem: Some(no_system), ..self.env.clone() },
         })
     }
 

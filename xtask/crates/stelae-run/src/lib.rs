@@ -24,6 +24,7 @@ pub mod watch;
 
 pub mod record;
 pub mod report;
+mod tail;
 
 pub mod git;
 

@@ -81,6 +81,10 @@ variables! {
     GIT_TERMINAL_PROMPT: Text, Derived, ["0"];
     /// Git takes no lock that it can do without: a look must not disturb.
     GIT_OPTIONAL_LOCKS: Text, Derived, ["0"];
+    /// The only configuration that git reads besides the repository's own; without it, the user's.
+    GIT_CONFIG_GLOBAL: Option<AbsolutePath>, Harness, [];
+    /// `1`: git does not read the machine's configuration.
+    GIT_CONFIG_NOSYSTEM: Option<Text>, Harness, [];
     /// Git index to use in place of the work tree's own.
     GIT_INDEX_FILE: Option<AbsolutePath>, Harness, [];
 }

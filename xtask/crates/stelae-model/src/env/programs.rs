@@ -92,6 +92,8 @@ program_environment! {
     GitEnv {
         terminal_prompt: GIT_TERMINAL_PROMPT,
         optional_locks: GIT_OPTIONAL_LOCKS,
+        config_global: GIT_CONFIG_GLOBAL,
+        config_nosystem: GIT_CONFIG_NOSYSTEM,
         index_file: GIT_INDEX_FILE,
         run_id: STELAE_RUN_ID,
     }

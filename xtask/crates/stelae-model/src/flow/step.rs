@@ -32,6 +32,8 @@ pub enum Halt {
     Reached {
         /// The step after which the flow stopped.
         step: String,
+        /// Why there.
+        stop: super::Stop,
     },
     /// A step failed.
     Failed {

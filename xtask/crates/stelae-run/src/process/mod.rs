@@ -29,5 +29,5 @@ pub(crate) fn pause(wakers: &[std::os::fd::OwnedFd], at_most: std::time::Duratio
 
 pub use command::{Finished, Limits, Stream, run};
 pub use family::Family;
-pub use service::{Service, Session, Stdin};
+pub use service::{RELEASED, Service, Session, Stdin};
 pub use sweep::{Swept, sweep};

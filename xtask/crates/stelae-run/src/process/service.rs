@@ -1,6 +1,6 @@
 //! Processes that are meant to stay.
 
-use std::io::{self, PipeWriter, pipe};
+use std::io::{self, PipeWriter, Write as _, pipe};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -27,6 +27,9 @@ pub enum Stdin {
     /// an asynchronous runtime has to change that.
     Listener(TcpListener),
 }
+
+/// What a life line carries when whoever holds it lets the service go on alone.
+pub const RELEASED: u8 = b'R';
 
 /// Whose session a service runs in. It leads a process group of its own in either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,13 +158,15 @@ impl Service {
     }
 
     /// Leaves it running on purpose: no teardown of ours touches it from now on. Returns its pid.
+    ///
+    /// A service that follows a life line is told first, by [`RELEASED`]: only the end of the line without it means
+    /// that we died. So there is no moment in which the service follows nobody and nobody knows of it.
     pub fn release(mut self) -> i32 {
-        reaper::release(self.pid);
-        if let Some(life_line) = self.life_line.take() {
-            // Closing it would tell the service that we died. It does come to its end when we exit: a service that
-            // is to be released should be started without one.
-            std::mem::forget(life_line);
+        if let Some(mut life_line) = self.life_line.take() {
+            // A service that has closed its end has ended, or does not care.
+            life_line.write_all(&[RELEASED]).ok();
         }
+        reaper::release(self.pid);
         self.pid
     }
 }

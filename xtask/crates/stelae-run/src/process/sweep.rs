@@ -6,13 +6,13 @@
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getpid};
+use stelae_model::lifecycle::{Move, ProcessRow, Seen, Stop, StopLimits};
 
 use super::{os, tree};
+use crate::signals::Interrupt;
 
-/// How long they may take to end when asked, and again when killed.
-const GRACE: Duration = Duration::from_secs(4);
-const KILLED_WITHIN: Duration = Duration::from_secs(2);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// How long a round may last: who was forked in it is seen at the next look only.
+const ROUND: Duration = Duration::from_millis(20);
 
 /// What a sweep did.
 #[derive(Debug, Default)]
@@ -24,55 +24,60 @@ pub struct Swept {
 }
 
 /// Ends every process that carries `STELAE_RUN_ID=<run>` and is neither this one nor below or above it.
-pub fn sweep(run: &str) -> Swept {
+pub fn sweep(run: &str, limits: StopLimits, interrupt: &Interrupt) -> Swept {
+    let (begun, mut stop) = (Instant::now(), Stop::new(limits));
+    let mut asked: Vec<(i32, Signal)> = Vec::new();
     let mut swept = Swept::default();
-    for (signal, limit) in [(Signal::TERM, GRACE), (Signal::KILL, KILLED_WITHIN)] {
-        let until = Instant::now() + limit;
-        let mut asked: Vec<i32> = Vec::new();
-        loop {
-            let rows = members(run);
-            if rows.is_empty() {
+    loop {
+        let members = members(run);
+        let seen = Seen {
+            elapsed: begun.elapsed(),
+            interrupts: interrupt.count(),
+            nothing_left: members.is_empty(),
+        };
+        let signal = match stop.next(seen) {
+            Move::Gone => return swept,
+            Move::GiveUp => {
+                swept.survivors = members.iter().map(described).collect();
                 return swept;
             }
-            for row in rows {
-                if asked.contains(&row.pid) {
-                    continue;
-                }
-                let described =
-                    format!("pid {}: {}", row.pid, tree::command_line(row.pid).unwrap_or_default());
-                // One that ended meanwhile is what is wanted; one that may not be signalled is found again below.
-                if let Some(handle) = os::Handle::open(&row) {
-                    handle.send(signal).ok();
-                }
-                asked.push(row.pid);
+            Move::Ask => Signal::TERM,
+            Move::Kill => Signal::KILL,
+        };
+        let mut handles = Vec::new();
+        for row in &members {
+            let Some(handle) = os::Handle::open(row) else { continue };
+            if !asked.contains(&(row.pid, signal)) {
+                asked.push((row.pid, signal));
+                let described = described(row);
+                // One that may not be signalled is found again, and named as a survivor.
+                handle.send(signal).ok();
                 if !swept.ended.contains(&described) {
                     swept.ended.push(described);
                 }
             }
-            if Instant::now() >= until {
-                break;
-            }
-            std::thread::sleep(LOOK_EVERY);
+            handles.push(handle);
         }
+        os::wait_any(handles.iter(), &[], ROUND);
     }
-    swept.survivors = members(run)
-        .into_iter()
-        .map(|row| format!("pid {}: {}", row.pid, tree::command_line(row.pid).unwrap_or_default()))
-        .collect();
-    swept
+}
+
+fn described(row: &ProcessRow) -> String {
+    format!("pid {}: {}", row.pid, tree::command_line(row.pid).unwrap_or_default())
 }
 
 /// Who carries the run's id, and is not ours to wait for.
-fn members(run: &str) -> Vec<stelae_model::lifecycle::ProcessRow> {
+fn members(run: &str) -> Vec<ProcessRow> {
     let us = getpid().as_raw_nonzero().get();
     let below = tree::descendants(us);
-    // A shell that sourced a run's variables, and whoever started it from there, carry the id as well.
+    // A shell that sourced a run's variables, and whoever started it from there, may carry the id as well.
     let above = tree::ancestry(us);
     let mine = |pid: i32| pid == us || above.contains(&pid) || below.iter().any(|row| row.pid == pid);
     let carries = |pid: i32| {
         tree::environ(pid)
             .is_ok_and(|pairs| pairs.iter().any(|(name, text)| name == "STELAE_RUN_ID" && text == run))
     };
-    let pids = tree::all_pids().into_iter().filter(|&pid| !mine(pid) && carries(pid));
-    pids.filter_map(os::process_row).filter(|row| !row.zombie).collect()
+    // The row comes first: with its start time it names the very process whose environment is read after it.
+    let rows = tree::all_pids().into_iter().filter(|&pid| !mine(pid)).filter_map(os::process_row);
+    rows.filter(|row| !row.zombie && carries(row.pid)).collect()
 }

@@ -33,8 +33,10 @@ pub(crate) struct SmokeContext {
     pub(crate) host: Environment,
     /// Where the run's processes live.
     pub(crate) sandbox: Sandbox,
-    /// git, for the source and the clone.
+    /// git, for the source: as its user has configured it.
     pub(crate) git: Git,
+    /// git, for the clone: without anybody's configuration.
+    pub(crate) clone_git: Git,
     /// Deadline of the step that is under way.
     pub(crate) deadline: Deadline,
     /// The workspace, from the first step on.
@@ -72,12 +74,12 @@ impl SmokeContext {
         then(&Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &log, stderr: &log })
     }
 
-    /// Runs a git command in the clone or the source, and gives its standard output.
+    /// Runs a git command of the clone, and gives its standard output.
     pub(crate) fn git(&self, cwd: &Utf8Path, args: &[&str]) -> Result<String, Failure> {
         self.git_with(|git, limits| git.run(cwd, args, limits, &self.recorder))
     }
 
-    /// Runs something that uses git.
+    /// Runs something that uses the clone's git.
     pub(crate) fn git_with<T>(
         &self,
         work: impl FnOnce(&Git, &Limits<'_>) -> Result<T, Failure>,
@@ -85,7 +87,7 @@ impl SmokeContext {
         let (out, talk) = (self.log("git-stdout"), self.log("git"));
         let limits =
             Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &out, stderr: &talk };
-        work(&self.git, &limits)
+        work(&self.clone_git, &limits)
     }
 
     /// The clone's own `xtask`, in the sandbox's environment.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use stelae_model::Failure;
 use stelae_model::event::{Event, StepOutcome};
-use stelae_model::flow::{Engine, Halt, Step};
+use stelae_model::flow::{Engine, Halt, Step, Stop, stop_after};
 use stelae_model::verdict::StepReport;
 
 use super::context::SmokeContext;
@@ -50,12 +50,10 @@ impl SmokeEngine {
         Deadline::budget(self.left().saturating_sub(reserve)).within(Duration::from_millis(own))
     }
 
-    fn stops_after(&self, name: &str, index: usize) -> bool {
+    fn stop_after(&self, index: usize) -> Option<Stop> {
         let plan = &self.context.plan;
-        let next = plan.budgets.steps.get(index + 1);
-        let manual = plan.manual_stage.as_ref().map(|stage| format!("stage:{stage}"));
-        plan.until.as_deref() == Some(name)
-            || manual.is_some() && next.map(|step| &step.step) == manual.as_ref()
+        let steps: Vec<&str> = plan.budgets.steps.iter().map(|step| step.step.as_str()).collect();
+        stop_after(&steps, index, plan.until.as_deref(), plan.manual_stage.as_deref())
     }
 
     fn carry_out<S: Step<Context = SmokeContext>>(
@@ -122,9 +120,9 @@ impl Engine<SmokeContext> for SmokeEngine {
             self.context.keep_json(&file_of(&name), &gives);
         }
         // A session that goes on does not stop where the one before it stopped.
-        if !resumed && self.stops_after(&name, index) {
-            return Err(Halt::Reached { step: name });
+        match self.stop_after(index).filter(|_| !resumed) {
+            Some(stop) => Err(Halt::Reached { step: name, stop }),
+            None => Ok(gives),
         }
-        Ok(gives)
     }
 }

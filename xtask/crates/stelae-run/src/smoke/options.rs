@@ -2,7 +2,7 @@
 
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
-use stelae_model::flow::Budgets;
+use stelae_model::flow::{Budgets, Keep};
 
 /// What to do with a workspace that is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,19 +15,6 @@ pub enum IfExists {
     Reuse,
     /// Remove it, if it is one of ours and nobody uses it.
     Replace,
-}
-
-/// Whether the workspace stays after the run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Keep {
-    /// It goes.
-    Never,
-    /// It stays when the run failed, or stopped on purpose before its end.
-    #[default]
-    OnFailure,
-    /// It stays.
-    Always,
 }
 
 /// Everything that is decided before a run starts; `plan.json`, and what `--plan` prints.

@@ -3,12 +3,12 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::env::declared::TMPDIR;
 use stelae_model::env::{Environment, nearest};
-use stelae_model::flow::Budgets;
+use stelae_model::flow::{Budgets, Keep};
+use stelae_model::stack::parse_stack;
 use stelae_model::stages::{STAGES, SmokeConfig, parse_smoke};
 use stelae_model::{ExitCode, Failure};
 
-use super::engine::file_of;
-use super::options::{IfExists, Keep, Plan};
+use super::options::{IfExists, Plan};
 use super::sandbox::Sandbox;
 use super::step_names;
 use crate::deadline::Deadline;
@@ -28,9 +28,9 @@ pub struct Request {
     /// Where to work; absent: a new folder among the temporary files.
     pub workspace: Option<Utf8PathBuf>,
     /// What to do when that is there already.
-    pub if_exists: IfExists,
+    pub if_exists: Option<IfExists>,
     /// Whether it stays.
-    pub keep: Keep,
+    pub keep: Option<Keep>,
     /// Build into an empty folder.
     pub cold: bool,
     /// Seconds for the whole run, the build included.
@@ -79,7 +79,7 @@ pub fn plan_new(
             .because(error.to_string())
     })?;
     let config = parse_smoke(path.as_str(), &text)?;
-    let budgets = budgets(&config, request.budget_s)?;
+    let budgets = budgets(&config, &request.source, request.budget_s)?;
     let workspace = match &request.workspace {
         Some(path) => path.clone(),
         None => temporary_folder(host)?.join(format!("stelae-smoke-{run}")),
@@ -91,8 +91,8 @@ pub fn plan_new(
         head,
         uncommitted: status.lines().map(str::to_owned).collect(),
         workspace,
-        if_exists: request.if_exists,
-        keep: request.keep,
+        if_exists: request.if_exists.unwrap_or_default(),
+        keep: request.keep.unwrap_or_default(),
         cold: request.cold,
         agent: "builtin".to_owned(),
         budgets,
@@ -103,8 +103,26 @@ pub fn plan_new(
     Ok((plan, config))
 }
 
-fn budgets(config: &SmokeConfig, budget_s: Option<u64>) -> Result<Budgets, Failure> {
+fn budgets(config: &SmokeConfig, source: &Utf8Path, budget_s: Option<u64>) -> Result<Budgets, Failure> {
     let mut budgets = config.budgets.of(&step_names());
+    let path = source.join("config/stack.toml");
+    let text = std::fs::read_to_string(&path).map_err(|error| {
+        Failure::new(ExitCode::Environment, "stack-config", "the description of the stack cannot be read")
+            .on(path.to_string())
+            .because(error.to_string())
+    })?;
+    let ceiling_ms = parse_stack(path.as_str(), &text)?.readiness.ceiling_ci_ms;
+    let restart_ms = budgets.of("restart").map_or(0, |step| step.budget_ms);
+    if ceiling_ms >= restart_ms {
+        return Err(Failure::new(
+            ExitCode::Usage,
+            "budget-impossible",
+            "the stack may take longer to start than its step",
+        )
+        .on(path.to_string())
+        .because(format!("ceiling_ci_ms is {ceiling_ms}, the step has {restart_ms} ms"))
+        .hint("raise restart_s in config/smoke.toml, or lower the ceilings"));
+    }
     if let Some(seconds) = budget_s {
         budgets = budgets.shrunk_to(seconds.saturating_mul(1000));
     }
@@ -143,20 +161,18 @@ fn known<'a>(
     })
 }
 
-/// How a run goes on.
+/// What an earlier session of a run left.
 #[derive(Debug)]
 pub struct Resumption {
-    /// The sandbox of the earlier session.
+    /// Its sandbox.
     pub sandbox: Sandbox,
-    /// So many steps are read back.
-    pub steps: usize,
 }
 
-/// Decides how an earlier run goes on.
+/// Decides how an earlier run goes on. Changes nothing: the run may be somebody's right now.
 ///
 /// # Errors
-/// Exit 2 for an unknown step, or one whose predecessors did not pass; 50, `workspace-stale`, when the source has moved
-/// on since and `reuse` was not asked for; 40 when the run's own records are gone.
+/// Exit 2 for an unknown step; 50, `workspace-stale`, when the source has moved on since and `reuse` was not asked for;
+/// 40 when the run's own records are gone.
 pub fn plan_resumed(
     request: &Request,
     folder: &RunFolder,
@@ -175,7 +191,7 @@ pub fn plan_resumed(
     let again =
         Request { source: old.source.clone(), workspace: Some(old.workspace.clone()), ..request.clone() };
     let (mut plan, config) = plan_new(&again, &old.run, host, interrupt, &folder.join("logs"))?;
-    if plan.head != old.head && request.if_exists != IfExists::Reuse {
+    if plan.head != old.head && request.if_exists != Some(IfExists::Reuse) {
         return Err(Failure::new(
             ExitCode::Drift,
             "workspace-stale",
@@ -189,24 +205,11 @@ pub fn plan_resumed(
     plan.cold = old.cold;
     // In its own workspace a run always goes on.
     plan.if_exists = IfExists::Reuse;
+    plan.keep = request.keep.unwrap_or(old.keep);
+    if request.budget_s.is_none() {
+        plan.budgets = old.budgets;
+    }
     plan.manual_stage = request.manual_stage.clone().or(old.manual_stage);
     plan.from.clone_from(&request.from);
-    let names = step_names();
-    let passed = names.iter().take_while(|name| folder.join(&file_of(name)).exists()).count();
-    let asked = request.from.as_ref().and_then(|from| names.iter().position(|name| name == from));
-    if let Some(asked) = asked.filter(|&asked| asked > passed) {
-        return Err(Failure::new(
-            ExitCode::Usage,
-            "not-resumable",
-            format!("{} cannot be the first step", names[asked]),
-        )
-        .because(format!("{} has not passed in this run", names[passed]))
-        .hint(format!("--from {}", names[passed])));
-    }
-    let steps = asked.unwrap_or(passed);
-    // What later steps gave belongs to a past that is about to be done again.
-    for name in &names[steps..] {
-        std::fs::remove_file(folder.join(&file_of(name))).ok();
-    }
-    Ok((plan, config, Resumption { sandbox, steps }))
+    Ok((plan, config, Resumption { sandbox }))
 }

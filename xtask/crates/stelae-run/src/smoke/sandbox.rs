@@ -61,6 +61,11 @@ impl Sandbox {
         self.workspace.join("home")
     }
 
+    /// What git reads besides the clone's own configuration.
+    pub fn git_config(&self) -> Utf8PathBuf {
+        self.home().join(".gitconfig")
+    }
+
     /// Its temporary files.
     pub fn tmp(&self) -> Utf8PathBuf {
         self.workspace.join("tmp")

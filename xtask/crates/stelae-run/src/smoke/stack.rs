@@ -1,12 +1,19 @@
 //! The stack of a run: started by this session, or by the one that is resumed.
 
-use stelae_model::event::Event;
+use std::time::Duration;
+
+use stelae_model::lifecycle::StopLimits;
 use stelae_model::{ExitCode, Failure};
 
 use super::state::Restarted;
 use crate::process::{self, tree};
 use crate::record::Recorder;
+use crate::signals::Interrupt;
 use crate::stack::StackChild;
+
+/// A little more than the gateway may take, and, with the kill, half of a teardown's reserve.
+const LEFTOVERS: StopLimits =
+    StopLimits { grace: Duration::from_millis(6_500), ceiling: Duration::from_secs(1) };
 
 /// A stack that is up.
 #[derive(Debug)]
@@ -59,11 +66,7 @@ impl LiveStack {
 }
 
 /// Ends what an earlier session of the run left up: every process that carries the run's id, other than us and our
-/// children, whom the family's teardown ends.
-pub(super) fn end_leftovers(run: &str, recorder: &Recorder) -> Vec<String> {
-    let swept = process::sweep(run);
-    if !swept.ended.is_empty() {
-        recorder.event(Event::Note { text: format!("ended what was left up: {}", swept.ended.join("; ")) });
-    }
-    swept.survivors
+/// children, whom the family's teardown ends. Gives what survived.
+pub(super) fn end_leftovers(run: &str, interrupt: &Interrupt) -> Vec<String> {
+    process::sweep(run, LEFTOVERS, interrupt).survivors
 }

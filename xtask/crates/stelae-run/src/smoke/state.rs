@@ -19,6 +19,8 @@ pub(crate) struct Cloned {
     pub(crate) head: String,
     /// All its references, to be found unchanged at the end.
     pub(crate) refs: String,
+    /// What could make git look away (its configuration, its own list of what is ignored), to be found unchanged.
+    pub(crate) private: String,
 }
 
 /// Its programs are built.

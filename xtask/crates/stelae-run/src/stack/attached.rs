@@ -17,9 +17,10 @@ use stelae_model::{ExitCode, Failure};
 use super::config::{PORT_WRITTEN_DOWN, StackConfig};
 use crate::deadline::Deadline;
 use crate::ports;
-use crate::process::{Family, Service, Session, Stdin};
+use crate::process::{Family, RELEASED, Service, Session, Stdin};
 use crate::record::Recorder;
 use crate::signals::Interrupt;
+use crate::tail::tail;
 use crate::watch::{Follower, Progress, wait_ready};
 
 /// How often log, exit, signals and the life line are looked at while the stack is up.
@@ -47,8 +48,8 @@ pub struct Up {
     log: LogReader,
 }
 
-/// What ends the time that a stack is held.
-#[derive(Debug)]
+/// What ends the time that a stack is held, besides a signal.
+#[derive(Debug, Default)]
 pub struct HoldUntil {
     /// The end of this process's standard input: whoever started us has gone.
     life_line: Option<Arc<AtomicBool>>,
@@ -57,27 +58,26 @@ pub struct HoldUntil {
 }
 
 impl HoldUntil {
-    /// A signal, and nothing else.
-    pub fn signal() -> Self {
-        Self { life_line: None, lifetime: None }
-    }
-
-    /// Also the end of standard input. The reader is a thread of its own, and starts here: before anything else does.
+    /// The end of standard input, unless [`RELEASED`] comes before it. It counts as a signal, so that it ends a start as
+    /// well as a stack that is up. The reader is a thread of its own, and starts here: before anything else does.
     #[must_use]
-    pub fn or_end_of_stdin(mut self) -> Self {
+    pub fn or_end_of_stdin(mut self, interrupt: &Interrupt) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
-        let tell = Arc::clone(&ended);
+        let (tell, interrupt) = (Arc::clone(&ended), interrupt.clone());
         std::thread::spawn(move || {
             let mut byte = [0];
-            // Nobody writes to a life line; an error is an end as good as any.
-            while matches!(std::io::stdin().lock().read(&mut byte), Ok(1..)) {}
-            tell.store(true, Ordering::Release);
+            // An error is an end as good as any.
+            let released = matches!(std::io::stdin().lock().read(&mut byte), Ok(1) if byte == [RELEASED]);
+            if !released {
+                tell.store(true, Ordering::Release);
+                interrupt.raise(ExitCode::Terminated);
+            }
         });
         self.life_line = Some(ended);
         self
     }
 
-    /// Also a moment.
+    /// A moment.
     #[must_use]
     pub fn or_after(mut self, lifetime: Option<Duration>) -> Self {
         self.lifetime = lifetime.map(Deadline::after);
@@ -171,13 +171,14 @@ impl Attached<'_> {
                     format!("the gateway died while the stack was up: {ended}"),
                 )
                 .on(up.gateway.command())
+                .log_tail(tail(up.gateway.log()))
                 .hint(format!("look at its log: {}", up.gateway.log())));
-            }
-            if self.interrupt.check().is_some() {
-                return Ok(());
             }
             if let Some(why) = until.has_come() {
                 self.recorder.note(why);
+                return Ok(());
+            }
+            if self.interrupt.check().is_some() {
                 return Ok(());
             }
             self.interrupt.wait(LOOK_EVERY);

@@ -11,6 +11,7 @@ use crate::deadline::Deadline;
 use crate::process::{Service, Session, Stdin, tree};
 use crate::record::Recorder;
 use crate::signals::{self, Interrupt};
+use crate::tail::tail;
 use crate::watch::Follower;
 
 /// How often the child's events are looked at.
@@ -21,7 +22,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub enum Attendance {
     /// It ends when we end, however we end.
     EndsWithUs,
-    /// It stays when we leave it with [`StackChild::release`]; its lifetime bounds it.
+    /// It stays once it was left with [`StackChild::release`], in a session of its own; its lifetime bounds it.
     MayStay,
 }
 
@@ -38,6 +39,8 @@ pub struct StackChild {
     pub started: u64,
     /// What it said it failed of: said before it ends, and asked for after.
     failure: Option<Failure>,
+    /// The last thing it said about its readiness.
+    status: String,
 }
 
 impl StackChild {
@@ -54,15 +57,23 @@ impl StackChild {
         interrupt: &Interrupt,
         recorder: &Recorder,
     ) -> Result<Self, Failure> {
-        let (stdin, session) = match attendance {
-            Attendance::EndsWithUs => (Stdin::LifeLine, Session::Ours),
-            Attendance::MayStay => (Stdin::Null, Session::Own),
+        let session = match attendance {
+            Attendance::EndsWithUs => Session::Ours,
+            Attendance::MayStay => Session::Own,
         };
-        let service = Service::start(invocation, log, stdin, session)?;
+        // Also one that may stay follows us until it is released.
+        let service = Service::start(invocation, log, Stdin::LifeLine, session)?;
         let follower = Follower::new(log, service.log_start());
         let started = tree::started_ticks(service.pid()).unwrap_or(0);
-        let mut child =
-            Self { service, follower, url: String::new(), tools: Vec::new(), started, failure: None };
+        let mut child = Self {
+            service,
+            follower,
+            url: String::new(),
+            tools: Vec::new(),
+            started,
+            failure: None,
+            status: "it never said anything".to_owned(),
+        };
         let mut said = None;
         loop {
             // The exit is asked for before the log is read: then the log that is read is complete.
@@ -80,6 +91,7 @@ impl StackChild {
                         format!("the stack's supervisor ended with {ended}, and did not say why"),
                     )
                     .on(child.service.command())
+                    .log_tail(tail(log))
                     .hint(format!("look at its log: {log}"))
                 }));
             }
@@ -94,6 +106,8 @@ impl StackChild {
                     "the stack's supervisor said nothing in time",
                 )
                 .on(child.service.command())
+                .because(child.status.clone())
+                .log_tail(tail(log))
                 .hint(format!("look at its log: {log}")));
             }
             interrupt.wait(LOOK_EVERY.min(deadline.remaining()));
@@ -125,6 +139,7 @@ impl StackChild {
                 format!("the stack's supervisor ended with {ended}"),
             )
             .on(self.service.command())
+            .log_tail(tail(self.service.log()))
             .hint(format!("look at its log: {}", self.service.log()))
         }))
     }
@@ -136,7 +151,7 @@ impl StackChild {
 
     /// Reads its events. Keeps its failure, if it said one; sets `said` when it said that it is ready.
     fn poll(&mut self, recorder: &Recorder, said: &mut Option<Said>) {
-        let Self { follower, failure: failed, .. } = self;
+        let Self { follower, failure: failed, status: last, .. } = self;
         follower.poll(&mut |line| {
             let Ok(record) = serde_json::from_str::<Record>(line) else {
                 recorder.line("restart", line);
@@ -150,7 +165,12 @@ impl StackChild {
                 Event::Failed { failure, .. } => *failed = Some(failure),
                 // Its beginning and its end are steps of ours.
                 Event::RunStarted { .. } | Event::Verdict { .. } => {}
-                event => recorder.event(event),
+                event => {
+                    if let Event::Rung { process, rung, status } = &event {
+                        *last = format!("{process} stood on {rung}: {status}");
+                    }
+                    recorder.event(event);
+                }
             }
         });
     }

@@ -1,13 +1,21 @@
 //! The record of a stack that was left up: who supervises it. One per supervisor home.
 
+use std::time::Duration;
+
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 use stelae_model::env::Environment;
 use stelae_model::env::declared::STELAE_SUPERVISOR_HOME;
+use stelae_model::lifecycle::StopLimits;
 use stelae_model::{ExitCode, Failure};
 
 use super::child::StackChild;
+use crate::files::create_private;
 use crate::process::{self, tree};
+use crate::signals::Interrupt;
+
+/// More than any stack's own grace: it is asked once, and goes in its own order.
+const GRACE: StopLimits = StopLimits { grace: Duration::from_secs(10), ceiling: Duration::from_secs(2) };
 
 /// Where the record is.
 #[derive(Debug)]
@@ -46,14 +54,22 @@ impl StackRecord {
         };
         let text = serde_json::to_string_pretty(&recorded)
             .map_err(|error| Failure::unexpected(error.to_string()))?;
-        std::fs::write(&self.path, text + "\n").map_err(|error| self.failed("written", &error))
+        // Whole or not at all: half a record would be in the way of every later start.
+        let draft = self.path.with_extension("json.new");
+        let written = std::fs::remove_file(&draft).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        });
+        let written = written.and_then(|()| create_private(&draft, (text + "\n").as_bytes()));
+        let renamed = written.and_then(|()| std::fs::rename(&draft, &self.path));
+        renamed.map_err(|error| self.failed("written", &error))
     }
 
     /// Ends the recorded stack, if it is still the one that was recorded. Gives what was ended.
     ///
     /// # Errors
     /// Exit 40 for a record that cannot be read; 34, `survivor`, when something of it does not go.
-    pub fn stop_recorded(&self) -> Result<Option<String>, Failure> {
+    pub fn stop_recorded(&self, interrupt: &Interrupt) -> Result<Option<String>, Failure> {
         let text = match std::fs::read_to_string(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -63,7 +79,7 @@ impl StackRecord {
             serde_json::from_str(&text).map_err(|error| self.failed("read", &error.into()))?;
         // Only processes that carry the run's id are touched, so a reused pid is nobody's danger.
         let alive = tree::started_ticks(recorded.pid) == Some(recorded.started);
-        let swept = process::sweep(&recorded.run);
+        let swept = process::sweep(&recorded.run, GRACE, interrupt);
         if !swept.survivors.is_empty() {
             let failure = Failure::new(
                 ExitCode::Survivor,
@@ -84,5 +100,6 @@ impl StackRecord {
         )
         .on(self.path.to_string())
         .because(error.to_string())
+        .hint(format!("if no stack is up: rm {}", self.path))
     }
 }

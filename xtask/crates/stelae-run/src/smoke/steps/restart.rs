@@ -1,5 +1,7 @@
 //! `restart`: the clone starts its stack, and the run owns it.
 
+use std::time::Duration;
+
 use stelae_model::Failure;
 use stelae_model::flow::Step;
 
@@ -10,6 +12,9 @@ use crate::stack::{Attendance, StackChild};
 
 /// How long a stack that is left up for a manual stage lives at the most.
 const MANUAL_LIFETIME_S: &str = "3600";
+
+/// From the moment when the supervisor gives up until it has said so.
+const SAYING_WHY: Duration = Duration::from_millis(500);
 
 /// Runs the clone's `xtask restart --attached`.
 #[derive(Debug)]
@@ -25,12 +30,26 @@ impl Step for Restart {
     }
 
     fn perform(&self, cx: &mut SmokeContext, rendered: Rendered) -> Result<Restarted, Failure> {
-        let (attendance, life) = match cx.plan.manual_stage {
-            Some(_) => (Attendance::MayStay, ["--lifetime-s", MANUAL_LIFETIME_S]),
-            None => (Attendance::EndsWithUs, ["--life-line", "stdin"]),
+        let (attendance, lifetime) = match cx.plan.manual_stage {
+            Some(_) => (Attendance::MayStay, Some(["--lifetime-s", MANUAL_LIFETIME_S])),
+            None => (Attendance::EndsWithUs, None),
         };
+        // It has to be over a little sooner than we are: then it is the one that says why.
+        let budget =
+            cx.deadline.remaining().saturating_sub(SAYING_WHY).max(SAYING_WHY).as_secs_f64().to_string();
         let log = cx.log("gateway");
-        let invocation = cx.xtask(&["restart", "--attached", "--log", log.as_str()])?.args(life);
+        let invocation = cx
+            .xtask(&[
+                "restart",
+                "--attached",
+                "--life-line",
+                "stdin",
+                "--budget-s",
+                &budget,
+                "--log",
+                log.as_str(),
+            ])?
+            .args(lifetime.into_iter().flatten());
         let events = cx.log("restart");
         let child =
             StackChild::start(&invocation, &events, attendance, cx.deadline, &cx.interrupt, &cx.recorder)?;

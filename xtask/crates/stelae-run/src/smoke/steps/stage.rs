@@ -202,9 +202,16 @@ pub(crate) fn manual_instructions(
     let stage = stage_of_clone(cx, name)?;
     let invocation = agent(cx, &stage, &restarted.url)?;
     let mut env = String::from("# source this file in a shell of its own\n");
-    for (variable, text) in invocation.environment() {
+    // What a shell and everything started from it carries must not look like a process of the run.
+    let marks = ["STELAE_RUN_ID", "STELAE_PROCESS"];
+    for (variable, text) in
+        invocation.environment().iter().filter(|(name, _)| !marks.contains(&name.as_str()))
+    {
         env += &format!("export {variable}={}\n", quoted(text));
     }
+    let transcript = transcript_path(cx, name);
+    // One that an earlier session left is not what is about to be played.
+    std::fs::remove_file(&transcript).ok();
     let env_file = format!("transcripts/{name}.env");
     cx.keep(&env_file, env.as_bytes());
     let words: Vec<_> = std::iter::once(invocation.program.as_str())
@@ -222,7 +229,7 @@ pub(crate) fn manual_instructions(
         cwd = quoted(invocation.cwd.as_str()),
         env = quoted(cx.folder.join(&env_file).as_str()),
         command = command.join(" "),
-        transcript = quoted(transcript_path(cx, name).as_str()),
+        transcript = quoted(transcript.as_str()),
         run = cx.plan.run,
     ))
 }

@@ -16,6 +16,7 @@ use crate::smoke::context::{SmokeContext, read};
 use crate::smoke::sandbox::BORROWED;
 use crate::smoke::state::{Attested, Restarted};
 use crate::stack::read_proxy;
+use crate::tail::tail;
 
 /// Asks the endpoint for its tools, and every process for its environment.
 #[derive(Debug)]
@@ -61,6 +62,7 @@ pub(super) fn list_tools(cx: &SmokeContext, restarted: &Restarted) -> Result<BTr
         Failure::new(code, "endpoint-unusable", "the endpoint does not list its tools")
             .on(restarted.url.clone())
             .because(error.to_string())
+            .log_tail(tail(&cx.log("gateway")))
             .hint(format!("look at the gateway's log: {}", cx.log("gateway")))
     })?;
     Ok(tools.into_iter().map(|tool| tool.name).collect())

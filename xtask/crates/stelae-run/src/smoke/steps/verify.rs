@@ -4,7 +4,7 @@ use stelae_model::flow::Step;
 use stelae_model::render::unified_diff;
 use stelae_model::{ExitCode, Failure};
 
-use super::clone::refs;
+use super::clone::{private_state, refs};
 use super::stage::check_clean;
 use super::structural::check_stack;
 use crate::smoke::context::{SmokeContext, read};
@@ -37,6 +37,16 @@ impl Step for Verify {
             )
             .on(cloned.repo.to_string())
             .because(unified_diff("cloned", &cloned.refs, "now", &refs)));
+        }
+        let private = private_state(&cloned.repo);
+        if private != cloned.private {
+            return Err(Failure::new(
+                ExitCode::Drift,
+                "git-config-changed",
+                "the clone's own git configuration changed",
+            )
+            .on(cloned.repo.to_string())
+            .because(unified_diff("cloned", &cloned.private, "now", &private)));
         }
         let text = read(&rendered.proxy)?;
         cx.keep("rendered/proxy.after.json", text.as_bytes());
