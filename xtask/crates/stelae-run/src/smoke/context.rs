@@ -68,12 +68,6 @@ impl SmokeContext {
         self.place(&format!("logs/{name}.log"))
     }
 
-    /// Limits of a command that writes its outputs to `logs/<name>.log` and is over by the step's deadline.
-    pub(crate) fn with_limits<T>(&self, name: &str, then: impl FnOnce(&Limits<'_>) -> T) -> T {
-        let log = self.log(name);
-        then(&Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &log, stderr: &log })
-    }
-
     /// Runs a git command of the clone, and gives its standard output.
     pub(crate) fn git(&self, cwd: &Utf8Path, args: &[&str]) -> Result<String, Failure> {
         self.git_with(|git, limits| git.run(cwd, args, limits, &self.recorder))

@@ -1,7 +1,10 @@
 //! `build`: cargo builds the clone, and the run keeps its own copies of the programs.
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use stelae_model::env::declared::{PATH, STELAE_CACHE_HOME};
 use stelae_model::env::programs::CARGO;
@@ -11,11 +14,12 @@ use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::{ExitCode, Failure};
 
 use crate::causes::Because as _;
-use crate::process;
+use crate::process::{self, Limits, Stream};
 use crate::programs;
 use crate::smoke::build_cache::{BuildCache, unusable};
 use crate::smoke::context::SmokeContext;
 use crate::smoke::state::{Built, BuiltProgram, Cloned};
+use crate::tail::tail;
 
 /// The programs that a run needs; each is a package of the same name.
 const PROGRAMS: [&str; 2] = ["xtask", "stelae-gateway"];
@@ -36,8 +40,7 @@ impl Step for Build {
     fn perform(&self, cx: &mut SmokeContext, cloned: Cloned) -> Result<Built, Failure> {
         let programs = if cx.plan.cold {
             let target = cx.sandbox.workspace.join("target");
-            cargo_build(cx, &target)?;
-            take(cx, &target)?
+            take(cx, &cargo_build(cx, &target)?)?
         } else {
             warm(cx, &cloned)?
         };
@@ -55,13 +58,14 @@ fn warm(cx: &SmokeContext, cloned: &Cloned) -> Result<Vec<BuiltProgram>, Failure
     let same =
         cache.set_times_back(&cloned.repo, &tree).map_err(|error| unusable(&folder).because_of(&error))?;
     cx.recorder.note(format!("{same} of {} files are as they were last built", tree.len()));
-    cargo_build(cx, &cache.target())?;
-    let programs = take(cx, &cache.target())?;
+    let programs = take(cx, &cargo_build(cx, &cache.target())?)?;
     cache.stamp_as(&tree).map_err(|error| unusable(&folder).because_of(&error))?;
     Ok(programs)
 }
 
-fn cargo_build(cx: &SmokeContext, target: &Utf8Path) -> Result<(), Failure> {
+/// Builds, and gives the programs by name, where cargo says that they are: a user's configuration of cargo may put them
+/// somewhere else than expected, and then an older run's programs would lie there.
+fn cargo_build(cx: &SmokeContext, target: &Utf8Path) -> Result<BTreeMap<String, Utf8PathBuf>, Failure> {
     let inside = cx.sandbox.environment(&cx.host)?;
     let cargo = programs::find("cargo", inside.get::<PATH>()?.as_str())?;
     let target = AbsolutePath::parse(target.as_str()).map_err(Failure::unexpected)?;
@@ -69,31 +73,47 @@ fn cargo_build(cx: &SmokeContext, target: &Utf8Path) -> Result<(), Failure> {
     let packages = PROGRAMS.iter().flat_map(|&program| ["--package", program, "--bin", program]);
     let invocation = CARGO
         .invoke(cargo, cx.sandbox.repo(), &Base::from_environment(&inside)?, &env)
-        .args(["build", "--locked"])
+        .args(["build", "--locked", "--message-format", "json-render-diagnostics"])
         .args(packages);
-    let finished = cx.with_limits("cargo", |limits| {
-        process::run(&invocation, limits, &mut |_, line| cx.recorder.line("cargo", line))
+    let (messages, talk) = (cx.log("cargo-messages"), cx.log("cargo"));
+    let limits = Limits { deadline: cx.deadline, interrupt: &cx.interrupt, stdout: &messages, stderr: &talk };
+    let finished = process::run(&invocation, &limits, &mut |stream, line| {
+        if stream == Stream::Stderr {
+            cx.recorder.line("cargo", line);
+        }
     })?;
-    finished.success_or_failure().map(drop).map_err(|mut failure| {
+    let finished = finished.success_or_failure().map_err(|mut failure| {
         "build-failed".clone_into(&mut failure.kind);
         failure.what = "the clone does not build".to_owned();
+        failure.log_tail = tail(&talk);
         failure.hint("what is committed is what is built: is a file missing from the commit?")
-    })
+    })?;
+    Ok(executables(&finished.stdout_text))
+}
+
+/// The programs among cargo's messages, by the name of their target.
+fn executables(messages: &str) -> BTreeMap<String, Utf8PathBuf> {
+    let parsed = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let executable = |message: Value| {
+        let path = message["executable"].as_str()?;
+        Some((message["target"]["name"].as_str()?.to_owned(), Utf8PathBuf::from(path)))
+    };
+    parsed.filter_map(executable).collect()
 }
 
 /// Copies the programs into the workspace: the shared folder is the next run's as soon as its lock is free.
-fn take(cx: &SmokeContext, target: &Utf8Path) -> Result<Vec<BuiltProgram>, Failure> {
+fn take(cx: &SmokeContext, built: &BTreeMap<String, Utf8PathBuf>) -> Result<Vec<BuiltProgram>, Failure> {
     let take_one = |&name: &&str| {
-        let (from, path) = (target.join("debug").join(name), cx.sandbox.bin_dir().join(name));
-        let sha256 = copy(&from, &path).map_err(|error| {
+        let path = cx.sandbox.bin_dir().join(name);
+        let not_built = || {
             Failure::new(
                 ExitCode::StepFailed,
                 "program-not-built",
                 format!("the clone's {name} cannot be taken"),
             )
-            .on(from.to_string())
-            .because(error.to_string())
-        })?;
+        };
+        let from = built.get(name).ok_or_else(|| not_built().because("cargo names no such program"))?;
+        let sha256 = copy(from, &path).map_err(|error| not_built().because_of(&error))?;
         Ok(BuiltProgram { path, sha256 })
     };
     PROGRAMS.iter().map(take_one).collect()

@@ -17,7 +17,7 @@ use stelae_model::transcript::CallStatus;
 use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::{ExitCode, Failure, expect};
 
-use super::structural::{check_stack, list_tools};
+use super::structural::{attest, check_stack, list_tools};
 use crate::process::{self, Limits};
 use crate::smoke::context::{SmokeContext, read};
 use crate::smoke::state::{Attested, Restarted, Staged};
@@ -87,6 +87,8 @@ impl<Before: AfterStage, After: AfterStage> Step for Stage<Before, After> {
         check_stack(cx)?;
         let tools = list_tools(cx, &restarted)?;
         judge_tools(&stage, &tools_before, &tools)?;
+        // The stage may have started servers that nobody has looked at yet.
+        attest(cx, &format!("environment-{}.json", self.name))?;
         check_clean(cx, self.name)?;
         Ok(After::new(restarted, tools))
     }

@@ -35,7 +35,7 @@ impl Step for Structural {
         check_stack(cx)?;
         let tools = list_tools(cx, &restarted)?;
         check_required(cx, &tools)?;
-        attest(cx)?;
+        attest(cx, "environment.json")?;
         Ok(Attested { restarted, tools })
     }
 }
@@ -84,8 +84,8 @@ fn check_required(cx: &SmokeContext, tools: &BTreeSet<String>) -> Result<(), Fai
     .hint(format!("look at the gateway's log: {}", cx.log("gateway"))))
 }
 
-/// Compares every live process's environment with what the run declared, and keeps the report.
-fn attest(cx: &SmokeContext) -> Result<(), Failure> {
+/// Compares every live process's environment with what the run declared, and keeps the report under this name.
+pub(super) fn attest(cx: &SmokeContext, report: &str) -> Result<(), Failure> {
     let inside = cx.sandbox.environment(&cx.host)?;
     let proxy = read_proxy(&cx.sandbox.proxy_json())?;
     let supervisor = cx.stack.as_ref().map_or(0, super::super::stack::LiveStack::supervisor);
@@ -98,7 +98,7 @@ fn attest(cx: &SmokeContext) -> Result<(), Failure> {
     let path = inside.get::<PATH>()?;
     let cargo = programs::find("cargo", path.as_str())?;
     cx.keep_json(
-        "environment.json",
+        report,
         &json!({
             "schema": 1,
             "borrowed": borrowed,
@@ -111,5 +111,5 @@ fn attest(cx: &SmokeContext) -> Result<(), Failure> {
         processes: attestation.processes.len(),
         differences: attestation.differences.len(),
     });
-    attestation.verdict().map_err(|failure| failure.on(cx.folder.join("environment.json").to_string()))
+    attestation.verdict().map_err(|failure| failure.on(cx.folder.join(report).to_string()))
 }
