@@ -200,3 +200,53 @@ fn a_ceiling_that_does_not_fit_into_its_step_is_refused_before_anything_starts()
     assert_eq!(smoke(&source).verdict(), (2, "budget-impossible".to_owned()));
     assert_eq!(stelae_tests::runs(source.path()), Vec::<String>::new());
 }
+
+/// The stack with one more server in its bundle, a Python program.
+fn with_server(required: bool, program: &str) -> Source {
+    let source = Source::of_working_tree();
+    let text = format!(
+        "name = \"bad\"\ndescription = \"misbehaves\"\ntransport = \"stdio\"\ncommand = \"/bin/sh\"\n\
+         args = [\"-c\", \"{program}\"]\nrequired = {required}\nstart_timeout_ms = 2000\n"
+    );
+    source.write("config/bundles/core/servers/bad.toml", &text);
+    source
+}
+
+#[test]
+fn a_required_server_that_never_answers_is_no_pass() {
+    let source = with_server(true, "exec sleep 600");
+    fails(&source, 32, "servers-not-ready", "restart", &["server bad is"]);
+}
+
+#[test]
+fn a_required_server_that_crashes_in_a_loop_is_no_pass() {
+    let source = with_server(true, "exit 4");
+    fails(&source, 32, "servers-not-ready", "restart", &["server bad is", "4"]);
+}
+
+#[test]
+fn a_required_server_that_talks_nonsense_is_no_pass() {
+    let source = with_server(true, "yes nonsense");
+    fails(&source, 32, "servers-not-ready", "restart", &["server bad is"]);
+}
+
+#[test]
+fn a_server_that_floods_its_stderr_drowns_nobody() {
+    let source = with_server(true, "exec yes flood >&2");
+    let ended = smoke(&source);
+    assert_eq!(ended.verdict(), (32, "servers-not-ready".to_owned()), "{}", ended.stderr);
+    let logs = source.run_folder(&ended.run_id()).join("logs");
+    for log in ["gateway.log", "restart.log"] {
+        let bytes = std::fs::metadata(logs.join(log)).unwrap().len();
+        assert!(bytes < 10 * 1024 * 1024, "{log} has {bytes} bytes");
+    }
+    assert_eq!(ended.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_server_that_nobody_requires_may_be_missing() {
+    let source = with_server(false, "exit 4");
+    let ended = smoke(&source);
+    assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
+    assert_eq!(ended.left(), Vec::<String>::new());
+}

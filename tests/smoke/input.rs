@@ -59,3 +59,27 @@ fn steps_stages_and_budgets_that_there_are_not() {
     is(&smoke(&source, &["--resume", "20000101-000000-000000"]), 2, "unknown-run");
     is(&smoke(&source, &["--resume", "../../etc"]), 2, "unknown-run");
 }
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let source = Source::of_working_tree();
+    for file in ["config/smoke.toml", "config/stack.toml", ".env"] {
+        let path = source.path().join(file);
+        let text = fs::read_to_string(&path).ok();
+        fs::remove_file(&path).ok();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let ended = smoke(&source, &["--plan"]);
+        assert!([20, 40].contains(&ended.code), "{file}: {} {}", ended.code, ended.stderr);
+        fs::remove_file(&path).unwrap();
+        text.into_iter().for_each(|text| fs::write(&path, text).unwrap());
+    }
+    let endless =
+        Xtask::new(source.path(), &["--format", "json", "--env-file", "/dev/zero", "env", "show"]).run();
+    assert_eq!(endless.verdict(), (20, "env-file-unreadable".to_owned()));
+}
+
+#[test]
+fn orders_that_contradict_each_other() {
+    let source = Source::of_working_tree();
+    is(&smoke(&source, &["--manual-stage", "remove", "--until", "setup"]), 2, "contradictory");
+}

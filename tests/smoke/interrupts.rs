@@ -11,6 +11,19 @@ fn start(source: &Source, args: &[&str]) -> Run {
     Xtask::new(source.path(), &args).start()
 }
 
+/// Puts the fixture, with the script that the source has, in the gateway's place.
+fn with_fixture(source: &Source) {
+    let fixture = env!("CARGO_BIN_EXE_stelae-fixture");
+    let stack = "config/stack.toml";
+    source.edit(
+        stack,
+        "command = \"<<STELAE_BIN_DIR>>/stelae-gateway\"",
+        &format!("command = \"{fixture}\""),
+    );
+    let old = "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]";
+    source.edit(stack, old, "args = [\"--script\", \"<<STELAE_ROOT>>/tests/fixture-script.toml\"]");
+}
+
 /// Waits until the only run of the source is in this step, and gives its id.
 fn await_step(source: &Source, run: &mut Run, step: &str) -> String {
     let begun = format!("{{\"kind\":\"step-started\",\"step\":\"{step}\"");
@@ -70,19 +83,37 @@ fn term_and_hangup_have_their_own_codes() {
 }
 
 #[test]
-fn a_signal_in_the_last_steps_changes_nothing_about_what_is_left() {
-    for step in ["verify", "teardown"] {
-        let source = Source::of_working_tree();
-        let mut run = start(&source, &[]);
-        await_step(&source, &mut run, step);
-        // It may be over before the signal comes.
-        if !run.has_ended() {
-            run.signal(Signal::INT);
-        }
-        let ended = run.wait();
-        assert!([0, 130].contains(&ended.code), "{step}: {}", ended.stderr);
-        assert_eq!(ended.left(), Vec::<String>::new(), "{step}");
+fn ctrl_c_in_verify_or_later_is_not_swallowed() {
+    let source = Source::of_working_tree();
+    let mut run = start(&source, &[]);
+    await_step(&source, &mut run, "verify");
+    // It may be over before the signal comes; then, and only then, it may be green.
+    let in_time = !run.has_ended();
+    if in_time {
+        run.signal(Signal::INT);
     }
+    let ended = run.wait();
+    let events = fs::read_to_string(source.run_folder(&runs(source.path())[0]).join("events.jsonl")).unwrap();
+    let interrupted = events.contains("\"kind\":\"interrupted\"");
+    assert_eq!(ended.code, if interrupted { 130 } else { 0 }, "{}", ended.stderr);
+    assert_eq!(ended.left(), Vec::<String>::new());
+}
+
+#[test]
+fn ctrl_c_in_the_teardown() {
+    let source = Source::of_working_tree();
+    // Ready, and deaf to SIGTERM: the teardown lasts as long as its grace, unless somebody presses Ctrl-C.
+    let script = "on-term = \"ignore\"\nsteps = [{ listen = \"passed\" }]\n[answers]\n\
+                  tools = [\"grep\", \"manage_stelae\", \"workspace_fs_read\"]\n";
+    source.write("tests/fixture-script.toml", script);
+    with_fixture(&source);
+    let mut run = start(&source, &["--until", "restart", "--keep", "never"]);
+    await_step(&source, &mut run, "teardown");
+    run.signal(Signal::INT);
+    let ended = run.wait();
+    assert_eq!(ended.verdict(), (130, "interrupted".to_owned()), "{}", ended.stderr);
+    assert_eq!(ended.json()["failed_step"], "teardown");
+    assert_eq!(ended.left(), Vec::<String>::new());
 }
 
 #[test]
@@ -115,18 +146,7 @@ fn no_process_survives_the_kill_of_the_harness_while_the_stack_starts() {
     // It listens, answers nothing, and goes on saying something: it is neither ready nor given up for 20 s.
     let script = "steps = [{ listen = \"passed\" }, { chatter-every-ms = 100 }]\n[answers]\nnot-found-until = 1000000\n";
     source.write("tests/fixture-script.toml", script);
-    let fixture = env!("CARGO_BIN_EXE_stelae-fixture");
-    source.edit(
-        "config/stack.toml",
-        "command = \"<<STELAE_BIN_DIR>>/stelae-gateway\"",
-        &format!("command = \"{fixture}\""),
-    );
-    let old = "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]";
-    source.edit(
-        "config/stack.toml",
-        old,
-        "args = [\"--script\", \"<<STELAE_ROOT>>/tests/fixture-script.toml\"]",
-    );
+    with_fixture(&source);
     for stage in [None, Some("install")] {
         let mut args = vec!["--format", "json", "smoke"];
         args.extend(stage.iter().flat_map(|stage| ["--manual-stage", *stage]));

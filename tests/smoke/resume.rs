@@ -193,17 +193,6 @@ fn a_stack_that_is_left_up_keeps_its_workspace_whatever_was_said() {
 }
 
 #[test]
-fn stopping_before_there_is_a_stack_leaves_none_up() {
-    let source = Source::of_working_tree();
-    let args =
-        ["--format", "json", "smoke", "--manual-stage", "remove", "--until", "setup", "--keep", "never"];
-    let ended = Xtask::new(source.path(), &args).run();
-    assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
-    assert!(ended.json()["sentence"].as_str().unwrap().starts_with("stopped after setup"));
-    assert_eq!(ended.left(), Vec::<String>::new());
-}
-
-#[test]
 fn a_run_that_is_under_way_is_not_resumed() {
     let stopped = Stopped::before("install");
     let folder = stopped.source.run_folder(&stopped.run);

@@ -22,6 +22,7 @@ pub mod stages;
 
 pub mod event;
 pub mod expect;
+pub mod throttle;
 pub mod transcript;
 pub mod verdict;
 

@@ -153,13 +153,14 @@ fn not_a_repository(cwd: &Utf8Path, failure: Failure) -> Failure {
     if failure.kind != "command-failed" {
         return failure;
     }
-    let said = failure.log_tail.last().cloned().unwrap_or_default();
-    Failure::new(
-        ExitCode::PrerequisiteMissing,
-        "not-a-repository",
-        "the source is not a git repository with a commit",
-    )
-    .on(cwd.to_string())
-    .because(said)
-    .hint("git init && git add -A && git commit, or name another: --source PATH")
+    let said: Vec<&str> =
+        failure.log_tail.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
+    let command = said.iter().find(|line| line.starts_with("git config "));
+    let hint = match command {
+        Some(command) => (*command).to_owned(),
+        None => "git init && git add -A && git commit, or name another: --source PATH".to_owned(),
+    };
+    let what = "git does not take the source for a repository with a commit";
+    let failure = Failure::new(ExitCode::PrerequisiteMissing, "not-a-repository", what).on(cwd.to_string());
+    said.iter().take(5).fold(failure, |failure, line| failure.because(*line)).hint(hint)
 }

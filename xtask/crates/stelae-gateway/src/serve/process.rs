@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use stelae_model::proxy::ServerEntry;
+use stelae_model::throttle::{Admission, Throttle};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +26,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(1);
 /// How long what a dead server wrote to stderr is still waited for. A descendant that left the group can hold the pipe
 /// open for ever.
 const STDERR_GRACE: Duration = Duration::from_millis(200);
+/// Of a server that floods no more than this is told on: one that does must not fill the disk with the gateway's log.
+const LINES_PER_SECOND: usize = 200;
 /// A longer line is cut into pieces of this size.
 const STDERR_LINE_BYTES: u64 = 8 * 1024;
 
@@ -125,9 +128,15 @@ impl Remains {
 async fn relay(name: String, stderr: ChildStderr, last_words: Arc<Mutex<String>>) {
     let mut reader = BufReader::new(stderr);
     let mut line = Vec::new();
+    let (mut throttle, begun) = (Throttle::new(LINES_PER_SECOND), Instant::now());
     while let Ok(1..) = (&mut reader).take(STDERR_LINE_BYTES).read_until(b'\n', &mut line).await {
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-        log::line(&name, format_args!("{text}"));
+        if let Admission::Tell { after_leaving_out } = throttle.admit(begun.elapsed()) {
+            if after_leaving_out > 0 {
+                log::line(&name, format_args!("({after_leaving_out} lines left out)"));
+            }
+            log::line(&name, format_args!("{text}"));
+        }
         if !text.trim().is_empty() {
             let short = text.trim().chars().take(200).collect();
             *last_words.lock().unwrap_or_else(PoisonError::into_inner) = short;

@@ -105,7 +105,7 @@ impl Terminal {
             }
             Event::TornDown { signalled, survivors, elapsed_ms } => {
                 let left =
-                    if survivors.is_empty() { "nothing left".to_owned() } else { survivors.join("; ") };
+                    if survivors.is_empty() { "none survived".to_owned() } else { survivors.join("; ") };
                 self.line(&format!(
                     "{seconds}  torn down in {elapsed_ms} ms: {signalled} processes ended, {left}"
                 ));

@@ -12,6 +12,7 @@ use super::sandbox::Sandbox;
 use super::stack::LiveStack;
 use super::workspace::Workspace;
 use crate::deadline::Deadline;
+use crate::files::read_text;
 use crate::git::Git;
 use crate::ports::Placeholder;
 use crate::process::{self, Finished, Limits, Stream};
@@ -142,11 +143,7 @@ fn failure_of(finished: &Finished) -> Option<Failure> {
 }
 
 /// Reads a file of the clone.
-pub(super) fn read(path: &Utf8PathBuf) -> Result<String, Failure> {
-    std::fs::read_to_string(path).map_err(|error| {
-        Failure::new(ExitCode::PrerequisiteMissing, "file-unreadable", "a file of the clone cannot be read")
-            .on(path.to_string())
-            .because(error.to_string())
-            .hint("commit it: a run sees only what is committed")
-    })
+pub(super) fn read(path: &Utf8Path) -> Result<String, Failure> {
+    let failure = read_text(path, ExitCode::PrerequisiteMissing, "file", "a file of the clone");
+    failure.map_err(|failure| failure.hint("commit it: a run sees only what is committed"))
 }

@@ -15,7 +15,7 @@ use super::state::Restarted;
 use super::{Finished, TEARDOWN, steps};
 use crate::process::Family;
 use crate::record::Recorder;
-use crate::signals::Interrupt;
+use crate::signals::{self, Interrupt};
 
 /// Everything that is needed to end a session.
 pub(super) struct Ending {
@@ -53,6 +53,10 @@ impl Ending {
                 None => failed = Some((TEARDOWN.to_owned(), failure)),
                 Some(_) => self.recorder.warn(failure.to_string().replace('\n', "; ")),
             }
+        }
+        // A signal that nothing waited for any more is still a signal.
+        if let (None, Some(code)) = (&failed, self.interrupt.check()) {
+            failed = Some((TEARDOWN.to_owned(), signals::interrupted(code, "the end of the run")));
         }
         self.report_teardown(clean, begun);
         let verdict = decide(Facts {
@@ -113,6 +117,9 @@ impl Ending {
         survivors.extend(
             proof.survivors.iter().map(|one| format!("pid {}: {} ({})", one.pid, one.command, one.why)),
         );
+        if ended.leaves_stack_up() {
+            self.recorder.note("the stack stays up");
+        }
         self.recorder.event(Event::TornDown {
             signalled: proof.stopped.len(),
             survivors: survivors.clone(),

@@ -12,6 +12,7 @@ use super::options::{IfExists, Plan};
 use super::sandbox::Sandbox;
 use super::step_names;
 use crate::deadline::Deadline;
+use crate::files::read_text;
 use crate::git::Git;
 use crate::process::Limits;
 use crate::record::{Recorder, RunFolder};
@@ -73,11 +74,7 @@ pub fn plan_new(
     let head = git.head(&request.source, &limits, &quiet)?;
     let status =
         git.run(&request.source, &["status", "--porcelain", "--untracked-files=all"], &limits, &quiet)?;
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::new(ExitCode::Environment, "smoke-config", "the source has no description of its smoke run")
-            .on(path.to_string())
-            .because(error.to_string())
-    })?;
+    let text = read_text(&path, ExitCode::Environment, "smoke-config", "the description of the smoke run")?;
     let config = parse_smoke(path.as_str(), &text)?;
     let budgets = budgets(&config, &request.source, request.budget_s)?;
     let workspace = match &request.workspace {
@@ -106,11 +103,7 @@ pub fn plan_new(
 fn budgets(config: &SmokeConfig, source: &Utf8Path, budget_s: Option<u64>) -> Result<Budgets, Failure> {
     let mut budgets = config.budgets.of(&step_names());
     let path = source.join("config/stack.toml");
-    let text = std::fs::read_to_string(&path).map_err(|error| {
-        Failure::new(ExitCode::Environment, "stack-config", "the description of the stack cannot be read")
-            .on(path.to_string())
-            .because(error.to_string())
-    })?;
+    let text = read_text(&path, ExitCode::Environment, "stack-config", "the description of the stack")?;
     let ceiling_ms = parse_stack(path.as_str(), &text)?.readiness.ceiling_ci_ms;
     let restart_ms = budgets.of("restart").map_or(0, |step| step.budget_ms);
     if ceiling_ms >= restart_ms {
@@ -141,6 +134,17 @@ fn check_steps(request: &Request) -> Result<(), Failure> {
     }
     if let Some(stage) = &request.manual_stage {
         known(stage, "stage", STAGES)?;
+        let place = |step: &str| names.iter().position(|name| name == step);
+        let manual = place(&format!("stage:{stage}"));
+        if let Some(until) = request.until.as_deref().filter(|until| place(until) < manual) {
+            return Err(Failure::new(
+                ExitCode::Usage,
+                "contradictory",
+                "the run would stop before the stage to play",
+            )
+            .because(format!("--until {until} comes before --manual-stage {stage}"))
+            .hint("leave one of the two out"));
+        }
     }
     Ok(())
 }

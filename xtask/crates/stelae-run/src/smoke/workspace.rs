@@ -53,7 +53,8 @@ impl Workspace {
             workspace.mark(run)?;
             return Ok(workspace);
         }
-        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        // Not with its parents: what we do not make we do not have to remove.
+        let made = fs::DirBuilder::new().mode(0o700).create(path);
         made.map_err(|error| failed("the workspace cannot be made", path, &error))?;
         let workspace = Self { path: path.to_owned(), _lock: lock(path)? };
         workspace.mark(run)?;

@@ -11,6 +11,7 @@ use stelae_model::env::declared::PROXY_PORT;
 use stelae_model::event::Event;
 use stelae_model::lifecycle::{StopLimits, TeardownProof};
 use stelae_model::stack::Socket;
+use stelae_model::throttle::{Admission, Throttle};
 use stelae_model::value::Secret;
 use stelae_model::{ExitCode, Failure};
 
@@ -25,6 +26,9 @@ use crate::watch::{Follower, Progress, wait_ready};
 
 /// How often log, exit, signals and the life line are looked at while the stack is up.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// More than anybody reads; the log itself has all of them.
+const LINES_PER_SECOND: usize = 1_000;
 
 /// What a stack is started with.
 #[derive(Debug)]
@@ -122,7 +126,7 @@ impl Attached<'_> {
         self.recorder.hide(&token);
         let invocation = self.config.gateway(self.environment, token)?;
         let mut gateway = Service::start(&invocation, &self.log, stdin, Session::Ours)?;
-        let mut log = LogReader { follower: Follower::new(gateway.log(), gateway.log_start()) };
+        let mut log = LogReader::new(&gateway);
         let wanted = self.config.wanted(self.environment)?;
         let ready = wait_ready(&mut gateway, &wanted, deadline, self.interrupt, &mut |progress| {
             log.poll(self.recorder);
@@ -209,11 +213,24 @@ impl Attached<'_> {
 #[derive(Debug)]
 struct LogReader {
     follower: Follower,
+    throttle: Throttle,
+    begun: Instant,
 }
 
 impl LogReader {
+    fn new(gateway: &Service) -> Self {
+        let follower = Follower::new(gateway.log(), gateway.log_start());
+        Self { follower, throttle: Throttle::new(LINES_PER_SECOND), begun: Instant::now() }
+    }
+
     fn poll(&mut self, recorder: &Recorder) {
-        self.follower.poll(&mut |line| {
+        let Self { follower, throttle, begun } = self;
+        let at = begun.elapsed();
+        follower.poll(&mut |line| {
+            let Admission::Tell { after_leaving_out } = throttle.admit(at) else { return };
+            if after_leaving_out > 0 {
+                recorder.note(format!("{after_leaving_out} lines of the gateway's log are left out here"));
+            }
             let (source, text) = source_of(line);
             recorder.line(&source, text);
         });

@@ -163,8 +163,8 @@ impl StackChild {
                     recorder.event(record.event);
                 }
                 Event::Failed { failure, .. } => *failed = Some(failure),
-                // Its beginning and its end are steps of ours.
-                Event::RunStarted { .. } | Event::Verdict { .. } => {}
+                // Its beginning and its end are steps of ours, and so is the proof that nothing is left.
+                Event::RunStarted { .. } | Event::Verdict { .. } | Event::TornDown { .. } => {}
                 event => {
                     if let Event::Rung { process, rung, status } = &event {
                         *last = format!("{process} stood on {rung}: {status}");

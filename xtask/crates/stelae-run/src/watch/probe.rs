@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use stelae_model::lifecycle::{Lacking, Rung, Standing};
-use stelae_model::proxy::{Readiness, ServerState};
+use stelae_model::proxy::{Readiness, ServerHealth, ServerState};
 
 use super::wanted::{Canary, McpWanted, Wanted};
 use crate::deadline::Deadline;
@@ -18,6 +18,9 @@ use crate::ports;
 const ASK_EVERY: Duration = Duration::from_millis(5);
 /// One answer: a server that accepted a question and forgot it is asked again after this.
 const ONE_ANSWER: Duration = Duration::from_secs(10);
+
+/// A server that died and was started again so often is not going to stay.
+const CRASH_LOOP: u32 = 2;
 
 /// What the prober tells the watcher.
 #[derive(Debug)]
@@ -134,15 +137,17 @@ impl Climb {
         };
         let missing: Vec<String> =
             wanted.required_tools.iter().filter(|name| !present.contains(name)).cloned().collect();
-        if missing.is_empty() {
-            // Whether the watcher is still there is found out at the next rung.
-            let _stopped = self.tell.send(Found::Tools(present));
-            return Standing::Ready;
-        }
+        // A path that says nothing of the kind is a foreign gateway's; its tool list is all there is to go by.
         let readiness = self.wanted.readiness_path.as_ref().and_then(|path| {
             let answer = http.get(&self.url(path), self.answer_by()).ok()?;
             serde_json::from_str::<Readiness>(&answer.body).ok()
         });
+        // Tools that are required say nothing about a server that is, and has none of them.
+        if missing.is_empty() && readiness.as_ref().is_none_or(|readiness| readiness.ready) {
+            // Whether the watcher is still there is found out at the next rung.
+            let _stopped = self.tell.send(Found::Tools(present));
+            return Standing::Ready;
+        }
         lacking(missing, present, readiness.as_ref())
     }
 
@@ -205,18 +210,28 @@ fn call(client: &mut McpClient, canary: &Canary, deadline: Deadline) -> Standing
 }
 
 fn lacking(missing: Vec<String>, present: Vec<String>, readiness: Option<&Readiness>) -> Standing {
-    let status = format!("{} of the required tools missing: {}", missing.len(), missing.join(", "));
     let servers = readiness.map(|readiness| &readiness.servers).into_iter().flatten();
     let not_ready: Vec<_> = servers.filter(|(_, health)| health.state != ServerState::Ready).collect();
     let reasons = not_ready.iter().map(|(name, health)| {
         let reason = health.reason.as_deref().unwrap_or("no reason given");
         format!("server {name} is {}: {reason}", state(health.state))
     });
-    let lacking = Lacking { missing, present, reasons: reasons.collect() };
-    if not_ready.iter().any(|(_, health)| health.required && health.state == ServerState::Failed) {
+    let reasons: Vec<String> = reasons.collect();
+    let status = match missing.is_empty() {
+        true => format!("not every required server is ready: {}", reasons.join("; ")),
+        false => format!("{} of the required tools missing: {}", missing.len(), missing.join(", ")),
+    };
+    let lacking = Lacking { missing, present, reasons };
+    if not_ready.iter().any(|(_, health)| health.required && is_hopeless(health)) {
         return Standing::Failed { why: status, lacking: Some(lacking) };
     }
     Standing::NotYet { status, lacking: Some(lacking) }
+}
+
+/// It failed, or it dies again and again.
+fn is_hopeless(health: &ServerHealth) -> bool {
+    health.state == ServerState::Failed
+        || health.state == ServerState::Backoff && health.restarts >= CRASH_LOOP
 }
 
 fn state(state: ServerState) -> &'static str {

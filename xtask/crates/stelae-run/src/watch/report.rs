@@ -79,6 +79,12 @@ impl Case<'_> {
             let what = format!("{name} answers, but its canary call does not work");
             return self.about(ExitCode::ReadyButIncomplete, "canary-failed", what).because(status);
         }
+        if lacking.missing.is_empty() {
+            let what = format!("{name} answers, but not every required server is ready");
+            return self
+                .about(ExitCode::ReadyButIncomplete, "servers-not-ready", what)
+                .extend_why(lacking.reasons.clone());
+        }
         let what = format!("{name} answers, but tools are missing: {}", lacking.missing.join(", "));
         let there = if lacking.present.is_empty() { "none".to_owned() } else { lacking.present.join(", ") };
         self.about(ExitCode::ReadyButIncomplete, "tools-missing", what)

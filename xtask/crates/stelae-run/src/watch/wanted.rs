@@ -15,7 +15,7 @@ pub struct Wanted {
     /// Path that answers 2xx: `/healthz`.
     pub health_path: Option<String>,
     /// Path that says which server behind it is not ready, and why (`stelae_model::proxy::Readiness`): `/readyz`. It is
-    /// asked for reasons only; readiness is the tool list.
+    /// asked for reasons; and where it answers, every required server has to be ready besides the tools.
     pub readiness_path: Option<String>,
     /// Its MCP side.
     pub mcp: Option<McpWanted>,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use serde::Serialize;
@@ -21,6 +22,9 @@ use super::structural::{attest, check_stack, list_tools};
 use crate::process::{self, Limits};
 use crate::smoke::context::{SmokeContext, read};
 use crate::smoke::state::{Attested, Restarted, Staged};
+
+/// From the moment when the agent gives up until it has said so.
+const SAYING_WHY: Duration = Duration::from_secs(1);
 
 /// The state between two stages.
 pub(crate) trait AfterStage: Serialize + DeserializeOwned {
@@ -119,7 +123,9 @@ fn agent(cx: &SmokeContext, stage: &expect::Stage, url: &str) -> Result<Invocati
     let inside = cx.sandbox.environment(&cx.host)?;
     let (base, env) = (Base::from_environment(&inside)?, AgentEnv::from_environment(&inside)?);
     let program = cx.sandbox.bin_dir().join("stelae-gateway");
-    let deadline_ms = cx.deadline.remaining().as_millis().max(1).to_string();
+    // It has to be over a little sooner than we are: then its transcript says which call did not come back.
+    let left = cx.deadline.remaining();
+    let deadline_ms = left.saturating_sub(SAYING_WHY).max(left / 2).as_millis().max(1).to_string();
     Ok(AGENT.invoke(program, cx.sandbox.repo(), &base, &env).args([
         "agent",
         "--url",
@@ -224,7 +230,7 @@ pub(crate) fn manual_instructions(
     let command: Vec<_> = command.iter().map(|word| quoted(word)).collect();
     Ok(format!(
         "the stack is up: {url}\nthe task: {prompt}\n\n  \
-         (cd {cwd} && source {env} && {command} > {transcript})\n\n\
+         (cd {cwd} && . {env} && {command} > {transcript})\n\n\
          then: cargo xtask smoke --resume {run}\nor end it: cargo xtask runs stop {run}\n",
         url = restarted.url,
         prompt = stage.prompt,

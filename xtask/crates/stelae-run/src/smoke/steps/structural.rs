@@ -1,15 +1,18 @@
 //! `structural`: the stack, looked at from outside.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::json;
 use stelae_model::env::declared::PATH;
 use stelae_model::event::Event;
 use stelae_model::flow::Step;
+use stelae_model::proxy::{Readiness, ServerHealth, ServerState};
 use stelae_model::stack::parse_stack;
 use stelae_model::{ExitCode, Failure};
 
 use crate::attestation::attest_stack;
+use crate::http::Http;
 use crate::mcp::McpClient;
 use crate::programs;
 use crate::smoke::context::{SmokeContext, read};
@@ -35,6 +38,7 @@ impl Step for Structural {
         check_stack(cx)?;
         let tools = list_tools(cx, &restarted)?;
         check_required(cx, &tools)?;
+        check_servers(cx, &restarted)?;
         attest(cx, "environment.json")?;
         Ok(Attested { restarted, tools })
     }
@@ -49,14 +53,25 @@ pub(super) fn check_stack(cx: &mut SmokeContext) -> Result<(), Failure> {
     }
 }
 
+/// The supervisor looks at the gateway every 20 ms.
+const DEATH_IS_SEEN: Duration = Duration::from_millis(500);
+
 /// What the endpoint lists.
-pub(super) fn list_tools(cx: &SmokeContext, restarted: &Restarted) -> Result<BTreeSet<String>, Failure> {
+pub(super) fn list_tools(cx: &mut SmokeContext, restarted: &Restarted) -> Result<BTreeSet<String>, Failure> {
     let listed = McpClient::connect(&restarted.url, &[], cx.deadline).and_then(|mut client| {
         let tools = client.list_tools(cx.deadline)?;
         client.close(cx.deadline)?;
         Ok(tools)
     });
     let tools = listed.map_err(|error| {
+        // When the endpoint is gone because the stack is, that is what happened.
+        let until = cx.deadline.within(DEATH_IS_SEEN);
+        while !until.passed() {
+            if let Err(died) = check_stack(cx) {
+                return died;
+            }
+            cx.interrupt.wait(Duration::from_millis(10));
+        }
         let code = cx.deadline.exit_code(ExitCode::NotReadyInTime);
         let code = if cx.deadline.passed() { code } else { ExitCode::NotReadyInTime };
         Failure::new(code, "endpoint-unusable", "the endpoint does not list its tools")
@@ -82,6 +97,42 @@ fn check_required(cx: &SmokeContext, tools: &BTreeSet<String>) -> Result<(), Fai
     )
     .because(format!("missing: {}", missing.join(", ")))
     .hint(format!("look at the gateway's log: {}", cx.log("gateway"))))
+}
+
+/// That every required server is ready, and none has died since the start. Asked where the gateway says so.
+pub(super) fn check_servers(cx: &SmokeContext, restarted: &Restarted) -> Result<(), Failure> {
+    let path = cx.sandbox.repo().join("config/stack.toml");
+    let rules = parse_stack(path.as_str(), &read(&path)?)?.readiness;
+    let (Some(ready_path), Some(base)) = (rules.ready_path, restarted.url.strip_suffix(&rules.mcp_path))
+    else {
+        return Ok(());
+    };
+    let url = format!("{base}{ready_path}");
+    let answer = Http::new().get(&url, cx.deadline).ok();
+    let Some(readiness) = answer.and_then(|answer| serde_json::from_str::<Readiness>(&answer.body).ok())
+    else {
+        return Ok(());
+    };
+    let unwell = |health: &ServerHealth| {
+        health.required && (health.state != ServerState::Ready || health.restarts > 0)
+    };
+    let failure = Failure::new(
+        ExitCode::ReadyButIncomplete,
+        "servers-not-ready",
+        "a required server does not stay ready",
+    )
+    .on(url);
+    let unwell: Vec<_> = readiness.servers.iter().filter(|(_, health)| unwell(health)).collect();
+    if unwell.is_empty() {
+        return Ok(());
+    }
+    let failure = unwell.into_iter().fold(failure, |failure, (name, health)| {
+        let reason = health.reason.clone().unwrap_or_else(|| "it is ready now".to_owned());
+        failure.because(format!("server {name} died {} times; {reason}", health.restarts))
+    });
+    Err(failure
+        .log_tail(tail(&cx.log("gateway")))
+        .hint(format!("look at the gateway's log: {}", cx.log("gateway"))))
 }
 
 /// Compares every live process's environment with what the run declared, and keeps the report under this name.

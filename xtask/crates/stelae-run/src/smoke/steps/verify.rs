@@ -6,7 +6,7 @@ use stelae_model::{ExitCode, Failure};
 
 use super::clone::{private_state, refs};
 use super::stage::check_clean;
-use super::structural::check_stack;
+use super::structural::{check_servers, check_stack};
 use crate::smoke::context::{SmokeContext, read};
 use crate::smoke::state::{Staged, Verified};
 
@@ -27,6 +27,7 @@ impl Step for Verify {
         let rendered = &staged.restarted.rendered;
         let cloned = &rendered.bundled.set_up.built.cloned;
         check_stack(cx)?;
+        check_servers(cx, &staged.restarted)?;
         check_clean(cx, "all stages")?;
         let refs = refs(cx)?;
         if refs != cloned.refs {
