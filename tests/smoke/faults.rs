@@ -123,7 +123,7 @@ fn a_tool_call_that_fails_although_the_agent_exits_0() {
 }
 
 #[test]
-fn a_tool_that_should_have_gone_and_did_not() {
+fn a_tool_that_should_have_come_and_did_not() {
     let source = Source::of_working_tree();
     source.edit(
         "config/smoke.toml",
@@ -131,6 +131,25 @@ fn a_tool_that_should_have_gone_and_did_not() {
         "tools_gained = [\"count_words\", \"count_lines\"]",
     );
     fails(&source, 32, "tools-missing", "stage:install", &["missing: count_lines"]);
+}
+
+#[test]
+fn a_tool_that_should_have_gone_and_did_not() {
+    let source = Source::of_working_tree();
+    source.edit(
+        "config/smoke.toml",
+        "tools_lost = [\"count_words\"]",
+        "tools_lost = [\"count_words\", \"grep\"]",
+    );
+    fails(&source, 11, "tools-differ", "stage:remove", &["not expected: grep"]);
+}
+
+#[test]
+fn a_tool_that_is_said_to_come_and_was_there_before() {
+    let source = Source::of_working_tree();
+    let gained = "tools_gained = [\"count_words\"";
+    source.edit("config/smoke.toml", &format!("{gained}]"), &format!("{gained}, \"grep\"]"));
+    fails(&source, 11, "tools-differ", "stage:install", &["listed before the stage already: grep"]);
 }
 
 #[test]
