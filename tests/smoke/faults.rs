@@ -88,6 +88,14 @@ fn a_variable_that_nobody_declared_is_a_leak() {
 }
 
 #[test]
+fn a_servers_own_variable_that_redefines_a_declared_one_is_found() {
+    let source = Source::of_working_tree();
+    let server = "config/bundles/core/servers/stelae.toml";
+    source.edit(server, "control = true", "control = true\n[env]\nTZ = \"UTC\"\nOWN = \"mine\"");
+    fails(&source, 20, "environment-differs", "structural", &["server:stelae (pid ", "TZ is"]);
+}
+
+#[test]
 fn a_gateway_that_lists_only_some_tools() {
     let source = with_fixture("steps = [{ listen = \"passed\" }]\n[answers]\ntools = [\"grep\"]\n");
     fails(&source, 32, "tools-missing", "restart", &["manage_stelae", "workspace_fs_read"]);
