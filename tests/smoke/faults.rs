@@ -88,6 +88,14 @@ fn a_variable_that_nobody_declared_is_a_leak() {
 }
 
 #[test]
+fn a_servers_own_variable_that_redefines_a_declared_one_is_found() {
+    let source = Source::of_working_tree();
+    let server = "config/bundles/core/servers/stelae.toml";
+    source.edit(server, "control = true", "control = true\n[env]\nTZ = \"UTC\"\nOWN = \"mine\"");
+    fails(&source, 20, "environment-differs", "structural", &["server:stelae (pid ", "TZ is"]);
+}
+
+#[test]
 fn a_gateway_that_lists_only_some_tools() {
     let source = with_fixture("steps = [{ listen = \"passed\" }]\n[answers]\ntools = [\"grep\"]\n");
     fails(&source, 32, "tools-missing", "restart", &["manage_stelae", "workspace_fs_read"]);
@@ -123,7 +131,7 @@ fn a_tool_call_that_fails_although_the_agent_exits_0() {
 }
 
 #[test]
-fn a_tool_that_should_have_gone_and_did_not() {
+fn a_tool_that_should_have_come_and_did_not() {
     let source = Source::of_working_tree();
     source.edit(
         "config/smoke.toml",
@@ -131,6 +139,25 @@ fn a_tool_that_should_have_gone_and_did_not() {
         "tools_gained = [\"count_words\", \"count_lines\"]",
     );
     fails(&source, 32, "tools-missing", "stage:install", &["missing: count_lines"]);
+}
+
+#[test]
+fn a_tool_that_should_have_gone_and_did_not() {
+    let source = Source::of_working_tree();
+    source.edit(
+        "config/smoke.toml",
+        "tools_lost = [\"count_words\"]",
+        "tools_lost = [\"count_words\", \"grep\"]",
+    );
+    fails(&source, 11, "tools-differ", "stage:remove", &["not expected: grep"]);
+}
+
+#[test]
+fn a_tool_that_is_said_to_come_and_was_there_before() {
+    let source = Source::of_working_tree();
+    let gained = "tools_gained = [\"count_words\"";
+    source.edit("config/smoke.toml", &format!("{gained}]"), &format!("{gained}, \"grep\"]"));
+    fails(&source, 11, "tools-differ", "stage:install", &["listed before the stage already: grep"]);
 }
 
 #[test]

@@ -55,6 +55,35 @@ fn a_fresh_clone_is_proven_and_nothing_is_left() {
 }
 
 #[test]
+fn a_secret_of_a_server_is_passed_on_and_kept_nowhere() {
+    let source = Source::of_working_tree();
+    let server = "config/bundles/core/servers/stelae.toml";
+    source.edit(server, "control = true", "control = true\n[env]\nOWN_KEY = \"hunter2-of-a-server\"");
+    let ended = smoke(&source).run();
+    // The attestation has seen it in the live process, or this would not be green.
+    assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
+    let folder = source.run_folder(&ended.run_id());
+    let rendered = fs::read_to_string(folder.join("rendered/proxy.json")).unwrap();
+    assert!(rendered.contains("\"OWN_KEY\": \"sha256:"), "{rendered}");
+    let mut folders = vec![folder];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in folder.read_dir_utf8().unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path().to_owned());
+                continue;
+            }
+            files += 1;
+            let bytes = fs::read(entry.path()).unwrap();
+            let text = String::from_utf8_lossy(&bytes);
+            assert!(!text.contains("hunter2-of-a-server"), "{}: {text}", entry.path());
+        }
+    }
+    assert!(files > 10, "only {files} files were looked at");
+    assert!(!ended.stdout.contains("hunter2-of") && !ended.stderr.contains("hunter2-of"));
+}
+
+#[test]
 fn two_runs_at_once_do_not_disturb_each_other() {
     let source = Source::of_working_tree();
     let (one, other) = (smoke(&source).start(), smoke(&source).start());

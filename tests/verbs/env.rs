@@ -27,7 +27,10 @@ fn show_says_value_layer_and_line() {
     let find = |name: &str| all.iter().find(|variable| variable["name"] == name).unwrap().clone();
     let port = find("PROXY_PORT");
     assert_eq!((port["value"].as_str(), port["origin"]["layer"].as_str()), (Some("8123"), Some("env-file")));
-    assert_eq!(port["origin"]["place"]["line"], 2);
+    assert_eq!(
+        (&port["origin"]["place"]["line"], &port["origin"]["place"]["column"]),
+        (&2.into(), &1.into())
+    );
     assert_eq!(find("PUBLIC_BASE_URL")["value"], "http://127.0.0.1:8123");
 }
 
@@ -52,14 +55,19 @@ fn secrets_are_shown_as_digests() {
 #[test]
 fn each_bad_line_has_its_error_with_place_and_hint() {
     let source = Source::of_working_tree();
-    fails_with(&source, "PROXY_PROT=1\n", "unknown-variable", &[".env:1", "did you mean PROXY_PORT?"]);
-    fails_with(&source, "\nPROXY_PORT=0\n", "bad-value", &[".env:2", "\"0\" is not a port"]);
+    fails_with(&source, "PROXY_PROT=1\n", "unknown-variable", &[".env:1:1", "did you mean PROXY_PORT?"]);
+    fails_with(&source, "\nPROXY_PORT=0\n", "bad-value", &[".env:2:12", "\"0\" is not a port"]);
     fails_with(&source, "PROXY_PORT=70000\n", "bad-value", &["1 to 65535"]);
-    fails_with(&source, "PROXY_PORT=1\nPROXY_PORT=2\n", "duplicate-variable", &[".env:2", "line 1"]);
-    fails_with(&source, "PROXY_PORT=$(id -u)\n", "env-file-syntax", &[".env:1"]);
-    fails_with(&source, "PUBLIC_BASE_URL=http://x\n", "not-settable", &["derived"]);
+    fails_with(&source, "PROXY_PORT=1\nPROXY_PORT=2\n", "duplicate-variable", &[".env:2:1", "line 1"]);
+    fails_with(&source, "PROXY_PORT=$(id -u)\n", "env-file-syntax", &[".env:1:12"]);
+    fails_with(&source, "PUBLIC_BASE_URL=http://x\n", "not-settable", &[".env:1:1", "derived"]);
     let circle = "STELAE_CONFIG_HOME=${STELAE_STATE_HOME}\nSTELAE_STATE_HOME=${STELAE_CONFIG_HOME}\n";
-    fails_with(&source, circle, "cycle", &["STELAE_CONFIG_HOME -> STELAE_STATE_HOME -> STELAE_CONFIG_HOME"]);
+    fails_with(
+        &source,
+        circle,
+        "cycle",
+        &[".env:1:20", "STELAE_CONFIG_HOME -> STELAE_STATE_HOME -> STELAE_CONFIG_HOME"],
+    );
 }
 
 #[test]

@@ -44,6 +44,13 @@ fn each_bad_template_has_its_error_with_place() {
     fails(&home, &addr("<<PROXY_PROT>>"), 21, "unknown-name", &["template.json:3:14", "PROXY_PORT"]);
     fails(&home, &addr("<<PROXY_PORT"), 21, "unclosed-token", &["template.json:3:14"]);
     fails(&home, &addr("<<{'a': 1}>>"), 21, "not-a-scalar", &["template.json:3:14"]);
+    fails(
+        &home,
+        "{\n\"mcpProxy\": {\"name\": \"s\",\n    \"addr\": \"0.0.0.0:<<PROXY_PORT>>\", \"baseURL\": \"x\"}}",
+        21,
+        "bad-proxy-config",
+        &["template.json:3:13", "not a loopback address"],
+    );
     fails(&home, "{\n  \"a\": 1,\n}", 21, "template-syntax", &["template.json:3:1"]);
     fails(&home, "{\"a\": 1, \"a\": 2}", 21, "duplicate-key", &["template.json:1"]);
 }

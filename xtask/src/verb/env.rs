@@ -163,7 +163,7 @@ fn row(resolved: &Resolved) -> Row<'_> {
 fn origin_words(origin: &Origin) -> String {
     let layer = origin.layer.words();
     match (&origin.place, &origin.made_from) {
-        (Some(place), _) => format!("{layer}, {}:{}", place.file, place.line),
+        (Some(place), _) => format!("{layer}, {place}"),
         (None, Some(text)) => format!("{layer}, from {text}"),
         (None, None) => layer.to_owned(),
     }

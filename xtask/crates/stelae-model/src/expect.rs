@@ -1,6 +1,6 @@
 //! What a stage expects of an agent, and whether its transcript meets it. An agent's exit code proves nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -181,7 +181,7 @@ fn clip(text: &str) -> String {
     }
 }
 
-/// Whether the tool list changed by a stage just as the stage says.
+/// Whether the tool list changed by a stage just as the stage says: what it gains was not there, what it loses was.
 ///
 /// # Errors
 /// Exit 32, `tools-missing`, for a tool that should be there; exit 11, `tools-differ`, for any other difference.
@@ -192,12 +192,17 @@ pub fn judge_tools(
 ) -> Result<(), Failure> {
     let expected: BTreeSet<String> =
         before.difference(&stage.tools_lost).chain(&stage.tools_gained).cloned().collect();
-    if expected == *after {
-        return Ok(());
-    }
     let list = |names: Vec<&String>| names.into_iter().cloned().collect::<Vec<_>>().join(", ");
     let missing = list(expected.difference(after).collect());
-    let surplus = list(after.difference(&expected).collect());
+    let differences = [
+        ("missing", missing.clone()),
+        ("not expected", list(after.difference(&expected).collect())),
+        ("listed before the stage already", list(stage.tools_gained.intersection(before).collect())),
+        ("not even listed before the stage", list(stage.tools_lost.difference(before).collect())),
+    ];
+    if differences.iter().all(|(_, names)| names.is_empty()) {
+        return Ok(());
+    }
     let (code, kind) = if missing.is_empty() {
         (ExitCode::ExpectationNotMet, "tools-differ")
     } else {
@@ -206,7 +211,6 @@ pub fn judge_tools(
     let mut failure =
         Failure::new(code, kind, "the gateway's tool list is not what the stage should have made it")
             .on(format!("stage {}", stage.name));
-    let differences: BTreeMap<_, _> = [("missing", missing), ("not expected", surplus)].into();
     for (word, names) in differences.into_iter().filter(|(_, names)| !names.is_empty()) {
         failure = failure.because(format!("{word}: {names}"));
     }

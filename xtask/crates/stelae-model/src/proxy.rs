@@ -3,8 +3,12 @@
 //! Unknown keys are errors. Every string is final: templates are resolved before this type is read.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::value::{EnvValue as _, Port, digest};
 
 /// A whole `proxy.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,11 +27,37 @@ pub struct ProxyConfig {
 pub struct ProxySection {
     /// The name given to clients in `initialize`.
     pub name: String,
-    /// `host:port` to listen on; the host is a loopback address unless told otherwise.
+    /// `host:port` to listen on: see [`Self::address`] for what it may be.
     pub addr: String,
     /// The URL under which clients reach it, without a trailing slash: `http://127.0.0.1:9090`.
     #[serde(rename = "baseURL")]
     pub base_url: String,
+}
+
+impl ProxySection {
+    /// Where the gateway listens. All who read `addr` read it here, so that they cannot disagree.
+    ///
+    /// `127.x.y.z:PORT`, `[::1]:PORT`, and `localhost:PORT` or the old stack's `:PORT`, which both are `127.0.0.1:PORT`:
+    /// the old stack listened on all interfaces with the latter, and this one listens on loopback only.
+    ///
+    /// # Errors
+    /// Why it is none of these, as a sentence.
+    pub fn address(&self) -> Result<SocketAddr, String> {
+        let addr = &self.addr;
+        let (host, port) = addr.rsplit_once(':').ok_or_else(|| format!("{addr:?} has no port"))?;
+        let port = Port::parse(port).map_err(|why| format!("the port in {addr:?} {why}"))?;
+        let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let ip = match (host, bracketed) {
+            ("" | "localhost", _) => Some(IpAddr::from(Ipv4Addr::LOCALHOST)),
+            (_, Some(inner)) => inner.parse::<Ipv6Addr>().ok().map(IpAddr::from),
+            (_, None) => host.parse::<Ipv4Addr>().ok().map(IpAddr::from),
+        };
+        let ip = ip.ok_or_else(|| format!("{addr:?} is not an IP address and a port"))?;
+        if !ip.is_loopback() {
+            return Err(format!("{addr:?} is not a loopback address: this stack listens on loopback only"));
+        }
+        Ok(SocketAddr::new(ip, port.number()))
+    }
 }
 
 /// One server behind the gateway: a program on stdio (`command`) or a streamable-HTTP endpoint (`url`), never both.
@@ -63,21 +93,24 @@ pub struct ServerEntry {
     pub call_timeout_ms: Option<u64>,
 }
 
-fn yes() -> bool {
+/// For serde: a flag that is set unless it is given.
+pub(crate) fn yes() -> bool {
     true
 }
 
+/// For serde: such a flag is not written when it is set.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_yes(required: &bool) -> bool {
-    *required
+pub(crate) fn is_yes(flag: &bool) -> bool {
+    *flag
 }
 
 impl ProxyConfig {
-    /// Checks what the types cannot say: names, and one transport per server.
+    /// Checks what the types cannot say: the address, names, and one transport per server.
     ///
     /// # Errors
-    /// The first fault found, as a sentence that names the server.
+    /// The first fault found, as a sentence that names the address or the server.
     pub fn check(&self) -> Result<(), String> {
+        self.mcp_proxy.address().map_err(|why| format!("mcpProxy.addr: {why}"))?;
         for (name, entry) in &self.mcp_servers {
             if !is_server_name(name) {
                 return Err(format!("server name {name:?} is not [A-Za-z0-9_-]{{1,64}}"));
@@ -93,6 +126,22 @@ impl ProxyConfig {
         }
         Ok(())
     }
+}
+
+/// A `proxy.json` as it may be kept and shown: what servers have in their `env` and `headers` are digests. What they
+/// are called and everything else stays readable; a text that is no JSON is a digest as a whole.
+pub fn masked(text: &str) -> String {
+    let Ok(mut value) = serde_json::from_str::<Value>(text) else { return digest(text) };
+    let servers = value.get_mut("mcpServers").and_then(Value::as_object_mut);
+    for entry in servers.into_iter().flat_map(|servers| servers.values_mut()) {
+        for key in ["env", "headers"] {
+            let own = entry.get_mut(key).and_then(Value::as_object_mut);
+            for kept in own.into_iter().flat_map(|own| own.values_mut()) {
+                *kept = digest(kept.as_str().unwrap_or(&kept.to_string())).into();
+            }
+        }
+    }
+    format!("{value:#}\n")
 }
 
 /// Whether `name` can be a server's name: it becomes a tool prefix, a file name and a label in logs.
@@ -140,4 +189,62 @@ pub struct Readiness {
     pub ready: bool,
     /// All servers, by name.
     pub servers: BTreeMap<String, ServerHealth>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(addr: &str) -> Result<String, String> {
+        let section = ProxySection { name: "s".into(), addr: addr.into(), base_url: String::new() };
+        let config = ProxyConfig { mcp_proxy: section.clone(), mcp_servers: BTreeMap::new() };
+        assert_eq!(config.check().is_ok(), section.address().is_ok());
+        section.address().map(|address| address.to_string())
+    }
+
+    #[test]
+    fn addresses_are_loopback_with_a_port() {
+        for (addr, means) in [
+            ("127.0.0.1:9090", "127.0.0.1:9090"),
+            ("127.1.2.3:1", "127.1.2.3:1"),
+            ("[::1]:65535", "[::1]:65535"),
+            ("localhost:80", "127.0.0.1:80"),
+            (":80", "127.0.0.1:80"),
+        ] {
+            assert_eq!(address(addr).as_deref(), Ok(means));
+        }
+        for (addr, why) in [
+            ("0.0.0.0:80", "not a loopback"),
+            ("[::]:80", "not a loopback"),
+            ("192.168.0.1:80", "not a loopback"),
+            ("[::ffff:127.0.0.1]:80", "not a loopback"),
+            ("::1:80", "not an IP address and a port"),
+            ("[127.0.0.1]:80", "not an IP address and a port"),
+            ("example.org:80", "not an IP address and a port"),
+            ("127.1:80", "not an IP address and a port"),
+            ("127.0.0.1:0", "1 to 65535"),
+            ("127.0.0.1:", "1 to 65535"),
+            ("127.0.0.1", "has no port"),
+            ("", "has no port"),
+        ] {
+            let refused = address(addr).unwrap_err();
+            assert!(refused.contains(why), "{addr}: {refused}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_has_digests_for_what_servers_have_of_their_own() {
+        let text = |own: &str| {
+            format!(
+                r#"{{"mcpProxy": {{"name": "s"}}, "mcpServers": {{"a": {{"command": "x", "env": {{"KEY": "{own}", "N": 7}},
+                "headers": {{"Authorization": "{own}"}}}}, "b": {{"url": "http://x"}}}}}}"#
+            )
+        };
+        let kept = masked(&text("hunter2"));
+        assert!(!kept.contains("hunter2") && !kept.contains(": 7"), "{kept}");
+        assert_eq!(kept.matches("sha256:f52fbd32b2b3").count(), 2);
+        assert!(kept.contains("\"command\": \"x\"") && kept.contains("\"KEY\""), "{kept}");
+        assert_ne!(kept, masked(&text("hunter3")));
+        assert!(masked("hunter2 {").starts_with("sha256:"));
+    }
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::render::Source;
 use crate::{ExitCode, Failure};
 
 /// The whole file.
@@ -91,11 +92,20 @@ pub struct Canary {
 /// Reads a `stack.toml`.
 ///
 /// # Errors
-/// Exit 20, `stack-config`, with line and column.
+/// Exit 20, `stack-config`, with line and column; another version than 1, a time of more than a day, limits that do not
+/// nest.
 pub fn parse_stack(path: &str, text: &str) -> Result<Stack, Failure> {
     let stack: Stack = parse_toml("stack-config", path, text)?;
     let rules = &stack.readiness;
-    if rules.idle_ms == 0 || rules.idle_ms > rules.ceiling_ms || rules.ceiling_ms > rules.ceiling_ci_ms {
+    let grace = [("gateway.grace_ms", stack.gateway.grace_ms)];
+    check_times("stack-config", path, 0, 1000, &grace)?;
+    let limits = [
+        ("readiness.idle_ms", rules.idle_ms),
+        ("readiness.ceiling_ms", rules.ceiling_ms),
+        ("readiness.ceiling_ci_ms", rules.ceiling_ci_ms),
+    ];
+    check_times("stack-config", path, 1, 1000, &limits)?;
+    if rules.idle_ms > rules.ceiling_ms || rules.ceiling_ms > rules.ceiling_ci_ms {
         return Err(Failure::new(ExitCode::Environment, "stack-config", "the readiness limits do not nest")
             .on(path.to_owned())
             .because(format!(
@@ -106,23 +116,57 @@ pub fn parse_stack(path: &str, text: &str) -> Result<Stack, Failure> {
     Ok(stack)
 }
 
-/// Reads a TOML file of ours whose first key is `version = 1`.
+/// The version of `stack.toml` and `smoke.toml` that this program reads.
+const VERSION: i64 = 1;
+
+/// What is read of a file before anything else: another version may have other keys.
+#[derive(Deserialize)]
+struct Versioned {
+    version: toml::Spanned<i64>,
+}
+
+/// Reads a TOML file of ours that says `version = 1`.
 pub(crate) fn parse_toml<T: serde::de::DeserializeOwned>(
     kind: &str,
     path: &str,
     text: &str,
 ) -> Result<T, Failure> {
+    let source = Source::new(path, text);
+    if let Ok(Versioned { version }) = toml::from_str(text)
+        && *version.get_ref() != VERSION
+    {
+        return Err(Failure::new(ExitCode::Environment, kind, "a configuration file is of another version")
+            .on(source.place(version.span().start).to_string())
+            .because(format!("its version is {}, and this program reads {VERSION}", version.get_ref()))
+            .hint("use the xtask that lies beside the file"));
+    }
     toml::from_str(text).map_err(|error| {
-        let place = error.span().map(|span| {
-            let before = text.get(..span.start).unwrap_or(text);
-            let line = before.matches('\n').count() + 1;
-            let column = before.rsplit('\n').next().map_or(0, |tail| tail.chars().count()) + 1;
-            format!("{path}:{line}:{column}")
-        });
+        let place = error.span().map(|span| source.place(span.start).to_string());
         Failure::new(ExitCode::Environment, kind, "a configuration file cannot be read")
             .on(place.unwrap_or_else(|| path.to_owned()))
             .because(error.message().to_owned())
     })
+}
+
+/// The longest time that a file of ours may ask for, in seconds: a day. Longer ones are slips of a finger, and near the
+/// end of their type they would overflow a clock.
+const LONGEST_S: u64 = 86_400;
+
+/// Checks times by their keys: each is at least `least`, and at most a day of `per_second` units.
+pub(crate) fn check_times(
+    kind: &str,
+    path: &str,
+    least: u64,
+    per_second: u64,
+    times: &[(&str, u64)],
+) -> Result<(), Failure> {
+    let most = LONGEST_S * per_second;
+    match times.iter().find(|(_, time)| !(least..=most).contains(time)) {
+        None => Ok(()),
+        Some((key, time)) => Err(Failure::new(ExitCode::Environment, kind, "a time is out of range")
+            .on(format!("{path}: {key}"))
+            .because(format!("it is {time}, and must be {least} to {most}"))),
+    }
 }
 
 #[cfg(test)]
@@ -144,5 +188,27 @@ mod tests {
     fn limits_must_nest() {
         let failure = parse_stack("stack.toml", &GOOD.replace("idle_ms = 1", "idle_ms = 9")).unwrap_err();
         assert!(failure.what.contains("nest"));
+    }
+
+    #[test]
+    fn another_version_is_said_before_its_keys_are_unknown() {
+        let text = GOOD.replace("version = 1", "version = 2").replace("mcp_path", "new_key");
+        let failure = parse_stack("stack.toml", &text).unwrap_err();
+        assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::Environment, "stack-config"));
+        assert_eq!(failure.on, ["stack.toml:1:11"]);
+        assert_eq!(failure.why, ["its version is 2, and this program reads 1"]);
+        assert!(parse_stack("stack.toml", &GOOD.replace("version = 1\n", "")).is_err());
+    }
+
+    #[test]
+    fn times_are_at_most_a_day() {
+        for (old, new, place) in [
+            ("ceiling_ci_ms = 3", "ceiling_ci_ms = 9000000000000000000", "readiness.ceiling_ci_ms"),
+            ("idle_ms = 1", "idle_ms = 0", "readiness.idle_ms"),
+            ("command = \"g\"", "command = \"g\"\ngrace_ms = 86400001", "gateway.grace_ms"),
+        ] {
+            let failure = parse_stack("stack.toml", &GOOD.replace(old, new)).unwrap_err();
+            assert_eq!(failure.on, [format!("stack.toml: {place}")]);
+        }
     }
 }

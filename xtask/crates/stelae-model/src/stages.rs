@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::expect::Stage;
 use crate::flow::{Budgets, StepBudget};
-use crate::stack::parse_toml;
+use crate::stack::{check_times, parse_toml};
 use crate::{ExitCode, Failure};
 
 /// The whole file.
@@ -39,6 +39,17 @@ pub struct BudgetsConfig {
 }
 
 impl BudgetsConfig {
+    fn check(&self, path: &str) -> Result<(), Failure> {
+        let times = [
+            ("budgets.run_s", self.run_s),
+            ("budgets.teardown_reserve_s", self.teardown_reserve_s),
+            ("budgets.step_s", self.step_s),
+            ("budgets.build_s", self.build_s),
+            ("budgets.restart_s", self.restart_s),
+        ];
+        check_times("smoke-config", path, 1, 1, &times)
+    }
+
     /// The budgets of the steps with these names.
     pub fn of(&self, steps: &[String]) -> Budgets {
         let budget = |step: &String| {
@@ -64,9 +75,11 @@ pub const STAGES: [&str; 3] = ["bundle-tools", "install", "remove"];
 /// Reads a `smoke.toml`.
 ///
 /// # Errors
-/// Exit 20, `smoke-config`: with line and column, or naming the stage that is missing.
+/// Exit 20, `smoke-config`: with line and column; another version than 1; a budget of no time, or of more than a day;
+/// naming the stage that is missing.
 pub fn parse_smoke(path: &str, text: &str) -> Result<SmokeConfig, Failure> {
     let config: SmokeConfig = parse_toml("smoke-config", path, text)?;
+    config.budgets.check(path)?;
     let names: Vec<_> = config.stages.iter().map(|stage| stage.name.as_str()).collect();
     if names != STAGES {
         return Err(Failure::new(
@@ -84,4 +97,35 @@ pub fn parse_smoke(path: &str, text: &str) -> Result<SmokeConfig, Failure> {
             .hint("add a [[stage.call]]"));
     }
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REAL: &str = include_str!("../../../../config/smoke.toml");
+
+    fn failure(old: &str, new: &str) -> Failure {
+        assert!(REAL.contains(old));
+        let failure = parse_smoke("smoke.toml", &REAL.replacen(old, new, 1)).unwrap_err();
+        assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::Environment, "smoke-config"));
+        failure
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        assert_eq!(failure("version = 1", "version = 7").why, ["its version is 7, and this program reads 1"]);
+    }
+
+    #[test]
+    fn budgets_are_a_second_to_a_day() {
+        for (key, bad) in
+            [("run_s = 120", "9000000000000000000"), ("step_s = 20", "0"), ("build_s = 1200", "86401")]
+        {
+            let name = key.split(' ').next().unwrap();
+            let failure = failure(key, &format!("{name} = {bad}"));
+            assert_eq!(failure.on, [format!("smoke.toml: budgets.{name}")]);
+            assert_eq!(failure.why, [format!("it is {bad}, and must be 1 to 86400")]);
+        }
+    }
 }

@@ -290,9 +290,14 @@ impl<T: EnvValue> EnvValue for Option<T> {
 
 /// `sha256:` and the first 12 hexadecimal digits of the text's digest.
 pub fn digest(text: &str) -> String {
-    let hash = Sha256::digest(text.as_bytes());
-    let hex: String = hash.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    let mut hex = full_digest(text);
+    hex.truncate(12);
     format!("sha256:{hex}")
+}
+
+/// All 64 hexadecimal digits of the text's SHA-256.
+pub fn full_digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Reads the environments of live processes, and compares them with what was declared for them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use stelae_model::env::attest::{Attestation, Declaration, Observed, attest};
+use stelae_model::env::declared::STELAE_CONTROL_TOKEN;
 use stelae_model::env::programs::{GATEWAY, XTASK};
-use stelae_model::env::{Base, Environment, GatewayEnv, ProgramEnv as _, ServerEnv, XtaskEnv};
+use stelae_model::env::{Base, Environment, GatewayEnv, ProgramEnv, ServerEnv, Variable as _, XtaskEnv};
 use stelae_model::proxy::{ProxyConfig, ServerEntry};
 use stelae_model::{ExitCode, Failure};
 
@@ -14,7 +15,7 @@ use crate::process::tree::{self, Unreadable};
 /// Variables that carry a passed socket; they are for the gateway, and for nobody behind it.
 const PASSED_SOCKET: [&str; 2] = ["LISTEN_FDS", "LISTEN_FDS_FIRST_FD"];
 /// The token is made by the supervisor when it starts the gateway: nobody outside can know its value.
-const TOKEN: &str = "STELAE_CONTROL_TOKEN";
+const TOKEN: &str = STELAE_CONTROL_TOKEN::DECLARED.name;
 
 /// What every process of a stack must have, by label: the supervisor, the gateway, each server on stdio.
 ///
@@ -25,28 +26,35 @@ pub fn declarations(
     proxy: &ProxyConfig,
 ) -> Result<BTreeMap<String, Declaration>, Failure> {
     let base = Base::from_environment(environment)?;
-    let xtask = declare(XTASK.name, &base, &XtaskEnv::from_environment(environment)?, &[]);
-    let gateway_env = GatewayEnv::from_environment(environment)?;
-    let gateway = declare(GATEWAY.name, &base, &gateway_env, &[PASSED_SOCKET[0], PASSED_SOCKET[1], TOKEN]);
+    let xtask = declare(XTASK.name, &base, &XtaskEnv::from_environment(environment)?);
+    let gateway_env = GatewayEnv { control_token: None, ..GatewayEnv::from_environment(environment)? };
+    let mut gateway = declare(GATEWAY.name, &base, &gateway_env);
+    gateway.must_be_set.insert(TOKEN.to_owned());
+    gateway.may_have.extend(PASSED_SOCKET.map(str::to_owned));
     let mut all = BTreeMap::from([(XTASK.name.to_owned(), xtask), (GATEWAY.name.to_owned(), gateway)]);
     let server_env = ServerEnv { control_token: None, ..ServerEnv::from_environment(environment)? };
     for (name, entry) in proxy.mcp_servers.iter().filter(|(_, entry)| entry.command.is_some()) {
         let label = format!("server:{name}");
-        let own = own_names(entry);
-        all.insert(label.clone(), declare(&label, &base, &server_env, &own));
+        let mut server = declare(&label, &base, &server_env);
+        server.must_have.extend(own_variables(entry));
+        server.must_be_set.extend(entry.control.then(|| TOKEN.to_owned()));
+        all.insert(label, server);
     }
     Ok(all)
 }
 
-/// Variables of a server's own: those that its entry names, and the token if it may have it.
-fn own_names(entry: &ServerEntry) -> Vec<&str> {
-    entry.env.keys().map(String::as_str).chain(entry.control.then_some(TOKEN)).collect()
+/// Variables of a server's own, as its entry says them. One that is declared for every server is none: the entry may
+/// set it, and the gateway passes it on, but what was declared still holds, and the difference is reported.
+fn own_variables(entry: &ServerEntry) -> impl Iterator<Item = (String, String)> {
+    let declared = Base::VARIABLES.iter().chain(ServerEnv::VARIABLES).map(|declared| declared.name);
+    let declared: BTreeSet<&str> = declared.collect();
+    let own = entry.env.iter().filter(move |(name, _)| !declared.contains(name.as_str()));
+    own.map(|(name, text)| (name.clone(), text.clone()))
 }
 
-fn declare(label: &str, base: &Base, env: &impl stelae_model::env::ProgramEnv, own: &[&str]) -> Declaration {
+fn declare(label: &str, base: &Base, env: &impl ProgramEnv) -> Declaration {
     let mut declaration = Declaration::of(label, env);
     declaration.must_have.extend(base.pairs().into_iter().map(|(name, text)| (name.to_owned(), text)));
-    declaration.may_have.extend(own.iter().map(|&name| name.to_owned()));
     declaration
 }
 
@@ -100,4 +108,76 @@ pub fn attest_stack(
     }
     std::thread::sleep(BETWEEN_LOOKS);
     Ok(attest(&declarations, &observe(root)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use stelae_model::env::Layers;
+    use stelae_model::env::attest::Difference;
+
+    use super::*;
+
+    /// What is declared for a server with this entry, and what it would have if the gateway started it.
+    fn server(entry: &str) -> (BTreeMap<String, Declaration>, BTreeMap<String, String>) {
+        let found = vec![("STELAE_ROOT", "/r".to_owned()), ("STELAE_BIN_DIR", "/b".to_owned())];
+        let environment = Environment::resolve(&Layers { found, ..Layers::default() }).unwrap();
+        let text = format!(
+            r#"{{"mcpProxy": {{"name": "s", "addr": ":1", "baseURL": "x"}}, "mcpServers": {{"a": {entry}}}}}"#
+        );
+        let proxy: ProxyConfig = serde_json::from_str(&text).unwrap();
+        let mut all = declarations(&environment, &proxy).unwrap();
+        all.retain(|label, _| label == "server:a");
+        let plain = declare(
+            "server:a",
+            &Base::from_environment(&environment).unwrap(),
+            &ServerEnv::from_environment(&environment).unwrap(),
+        );
+        let mut has = plain.must_have;
+        has.extend(proxy.mcp_servers["a"].env.clone());
+        (all, has)
+    }
+
+    fn differences(
+        (declared, has): &(BTreeMap<String, Declaration>, BTreeMap<String, String>),
+    ) -> Vec<Difference> {
+        let observed = Observed { pid: 7, command: "a".into(), environment: has.clone() };
+        attest(declared, &[observed]).differences
+    }
+
+    #[test]
+    fn a_servers_own_variables_must_have_the_values_of_its_entry() {
+        let mut one = server(r#"{"command": "x", "env": {"OWN": "hunter2"}}"#);
+        assert_eq!(differences(&one), []);
+        one.1.insert("OWN".into(), "other".into());
+        assert!(
+            matches!(&differences(&one)[..], [Difference::Differs { variable, .. }] if variable == "OWN")
+        );
+        one.1.remove("OWN");
+        assert!(
+            matches!(&differences(&one)[..], [Difference::Missing { variable, .. }] if variable == "OWN")
+        );
+    }
+
+    #[test]
+    fn an_entry_cannot_redefine_what_is_declared_for_every_server() {
+        let set = server(r#"{"command": "x", "env": {"PROXY_PORT": "9"}}"#);
+        assert_eq!(
+            differences(&set)[0].to_string(),
+            "server:a (pid 7): PROXY_PORT is \"9\", declared is \"9090\""
+        );
+        let unset = server(r#"{"command": "x", "env": {"LC_ALL": "C"}}"#);
+        assert!(
+            matches!(&differences(&unset)[..], [Difference::Leaked { variable, .. }] if variable == "LC_ALL")
+        );
+        let token = server(r#"{"command": "x", "env": {"STELAE_CONTROL_TOKEN": "t"}}"#);
+        assert!(matches!(&differences(&token)[..], [Difference::Leaked { .. }]));
+    }
+
+    #[test]
+    fn a_control_server_must_have_the_token() {
+        let mut control = server(r#"{"command": "x", "control": true}"#);
+        assert_eq!(differences(&control)[0].to_string(), "server:a (pid 7): STELAE_CONTROL_TOKEN is missing");
+        control.1.insert(TOKEN.into(), "t".into());
+        assert_eq!(differences(&control), []);
+    }
 }

@@ -115,7 +115,7 @@ pub(crate) fn confine(path: &Utf8Path, folders: &[&Utf8Path]) -> Result<(), Stri
 }
 
 /// The path with the symlinks of its existing part followed.
-fn follow(path: &Utf8Path) -> Result<Utf8PathBuf, String> {
+pub(crate) fn follow(path: &Utf8Path) -> Result<Utf8PathBuf, String> {
     if !path.is_absolute() {
         return Err(format!("{path} is not absolute"));
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use stelae_model::proxy::{ProxyConfig, ProxySection, Readiness};
+use stelae_run::stack::read_proxy;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::board::Board;
-use super::config;
 use super::life::Life;
 use super::log::event;
 
@@ -50,7 +50,7 @@ impl Fleet {
     pub(super) async fn reload(self: Arc<Self>) -> Result<Readiness, String> {
         // On a task of its own: a client that hangs up drops its request, and must not leave half a reload behind.
         let reload = tokio::spawn(async move {
-            let config = config::load(&self.path).map_err(|failure| failure.to_string())?;
+            let config = read_proxy(&self.path).map_err(|failure| failure.to_string())?;
             self.become_like(config).await
         });
         reload.await.unwrap_or_else(|error| Err(format!("the reload broke off: {error}")))

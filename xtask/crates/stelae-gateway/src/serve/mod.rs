@@ -12,7 +12,6 @@
 mod backoff;
 mod board;
 mod catalog;
-mod config;
 mod connect;
 mod drain;
 mod environment;
@@ -37,6 +36,7 @@ use clap::Args;
 use stelae_model::Failure;
 use stelae_model::proxy::ProxyConfig;
 use stelae_model::value::Secret;
+use stelae_run::stack::read_proxy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -68,8 +68,8 @@ impl Serve {
     /// # Errors
     /// 33 for a taken port, 21 or 40 for a configuration that is invalid or absent, 20 for an unusable passed socket.
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let config = config::load(&self.config)?;
-        let address = config::address(&self.config, &config)?;
+        let config = read_proxy(&self.config)?;
+        let address = config.mcp_proxy.address().map_err(Failure::unexpected)?;
         // Before the runtime starts its threads: see `listener::open`.
         let listener = listener::open(address)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

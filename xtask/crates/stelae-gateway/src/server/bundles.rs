@@ -19,7 +19,7 @@ pub(super) struct Edit {
     pub(super) target: String,
     /// Only say what would be done.
     pub(super) dry_run: bool,
-    /// Also overwrite what a person changed.
+    /// Also overwrite or remove what a person changed.
     pub(super) force: bool,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn install(edit: &Edit) -> Result<Report, Failure> {
 
 /// Removes an installed server and renders proxy.json.
 pub(super) fn remove(edit: &Edit) -> Result<Report, Failure> {
-    remove_installed(&home()?, &edit.target, edit.dry_run)
+    remove_installed(&home()?, &edit.target, edit.dry_run, edit.force)
 }
 
 /// Resolved anew for each call, from the same layers as a verb would: what it renders is what the verbs render.

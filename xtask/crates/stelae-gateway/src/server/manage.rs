@@ -49,7 +49,7 @@ pub(super) fn tool() -> Tool {
                     "name": {"type": "string", "description": "install_server: the discovered server; remove_server: the installed one"},
                     "target_name": {"type": "string", "description": "install_server: the name to install it under (default: its own)"},
                     "dry_run": {"type": "boolean", "default": false, "description": "Only say what would be done"},
-                    "force": {"type": "boolean", "default": false, "description": "install_server: also overwrite what a person changed"},
+                    "force": {"type": "boolean", "default": false, "description": "Also overwrite or remove what a person changed"},
                 },
                 "additionalProperties": false,
             },

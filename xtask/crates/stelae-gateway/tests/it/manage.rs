@@ -118,6 +118,21 @@ async fn what_the_library_refuses_is_a_fault_with_its_words() {
     let unknown = manage(&client, "install_server", json!({"name": "wordcont"})).await.unwrap_err();
     assert!(unknown.contains("wordcont") && unknown.contains("wordcount"), "{unknown}");
     let absent = manage(&client, "remove_server", json!({"name": "wordcount"})).await.unwrap_err();
-    assert!(absent.contains("wordcount"), "{absent}");
+    assert!(absent.contains("server \"wordcount\" is not installed"), "{absent}");
     assert_eq!(client.tools().await, OWN_TOOLS);
+}
+
+#[tokio::test]
+async fn a_server_that_a_person_edited_is_removed_only_by_force() {
+    let gateway = stack().await;
+    let client = gateway.client().await;
+    manage(&client, "install_server", json!({"name": "wordcount"})).await.unwrap();
+    let file = gateway.folder.path().join("bundles/discovered/servers/wordcount.toml");
+    fs::write(&file, fs::read_to_string(&file).unwrap() + "# mine\n").unwrap();
+    let refused = manage(&client, "remove_server", json!({"name": "wordcount"})).await.unwrap_err();
+    assert!(refused.contains("edited") && file.exists(), "{refused}");
+    let forced = json!({"name": "wordcount", "force": true});
+    assert_eq!(manage(&client, "remove_server", forced).await.unwrap(), "wordcount: removed");
+    assert_eq!(client.tools().await, OWN_TOOLS);
+    assert!(!file.exists());
 }

@@ -197,7 +197,7 @@ async fn faults_before_serving_have_codes() {
     let (code, _, stderr) = run(&taken).await;
     assert_eq!(code, Some(33));
     assert!(stderr.contains(&format!("listen tcp {taken}: bind: address already in use")), "{stderr}");
-    let (code, _, stderr) = run("0.0.0.0:0").await;
+    let (code, _, stderr) = run("0.0.0.0:1").await;
     assert_eq!(code, Some(21));
     assert!(stderr.contains("is not a loopback address"), "{stderr}");
     let (code, _, stderr) =

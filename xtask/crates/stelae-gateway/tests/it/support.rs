@@ -54,20 +54,15 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one on a port of its own choice.
+    /// Starts one on a port that is free.
     pub(crate) async fn start(servers: Value) -> Self {
         Self::start_with(servers, &[]).await
     }
 
     /// Starts one with more variables in its environment.
     pub(crate) async fn start_with(servers: Value, variables: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let addr = "127.0.0.1:0".to_owned();
-        write_config(folder.path(), &addr, &servers);
-        let mut command = Command::new(GATEWAY);
-        command.env_clear().stdin(Stdio::null());
-        command.arg("serve").arg("--config").arg(folder.path().join("proxy.json"));
-        Self::run(command, folder, addr, variables).await
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::adopt_in(tempfile::tempdir().unwrap(), listener, servers, variables).await
     }
 
     /// Starts one that gets its socket from us.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::check_name;
+use crate::proxy::{is_yes, yes};
 use crate::render::{Key, Node, Source, Tree, parse_toml};
 use crate::{ExitCode, Failure};
 
@@ -56,15 +57,6 @@ pub struct Descriptor {
     /// stdio: variables of its own. Last, because TOML wants tables after plain values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-}
-
-fn yes() -> bool {
-    true
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
-fn is_yes(required: &bool) -> bool {
-    *required
 }
 
 impl Descriptor {

@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::declared::REGISTRY;
+use super::ProgramEnv;
 use super::programs::declared;
-use super::{Base, ProgramEnv};
 use crate::value::digest;
 use crate::{ExitCode, Failure};
 
@@ -18,7 +17,9 @@ use crate::{ExitCode, Failure};
 pub struct Declaration {
     /// Variables that must be there with just this value.
     pub must_have: BTreeMap<String, String>,
-    /// Variables that may be there besides (a server's own ones, named in `proxy.json`).
+    /// Variables that must be there, with a value that nobody outside can know: tokens made at the start.
+    pub must_be_set: BTreeSet<String>,
+    /// Variables that may be there besides: what passes a socket.
     pub may_have: BTreeSet<String>,
 }
 
@@ -28,7 +29,7 @@ impl Declaration {
         let mut must_have: BTreeMap<String, String> =
             env.pairs().into_iter().map(|(name, text)| (name.to_owned(), text)).collect();
         must_have.insert("STELAE_PROCESS".to_owned(), label.to_owned());
-        Self { must_have, may_have: BTreeSet::new() }
+        Self { must_have, ..Self::default() }
     }
 }
 
@@ -69,8 +70,8 @@ pub enum Difference {
         pid: u32,
         /// Name of the variable.
         variable: String,
-        /// What it should be.
-        declared: String,
+        /// What it should be, where that is known.
+        declared: Option<String>,
     },
     /// A variable has another value.
     Differs {
@@ -105,7 +106,7 @@ pub struct AttestedProcess {
     pub pid: u32,
     /// Its command line.
     pub command: String,
-    /// Its environment; secrets as digests.
+    /// Its environment; secrets, and whatever nobody declared, as digests.
     pub environment: BTreeMap<String, String>,
 }
 
@@ -156,37 +157,46 @@ fn compare(label: &str, declaration: &Declaration, process: &Observed) -> Vec<Di
     let label = || label.to_owned();
     let mut differences = Vec::new();
     for (name, declared) in &declaration.must_have {
-        let (variable, declared) = (name.clone(), shown(name, declared));
+        let variable = name.clone();
         match process.environment.get(name) {
-            None => differences.push(Difference::Missing { process: label(), pid, variable, declared }),
-            Some(found) if shown(name, found) != declared => differences.push(Difference::Differs {
+            None => differences.push(Difference::Missing {
                 process: label(),
                 pid,
                 variable,
-                declared,
+                declared: Some(shown(name, declared)),
+            }),
+            Some(found) if found != declared => differences.push(Difference::Differs {
+                process: label(),
+                pid,
+                variable,
+                declared: shown(name, declared),
                 found: shown(name, found),
             }),
             Some(_) => {}
         }
     }
-    let base: BTreeSet<_> = Base::VARIABLES.iter().map(|declared| declared.name).collect();
+    let unset = |name: &&String| process.environment.get(*name).is_none_or(String::is_empty);
+    for name in declaration.must_be_set.iter().filter(unset) {
+        let variable = name.clone();
+        differences.push(Difference::Missing { process: label(), pid, variable, declared: None });
+    }
+    // The base is no exception: what of it has no value here was not declared for this process.
     for name in process.environment.keys() {
-        let expected = declaration.must_have.contains_key(name) || declaration.may_have.contains(name);
-        if !expected && !base.contains(name.as_str()) {
+        let expected = declaration.must_have.contains_key(name)
+            || declaration.must_be_set.contains(name)
+            || declaration.may_have.contains(name);
+        if !expected {
             differences.push(Difference::Leaked { process: label(), pid, variable: name.clone() });
         }
     }
     differences
 }
 
-/// A value as it may be printed: secrets, and whatever is called like one, as digests.
+/// A value as it may be printed: what nobody declared is not ours to show, whatever it is called.
 fn shown(name: &str, text: &str) -> String {
-    let called_secret =
-        ["TOKEN", "SECRET", "PASSWORD", "API_KEY", "CREDENTIAL"].iter().any(|part| name.contains(part));
     match declared(name) {
-        Some(declared) if declared.secret => digest(text),
-        None if called_secret => digest(text),
-        _ => text.to_owned(),
+        Some(declared) if !declared.secret => text.to_owned(),
+        _ => digest(text),
     }
 }
 
@@ -199,7 +209,8 @@ impl std::fmt::Display for Difference {
                 None => write!(f, "pid {pid} ({command}): carries no STELAE_PROCESS"),
             },
             Self::Missing { process, pid, variable, declared } => {
-                write!(f, "{process} (pid {pid}): {variable} is missing, declared is {declared:?}")
+                write!(f, "{process} (pid {pid}): {variable} is missing")?;
+                declared.as_ref().map_or(Ok(()), |declared| write!(f, ", declared is {declared:?}"))
             }
             Self::Differs { process, pid, variable, declared, found } => {
                 write!(f, "{process} (pid {pid}): {variable} is {found:?}, declared is {declared:?}")
@@ -248,11 +259,6 @@ impl Attestation {
     }
 }
 
-/// Names of all secret variables, for whoever has to mask a text.
-pub fn secret_names() -> impl Iterator<Item = &'static str> {
-    REGISTRY.iter().filter(|declared| declared.secret).map(|declared| declared.name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,17 +272,23 @@ mod tests {
     }
 
     fn declarations() -> BTreeMap<String, Declaration> {
-        let must_have =
-            map(&[("STELAE_PROCESS", "gateway"), ("PROXY_PORT", "1"), ("STELAE_CONTROL_TOKEN", "hunter2")]);
-        let may_have = ["OWN".to_owned()].into();
-        BTreeMap::from([("gateway".to_owned(), Declaration { must_have, may_have })])
+        let must_have = map(&[
+            ("STELAE_PROCESS", "gateway"),
+            ("PROXY_PORT", "1"),
+            ("HTTPS_PROXY", "hunter2"),
+            ("OWN_KEY", "hunter2"),
+        ]);
+        let must_be_set = ["STELAE_CONTROL_TOKEN".to_owned()].into();
+        let may_have = ["LISTEN_FDS".to_owned()].into();
+        BTreeMap::from([("gateway".to_owned(), Declaration { must_have, must_be_set, may_have })])
     }
 
-    const GOOD: [(&str, &str); 4] = [
+    const GOOD: [(&str, &str); 5] = [
         ("STELAE_PROCESS", "gateway"),
         ("PROXY_PORT", "1"),
+        ("HTTPS_PROXY", "hunter2"),
         ("STELAE_CONTROL_TOKEN", "hunter2"),
-        ("PATH", "/bin"),
+        ("OWN_KEY", "hunter2"),
     ];
 
     fn one_difference(pairs: &[(&str, &str)]) -> Difference {
@@ -306,11 +318,41 @@ mod tests {
         assert!(
             matches!(one_difference(&with("CARGO", "x")), Difference::Leaked { variable, .. } if variable == "CARGO")
         );
-        assert!(
-            matches!(one_difference(&[GOOD[0], GOOD[2]]), Difference::Missing { variable, .. } if variable == "PROXY_PORT")
+        let without = |name| GOOD.iter().copied().filter(|&(other, _)| other != name).collect::<Vec<_>>();
+        assert_eq!(
+            one_difference(&without("PROXY_PORT")).to_string(),
+            "gateway (pid 7): PROXY_PORT is missing, declared is \"1\""
         );
-        assert!(matches!(one_difference(&with("STELAE_CONTROL_TOKEN", "other")), Difference::Differs { .. }));
-        assert!(attest(&declarations(), &[observed(&with("OWN", "x"))]).differences.is_empty());
+        assert!(matches!(one_difference(&with("HTTPS_PROXY", "other")), Difference::Differs { .. }));
+        assert!(attest(&declarations(), &[observed(&with("LISTEN_FDS", "1"))]).differences.is_empty());
+        assert!(
+            attest(&declarations(), &[observed(&with("STELAE_CONTROL_TOKEN", "x"))]).differences.is_empty()
+        );
+        for token in [&without("STELAE_CONTROL_TOKEN"), &with("STELAE_CONTROL_TOKEN", "")] {
+            let text = one_difference(token).to_string();
+            assert_eq!(text, "gateway (pid 7): STELAE_CONTROL_TOKEN is missing");
+        }
+    }
+
+    #[test]
+    fn a_variable_of_the_base_that_was_not_declared_here_is_a_leak() {
+        let mut pairs = GOOD.to_vec();
+        pairs.push(("LC_ALL", "C"));
+        assert!(
+            matches!(one_difference(&pairs), Difference::Leaked { variable, .. } if variable == "LC_ALL")
+        );
+    }
+
+    #[test]
+    fn what_nobody_declared_is_shown_as_a_digest_whatever_it_is_called() {
+        let mut pairs = GOOD.to_vec();
+        pairs[4].1 = "hunter3";
+        let text = one_difference(&pairs).to_string();
+        assert!(text.contains("OWN_KEY is \"sha256:") && !text.contains("hunter3"), "{text}");
+        pairs.push(("AWS_ACCESS_KEY_ID", "hunter3"));
+        let attestation = attest(&declarations(), &[observed(&pairs)]);
+        let text = serde_json::to_string(&attestation).unwrap();
+        assert!(!text.contains("hunter") && text.contains("\"PROXY_PORT\":\"1\""), "{text}");
     }
 
     #[test]

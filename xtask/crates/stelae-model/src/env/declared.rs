@@ -27,7 +27,8 @@ variables! {
     STELAE_BIN_DIR: AbsolutePath, Harness, [];
     /// Folder that the stack's own MCP server shows to agents; nothing outside it is ever read.
     STELAE_WORKSPACE_ROOT: AbsolutePath, Anyone, ["${STELAE_ROOT}"];
-    /// Id of the run that started a process. Every process of a run carries it, so that leftovers can be found.
+    /// Id of the run that started a process. Every process inside of a run's sandbox carries it, so that leftovers can be
+    /// found; git, which works outside of it, does not.
     STELAE_RUN_ID: Option<Text>, Harness, [];
     /// Label of a process, as the evidence names it: `gateway`, `server:stelae`.
     STELAE_PROCESS: Option<Text>, Harness, [];

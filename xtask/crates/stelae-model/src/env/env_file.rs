@@ -26,54 +26,74 @@ pub struct Assignment {
     pub value: Vec<Piece>,
     /// Line, counted from 1.
     pub line: usize,
+    /// Column of the name, in characters, counted from 1.
+    pub column: usize,
+    /// Column of the value; of the end of the line, if the value is empty.
+    pub value_column: usize,
 }
 
 /// Parses the text of an env file; `path` is only for messages.
 ///
 /// # Errors
-/// Exit 20: `env-file-syntax`, or `duplicate-variable` with both lines.
+/// Exit 20, with line and column: `env-file-syntax`, or `duplicate-variable` with both lines.
 pub fn parse_env_file(path: &str, text: &str) -> Result<Vec<Assignment>, Failure> {
     let mut assignments: Vec<Assignment> = Vec::new();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for (index, raw) in text.lines().enumerate() {
         let line = index + 1;
-        let syntax = |why: String| {
+        let syntax = |Fault { column, why }| {
             Failure::new(
                 ExitCode::Environment,
                 "env-file-syntax",
                 "an env file has a line that is not NAME=value",
             )
-            .on(format!("{path}:{line}"))
+            .on(format!("{path}:{line}:{column}"))
             .because(why)
             .hint("env files are parsed, not executed: NAME=value, NAME='literal', NAME=\"with ${OTHER}\"")
         };
-        let Some((name, value)) = parse_line(raw).map_err(syntax)? else { continue };
+        let Some(assignment) = parse_line(raw, line).map_err(syntax)? else { continue };
+        let Assignment { name, column, .. } = &assignment;
         if let Some(first) = seen.insert(name.clone(), line) {
             return Err(Failure::new(
                 ExitCode::Environment,
                 "duplicate-variable",
                 format!("{name} is set twice in one env file"),
             )
-            .on(format!("{path}:{line}"))
+            .on(format!("{path}:{line}:{column}"))
             .because(format!("it is set in line {first} already"))
             .hint("keep one of the two lines"));
         }
-        assignments.push(Assignment { name, value, line });
+        assignments.push(assignment);
     }
     Ok(assignments)
 }
 
-fn parse_line(raw: &str) -> Result<Option<(String, Vec<Piece>)>, String> {
-    let line = raw.trim();
-    if line.is_empty() || line.starts_with('#') {
+/// What is wrong with a line, and where.
+struct Fault {
+    column: usize,
+    why: String,
+}
+
+fn parse_line(raw: &str, line: usize) -> Result<Option<Assignment>, Fault> {
+    let text = raw.trim();
+    if text.is_empty() || text.starts_with('#') {
         return Ok(None);
     }
-    let line = line.strip_prefix("export ").map_or(line, str::trim_start);
-    let (name, value) = line.split_once('=').ok_or("there is no `=`")?;
+    let text = text.strip_prefix("export ").map_or(text, str::trim_start);
+    // `rest` is a part of `raw` that reaches to its end, but for the blanks there.
+    let column_of = |rest: &str| {
+        let before = raw.trim_end().len() - rest.trim_end().len();
+        raw.get(..before).unwrap_or(raw).chars().count() + 1
+    };
+    let column = column_of(text);
+    let fault = |why: String| Fault { column, why };
+    let (name, value) = text.split_once('=').ok_or_else(|| fault("there is no `=`".to_owned()))?;
     if !is_name(name) {
-        return Err(format!("{name:?} is not a variable name"));
+        return Err(fault(format!("{name:?} is not a variable name")));
     }
-    Ok(Some((name.to_owned(), parse_value(value)?)))
+    let value_column = column_of(value);
+    let value = parse_value(value).map_err(|why| Fault { column: value_column, why })?;
+    Ok(Some(Assignment { name: name.to_owned(), value, line, column, value_column }))
 }
 
 fn is_name(name: &str) -> bool {
@@ -197,12 +217,27 @@ mod tests {
         for line in
             ["A=$(id)", "A=`id`", "A=$HOME", "A=\"$(id)\"", "A='x", "A=\"x", "A=${B", "A='x'y", "A", "1A=2"]
         {
+            let column = if line.starts_with("A=") { 3 } else { 1 };
             let failure = parse_env_file("dir/.env", line).unwrap_err();
             assert_eq!(
                 (failure.kind.as_str(), failure.on[0].as_str()),
-                ("env-file-syntax", "dir/.env:1"),
+                ("env-file-syntax", format!("dir/.env:1:{column}").as_str()),
                 "{line}"
             );
+        }
+    }
+
+    #[test]
+    fn columns_are_those_of_name_and_value_in_characters() {
+        for (line, columns) in [
+            ("A=1", (1, 3)),
+            ("  A=1  ", (3, 5)),
+            ("export  A=1 # c", (9, 11)),
+            ("\u{a0}A='ä'", (2, 4)),
+            ("A=", (1, 3)),
+        ] {
+            let assignment = parse_env_file(".env", line).unwrap().remove(0);
+            assert_eq!((assignment.column, assignment.value_column), columns, "{line:?}");
         }
     }
 
@@ -210,7 +245,7 @@ mod tests {
     fn duplicates_name_both_lines() {
         let failure = parse_env_file(".env", "A=1\n\n# c\nA=2\n").unwrap_err();
         assert_eq!(failure.kind, "duplicate-variable");
-        assert_eq!(failure.on, [".env:4"]);
+        assert_eq!(failure.on, [".env:4:1"]);
         assert_eq!(failure.why, ["it is set in line 1 already"]);
     }
 }

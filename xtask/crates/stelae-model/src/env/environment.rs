@@ -1,6 +1,7 @@
 //! Values in layers: defaults < env file < local file < process < command line, each with its origin.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,13 +41,21 @@ impl Layer {
     }
 }
 
-/// A line of a file.
+/// A place in a file, for people: counted from 1, columns in characters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// Path of the file, as it was given.
     pub file: String,
-    /// Line, counted from 1.
+    /// The line.
     pub line: usize,
+    /// The character within the line.
+    pub column: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
 }
 
 /// Where a value came from.
@@ -54,7 +63,7 @@ pub struct Place {
 pub struct Origin {
     /// The layer.
     pub layer: Layer,
-    /// File and line, where there is one.
+    /// Where its name stands in a file, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
     /// The text it was made from, where that is not the value itself: `http://${PROXY_HOST}:${PROXY_PORT}`.
@@ -117,7 +126,7 @@ impl Environment {
     /// Decides the value of every declared variable.
     ///
     /// # Errors
-    /// Exit 20, with file and line where there is one: `unknown-variable`, `not-settable`, `bad-value`, `cycle`,
+    /// Exit 20, with file, line and column where there is one: `unknown-variable`, `not-settable`, `bad-value`, `cycle`,
     /// `missing-variable` (a reference to something unset), and what [`parse_env_file`] finds.
     pub fn resolve(layers: &Layers) -> Result<Self, Failure> {
         let said = collect(layers)?;
@@ -169,14 +178,14 @@ pub fn expand_env_file(
     environment: &Environment,
 ) -> Result<BTreeMap<String, String>, Failure> {
     let mut values = BTreeMap::new();
-    for Assignment { name, value, line } in parse_env_file(path, text)? {
+    for Assignment { name, value, line, value_column, .. } in parse_env_file(path, text)? {
         let mut expanded = String::new();
         for piece in value {
             match piece {
                 Piece::Text(literal) => expanded.push_str(&literal),
                 Piece::Variable(other) => expanded.push_str(environment.text(&other).ok_or_else(|| {
                     Failure::new(ExitCode::Environment, "missing-variable", format!("{other} has no value"))
-                        .on(format!("{path}:{line}"))
+                        .on(format!("{path}:{line}:{value_column}"))
                         .because(format!("{name} refers to it"))
                         .hint("cargo xtask env show lists what there is")
                 })?),
@@ -192,6 +201,8 @@ pub fn expand_env_file(
 struct Said {
     pieces: Vec<Piece>,
     origin: Origin,
+    /// Where the value itself stands: what is wrong with a value is not wrong with its name.
+    value_place: Option<Place>,
 }
 
 /// What all layers say, per variable, strongest first.
@@ -199,18 +210,20 @@ type AllSaid = BTreeMap<&'static str, Vec<Said>>;
 
 fn collect(layers: &Layers) -> Result<AllSaid, Failure> {
     let mut said = AllSaid::new();
-    let mut add = |name: &'static str, pieces, layer, place| {
+    let mut add = |name: &'static str, pieces, layer, places: Option<(Place, Place)>| {
+        let (place, value_place) = places.unzip();
         let origin = Origin { layer, place, made_from: None };
-        said.entry(name).or_default().insert(0, Said { pieces, origin });
+        said.entry(name).or_default().insert(0, Said { pieces, origin, value_place });
     };
     for (name, value) in &layers.found {
         add(name, vec![Piece::Text(value.clone())], Layer::Default, None);
     }
     for file in &layers.files {
         for assignment in parse_env_file(&file.path, &file.text)? {
-            let place = Place { file: file.path.clone(), line: assignment.line };
+            let at = |column| Place { file: file.path.clone(), line: assignment.line, column };
+            let (place, value_place) = (at(assignment.column), at(assignment.value_column));
             let name = settable(&assignment.name, file.layer, Some(&place))?.name;
-            add(name, assignment.value, file.layer, Some(place));
+            add(name, assignment.value, file.layer, Some((place, value_place)));
         }
     }
     for (name, value) in &layers.process {
@@ -270,7 +283,7 @@ impl EnvFile {
 /// The declaration of `name`, if `layer` may set it.
 fn settable(name: &str, layer: Layer, place: Option<&Place>) -> Result<&'static Declared, Failure> {
     let at = |failure: Failure| match place {
-        Some(place) => failure.on(format!("{}:{}", place.file, place.line)),
+        Some(place) => failure.on(place.to_string()),
         None => failure.on(format!("{}: {name}", layer.words())),
     };
     let Some(declared) = declared(name) else {
@@ -408,8 +421,8 @@ impl Resolution<'_> {
     /// Says where the value that is to blame was given.
     fn located(&self, declared: &'static Declared, failure: Failure) -> Failure {
         let Some(said) = self.said.get(declared.name).and_then(|said| said.first()) else { return failure };
-        match &said.origin.place {
-            Some(place) => failure.on(format!("{}:{}", place.file, place.line)),
+        match &said.value_place {
+            Some(place) => failure.on(place.to_string()),
             None => failure.on(format!("{}: {}", said.origin.layer.words(), declared.name)),
         }
     }

@@ -98,3 +98,20 @@ fn tool_lists_must_change_as_told() {
         (ExitCode::ExpectationNotMet, "not expected: b")
     );
 }
+
+#[test]
+fn a_tool_is_gained_or_lost_only_if_the_stage_did_it() {
+    let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+    let told = |gained: &[&str], lost: &[&str], before: &[&str], after: &[&str]| {
+        let stage = Stage { tools_gained: set(gained), tools_lost: set(lost), ..stage() };
+        let failure = judge_tools(&stage, &set(before), &set(after)).unwrap_err();
+        assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::ExpectationNotMet, "tools-differ"));
+        failure.why
+    };
+    assert_eq!(
+        told(&["count"], &[], &["a", "count"], &["a", "count"]),
+        ["listed before the stage already: count"]
+    );
+    assert_eq!(told(&[], &["gone"], &["a"], &["a"]), ["not even listed before the stage: gone"]);
+    assert_eq!(told(&[], &["a"], &["a", "b"], &["a", "b"]), ["not expected: a"]);
+}

@@ -5,7 +5,6 @@ use serde_path_to_error::{Path, Segment};
 use super::{Node, Tree};
 use crate::Failure;
 use crate::proxy::ProxyConfig;
-use crate::value::{EnvValue, Port};
 
 /// A rendered `proxy.json`.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +25,12 @@ pub fn finish(root: &Node<'_>) -> Result<Finished, Failure> {
         let (node, path) = (nearest_node(root, error.path()), error.path().to_string());
         bad(node, if path == "." { "the top level" } else { &path }, error.inner().to_string())
     })?;
+    // The incident was a port in this string that nobody had checked.
+    config.mcp_proxy.address().map_err(|cause| {
+        let node = root.get("mcpProxy").and_then(|proxy| proxy.get("addr")).unwrap_or(root);
+        bad(node, "mcpProxy.addr", cause)
+    })?;
     config.check().map_err(|cause| bad(blamed_server(root, &config), "mcpServers", cause))?;
-    check_address(root, &config.mcp_proxy.addr)?;
     let text = serde_json::to_string_pretty(&value)
         .map_err(|error| Failure::unexpected("a JSON value cannot be printed").because(error.to_string()))?;
     Ok(Finished { text: text + "\n", config })
@@ -57,18 +60,6 @@ fn blamed_server<'n, 's>(root: &'n Node<'s>, config: &ProxyConfig) -> &'n Node<'
     };
     let guilty = config.mcp_servers.iter().find(|&server| alone(server).check().is_err());
     guilty.and_then(|(name, _)| root.get("mcpServers")?.get(name)).unwrap_or(root)
-}
-
-/// The incident was a port in this string that nobody had checked.
-fn check_address(root: &Node<'_>, addr: &str) -> Result<(), Failure> {
-    let port = addr.rsplit_once(':').map(|(_, port)| Port::parse(port));
-    let cause = match port {
-        Some(Ok(_)) => return Ok(()),
-        Some(Err(cause)) => format!("the port in {addr:?} {cause}"),
-        None => format!("{addr:?} has no port"),
-    };
-    let node = root.get("mcpProxy").and_then(|proxy| proxy.get("addr")).unwrap_or(root);
-    Err(bad(node, "mcpProxy.addr", cause))
 }
 
 #[cfg(test)]
@@ -149,12 +140,16 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_ports() {
+    fn addresses_are_loopback_and_ports_are_ports() {
         for (addr, cause) in [
             ("127.0.0.1:0", "the port in \"127.0.0.1:0\" is not a port: 1 to 65535"),
             ("[::1]:70000", "the port in \"[::1]:70000\" is not a port: 1 to 65535"),
             (":<<PORT>>", "the port in \":<<PORT>>\" is not a port: 1 to 65535"),
             ("localhost", "\"localhost\" has no port"),
+            (
+                "0.0.0.0:9090",
+                "\"0.0.0.0:9090\" is not a loopback address: this stack listens on loopback only",
+            ),
         ] {
             let text = with("{}").replace("127.0.0.1:9090\", \"base", &format!("{addr}\", \"base"));
             assert_eq!(

@@ -1,8 +1,8 @@
 //! A file's text, and places in it.
 
-use std::fmt;
 use std::ops::Range;
 
+pub use crate::env::Place;
 use crate::{ExitCode, Failure};
 
 /// The text of one file, under the name that messages give it.
@@ -12,23 +12,6 @@ pub struct Source {
     pub file: String,
     /// Its whole content.
     pub text: String,
-}
-
-/// A place in a file, for people: counted from 1, columns in characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The file's path.
-    pub file: String,
-    /// The line.
-    pub line: usize,
-    /// The character within the line.
-    pub column: usize,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
-    }
 }
 
 impl Source {

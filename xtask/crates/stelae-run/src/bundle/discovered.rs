@@ -1,7 +1,7 @@
 //! Discovered servers, one by one, for the stack's own MCP server: the bundle and `proxy.json` change together.
 
 use serde::Serialize;
-use stelae_model::bundle::{DISCOVERED, Descriptor, Discovery, Edits, Plan};
+use stelae_model::bundle::{DISCOVERED, Descriptor, Discovery, Edits, Folder, Plan};
 use stelae_model::render::Source;
 use stelae_model::{ExitCode, Failure};
 
@@ -78,23 +78,51 @@ pub fn install_discovered(
     let change = Change::open(home, DISCOVERED, apply(dry_run))?;
     // Named, so that the servers installed before stay.
     let servers = [target.to_owned()];
-    let edits = if force { Edits::Overwrite } else { Edits::Keep };
-    let request = Request { servers: &servers, edits, apply: apply(dry_run) };
+    let request = Request { servers: &servers, edits: edits(force), apply: apply(dry_run) };
     let plan = change.plan_install(home, &bundle, request)?;
     together(home, &change, plan, dry_run)
 }
 
 /// Removes a server that was installed by [`install_discovered`], and renders `proxy.json`.
 ///
+/// `force` removes one that a person edited, too.
+///
 /// # Errors
-/// As [`super::remove`] and [`crate::render::render_proxy`]; a person's edits are never removed. Neither the bundle nor
-/// `proxy.json` has changed then.
-pub fn remove_installed(home: &Home, target_name: &str, dry_run: bool) -> Result<Report, Failure> {
+/// As [`super::remove`] and [`crate::render::render_proxy`]; `not-installed` (exit 22) for a server that is not, or that
+/// belongs to a bundle. Neither the bundle nor `proxy.json` has changed then.
+pub fn remove_installed(
+    home: &Home,
+    target_name: &str,
+    dry_run: bool,
+    force: bool,
+) -> Result<Report, Failure> {
     let change = Change::open(home, DISCOVERED, apply(dry_run))?;
+    refuse_absent(&change, target_name)?;
     let servers = [target_name.to_owned()];
-    let request = Request { servers: &servers, edits: Edits::Keep, apply: apply(dry_run) };
+    let request = Request { servers: &servers, edits: edits(force), apply: apply(dry_run) };
     let plan = change.plan_remove(request)?;
     together(home, &change, plan, dry_run)
+}
+
+/// Whoever wants a server gone thinks of the server, not of the bundle that discovered ones are kept in.
+fn refuse_absent(change: &Change, server: &str) -> Result<(), Failure> {
+    let holds = |folder: &Folder| folder.installed().any(|name| name == server);
+    if change.installed.get(DISCOVERED).is_some_and(holds) {
+        return Ok(());
+    }
+    let absent =
+        Failure::new(ExitCode::Bundle, "not-installed", format!("server {server:?} is not installed"));
+    let bundle = change.installed.iter().find(|(_, folder)| holds(folder)).map(|(bundle, _)| bundle);
+    Err(match bundle {
+        Some(bundle) => absent
+            .because(format!("it is one of bundle {bundle:?}, and only discovered servers are removed so"))
+            .hint(format!("cargo xtask bundle remove {bundle} --server {server}")),
+        None => absent.hint("cargo xtask bundle list"),
+    })
+}
+
+const fn edits(force: bool) -> Edits {
+    if force { Edits::Overwrite } else { Edits::Keep }
 }
 
 const fn apply(dry_run: bool) -> Apply {

@@ -3,7 +3,9 @@
 use camino::Utf8PathBuf;
 use stelae_model::Failure;
 use stelae_model::env::Environment;
-use stelae_model::env::declared::{STELAE_CONFIG_HOME, STELAE_ROOT, STELAE_STATE_HOME};
+use stelae_model::env::declared::{
+    STELAE_CONFIG_HOME, STELAE_ROOT, STELAE_STATE_HOME, STELAE_SUPERVISOR_HOME,
+};
 use stelae_model::render::{Names, Syntax};
 
 /// The folders and files of one stack. All paths are absolute.
@@ -15,6 +17,8 @@ pub struct Home {
     pub config_home: Utf8PathBuf,
     /// Where the stack keeps what it found out itself.
     pub state_home: Utf8PathBuf,
+    /// Where the supervisor keeps its records.
+    pub supervisor_home: Utf8PathBuf,
     /// The template of `proxy.json`.
     pub template: Utf8PathBuf,
     /// An overlay that must exist; without one, that of the config home is used if there is one.
@@ -34,6 +38,7 @@ impl Home {
             template: root.join("config/proxy.template.json"),
             overlay: None,
             output: config_home.join("proxy.json"),
+            supervisor_home: state_home.join("supervisor"),
             syntax: Syntax::default(),
             root,
             config_home,
@@ -50,7 +55,8 @@ impl Home {
         let root = environment.get::<STELAE_ROOT>()?.as_path().to_owned();
         let config_home = environment.get::<STELAE_CONFIG_HOME>()?.as_path().to_owned();
         let state_home = environment.get::<STELAE_STATE_HOME>()?.as_path().to_owned();
-        Ok(Self::new(root, config_home, state_home, Names::from(environment)))
+        let supervisor_home = environment.get::<STELAE_SUPERVISOR_HOME>()?.as_path().to_owned();
+        Ok(Self { supervisor_home, ..Self::new(root, config_home, state_home, Names::from(environment)) })
     }
 
     /// The bundles that can be installed.

@@ -17,7 +17,7 @@ pub use output::{Written, check, diff, render_and_write, write};
 pub(crate) use output::{prepare, unwritable};
 
 use crate::bundle::{InstalledServer, installed_servers, read_installed};
-use crate::files::{confine, read_text};
+use crate::files::{confine, follow, read_text};
 
 /// What `proxy.json` shall be. Nothing is written yet.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,14 +98,37 @@ fn check_output(home: &Home) -> Result<(), Failure> {
         .hint(format!("write it to {}", home.config_home.join("proxy.json")))
     };
     confine(&home.output, &[&home.config_home, &home.state_home]).map_err(refuse)?;
-    let inputs = [Some(&home.template), home.overlay.as_ref(), Some(&home.default_overlay())];
-    if inputs.into_iter().flatten().any(|input| *input == home.output) {
+    // Paths are compared as the places that they lead to: a symlinked folder gives every file in it a second name.
+    let output = entry(&home.output).map_err(refuse)?;
+    let (overlay, seed) = (home.default_overlay(), home.discovery_seed());
+    let inputs = [Some(&home.template), home.overlay.as_ref(), Some(&overlay), Some(&seed)];
+    if inputs.into_iter().flatten().any(|input| names_of(input).contains(&output)) {
         return Err(refuse("it would overwrite what it is made of".to_owned()));
     }
-    if home.output.starts_with(home.bundles()) {
-        return Err(refuse("the folder of the installed bundles is not for it".to_owned()));
+    if names_of(&home.discovery()).contains(&output) {
+        return Err(refuse("that is the discovery cache".to_owned()));
+    }
+    for (folder, what) in [
+        (home.bundles(), "the installed bundles"),
+        (home.supervisor_home.clone(), "the supervisor's records"),
+    ] {
+        if follow(&folder).is_ok_and(|folder| output.starts_with(folder)) {
+            return Err(refuse(format!("the folder of {what} is not for it")));
+        }
     }
     Ok(())
+}
+
+/// The place of a file: its folder, with symlinks followed, and its name. A symlink of that name would be replaced.
+fn entry(path: &Utf8Path) -> Result<Utf8PathBuf, String> {
+    let parent = path.parent().ok_or("it names no file")?;
+    Ok(follow(parent)?.join(path.file_name().ok_or("it names no file")?))
+}
+
+/// The places that a file is read from: its own, and where a symlink of its name leads. One that cannot be followed
+/// cannot be read either, and that is said when it is.
+fn names_of(path: &Utf8Path) -> Vec<Utf8PathBuf> {
+    [entry(path), follow(path)].into_iter().flatten().collect()
 }
 
 /// A broken bundle met while rendering is a failure of rendering; a bad variable stays one.

@@ -248,6 +248,25 @@ fn outputs_outside_of_the_homes_are_refused() {
         stand.home.output = dir.join(output);
         assert_eq!(failure(&stand).kind, "output-refused", "{output}");
     }
+    // Files of ours under their own names, and under those that a symlinked folder gives them.
+    fs::create_dir_all(dir.join("state")).unwrap();
+    symlink(dir.join("config"), dir.join("state/in")).unwrap();
+    symlink(dir.join("state/kept.json"), dir.join("config/mine.json")).unwrap();
+    stand.home.overlay = Some(dir.join("config/mine.json"));
+    for output in [
+        "state/in/proxy.overlay.json",
+        "state/in/bundles/x.json",
+        "state/in/mine.json",
+        "state/discovery.json",
+        "state/supervisor/stack.json",
+    ] {
+        stand.home.output = dir.join(output);
+        assert_eq!(failure(&stand).kind, "output-refused", "{output}");
+    }
+    stand.put("state/kept.json", "{}");
+    stand.home.output = dir.join("state/kept.json");
+    assert_eq!(render_proxy(&stand.home).unwrap_err().kind, "output-refused", "where the overlay leads");
+    stand.home.overlay = None;
     stand.home.output = dir.join("state/deep/proxy.json");
     assert_eq!(write(&render_proxy(&stand.home).unwrap()), Ok(Written::Created));
 }

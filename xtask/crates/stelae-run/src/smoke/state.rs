@@ -64,8 +64,10 @@ pub(crate) struct Rendered {
     pub(crate) bundled: Bundled,
     /// The file.
     pub(crate) proxy: Utf8PathBuf,
-    /// Its text, to be found again when the stages are over.
-    pub(crate) text: String,
+    /// SHA-256 of the file, to be found again when the stages are over.
+    pub(crate) sha256: String,
+    /// Its text as it may be kept: what servers have in their own environments are digests.
+    pub(crate) masked: String,
 }
 
 /// The stack is up.

@@ -31,6 +31,8 @@ pub struct StackConfig {
     /// Where the gateway listens, by `proxy.json`: that is what its readers believe.
     pub address: SocketAddr,
     root: Utf8PathBuf,
+    /// The `stack.toml` that was read.
+    file: Utf8PathBuf,
 }
 
 impl StackConfig {
@@ -49,16 +51,8 @@ impl StackConfig {
         let stack = parse_stack(path.as_str(), &text)?;
         let proxy_path = environment.get::<STELAE_CONFIG_HOME>()?.join("proxy.json");
         let proxy = read_proxy(&proxy_path)?;
-        let address = proxy.mcp_proxy.addr.parse().map_err(|_| {
-            Failure::new(
-                ExitCode::Render,
-                "bad-proxy-config",
-                "the gateway's address is not an IP address and a port",
-            )
-            .on(proxy_path.to_string())
-            .because(format!("mcpProxy.addr is {:?}", proxy.mcp_proxy.addr))
-        })?;
-        Ok(Self { stack, proxy, address, root })
+        let address = proxy.mcp_proxy.address().map_err(|why| bad_proxy(&proxy_path, why))?;
+        Ok(Self { stack, proxy, address, root, file: path })
     }
 
     /// That the rendered address is the one that the environment says: a port written into the template would make
@@ -92,7 +86,7 @@ impl StackConfig {
     /// Exit 21 for a template in `command` or `args`; 20 for its env file; 40 when its program is not there.
     pub fn gateway(&self, environment: &Environment, token: Secret<String>) -> Result<Invocation, Failure> {
         let service = &self.stack.gateway;
-        let mut words = resolved_words(service, &Names::from(environment))?;
+        let mut words = resolved_words(&self.file, service, &Names::from(environment))?;
         let command = Utf8PathBuf::from(words.remove(0));
         let program = match command.as_str().contains('/') {
             true => command,
@@ -119,7 +113,7 @@ impl StackConfig {
             )
             .on(path.to_string())
             .because(error.to_string())
-            .hint("make it readable, or take `env_file` out of config/stack.toml")
+            .hint(format!("make it readable, or take `env_file` out of {}", self.file))
         })?;
         expand_env_file(path.as_str(), &text, environment)
     }
@@ -160,12 +154,20 @@ impl StackConfig {
 }
 
 /// Command and arguments with their tokens resolved; the command comes first.
-fn resolved_words(service: &Service, names: &Names) -> Result<Vec<String>, Failure> {
-    let words: Vec<&String> = std::iter::once(&service.command).chain(&service.args).collect();
-    let text = serde_json::to_string(&words).map_err(|error| Failure::unexpected(error.to_string()))?;
-    let source = Source::new("config/stack.toml, gateway", text);
-    let value = resolve(parse_json(&source)?, names, Syntax::default())?.to_value();
-    serde_json::from_value(value).map_err(|error| Failure::unexpected(error.to_string()))
+fn resolved_words(file: &Utf8Path, service: &Service, names: &Names) -> Result<Vec<String>, Failure> {
+    let command = (format!("{file}: gateway.command"), &service.command);
+    let args = service.args.iter().enumerate();
+    let args = args.map(|(index, arg)| (format!("{file}: gateway.args[{index}]"), arg));
+    std::iter::once(command).chain(args).map(|(place, word)| resolved_word(&place, word, names)).collect()
+}
+
+/// One word. Tokens are those of JSON strings, so it is made one; line and column in that would be nobody's.
+fn resolved_word(place: &str, word: &str, names: &Names) -> Result<String, Failure> {
+    let bug = |error: serde_json::Error| Failure::unexpected(error.to_string());
+    let source = Source::new(place, serde_json::to_string(word).map_err(bug)?);
+    let resolved = parse_json(&source).and_then(|node| resolve(node, names, Syntax::default()));
+    let value = resolved.map_err(|failure| Failure { on: vec![place.to_owned()], ..failure })?.to_value();
+    serde_json::from_value(value).map_err(bug)
 }
 
 /// Reads a rendered `proxy.json`.
@@ -183,17 +185,48 @@ pub fn read_proxy(path: &Utf8Path) -> Result<ProxyConfig, Failure> {
         .because(error.to_string())
         .hint("cargo xtask render-proxy")
     })?;
-    let bad = |why: String| {
-        Failure::new(
-            ExitCode::Render,
-            "bad-proxy-config",
-            "the gateway's configuration is not what it should be",
-        )
+    let proxy: ProxyConfig =
+        serde_json::from_str(&text).map_err(|error| bad_proxy(path, error.to_string()))?;
+    proxy.check().map_err(|why| bad_proxy(path, why))?;
+    Ok(proxy)
+}
+
+fn bad_proxy(path: &Utf8Path, why: String) -> Failure {
+    Failure::new(ExitCode::Render, "bad-proxy-config", "the gateway's configuration is not what it should be")
         .on(path.to_string())
         .because(why)
         .hint("cargo xtask render-proxy")
-    };
-    let proxy: ProxyConfig = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
-    proxy.check().map_err(bad)?;
-    Ok(proxy)
+}
+
+#[cfg(test)]
+mod tests {
+    use stelae_model::stack::Socket;
+
+    use super::*;
+
+    fn failure(command: &str, args: &[&str]) -> Failure {
+        let service = Service {
+            command: command.into(),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            socket: Socket::Passed,
+            env_file: None,
+            grace_ms: 0,
+        };
+        let names = Names::new([("PROXY_PORT", Some("1"))]);
+        resolved_words("/other/stack.toml".into(), &service, &names).unwrap_err()
+    }
+
+    #[test]
+    fn a_bad_token_names_the_file_that_was_read_and_the_key() {
+        let bad = failure("<<PROXY_PROT>>", &[]);
+        assert_eq!(
+            (bad.kind.as_str(), &bad.on[..]),
+            ("unknown-name", &["/other/stack.toml: gateway.command".to_owned()][..])
+        );
+        let bad = failure("x", &["<<PROXY_PORT>>", "a\"<<PROXY_PORT"]);
+        assert_eq!(
+            (bad.kind.as_str(), &bad.on[..]),
+            ("unclosed-token", &["/other/stack.toml: gateway.args[1]".to_owned()][..])
+        );
+    }
 }

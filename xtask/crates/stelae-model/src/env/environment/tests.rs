@@ -57,7 +57,7 @@ fn stronger_layers_win_and_the_weaker_ones_are_remembered() {
     assert_eq!(resolved.origin.layer, Layer::CommandLine);
     let weaker: Vec<_> = resolved.overridden.iter().map(|origin| origin.layer).collect();
     assert_eq!(weaker, [Layer::Process, Layer::LocalFile, Layer::EnvFile]);
-    assert_eq!(resolved.overridden[1].place, Some(Place { file: ".env.local".into(), line: 1 }));
+    assert_eq!(resolved.overridden[1].place, Some(Place { file: ".env.local".into(), line: 1, column: 1 }));
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_derived_variable_of_the_process_must_agree() {
 fn an_unknown_name_is_an_error_with_place_and_suggestion() {
     let failure = Environment::resolve(&file("\nPROXY_PROT=81")).unwrap_err();
     assert_eq!(failure.exit_code, ExitCode::Environment);
-    assert_eq!(failure.on, [".env:2"]);
+    assert_eq!(failure.on, [".env:2:1"]);
     assert!(failure.hint.unwrap().contains("did you mean PROXY_PORT?"));
     assert!(Environment::resolve(&process(&[("STELAE_ROTO", "/")])).is_err());
     assert!(Environment::resolve(&process(&[("EDITOR", "vi")])).is_ok());
@@ -91,7 +91,7 @@ fn an_unknown_name_is_an_error_with_place_and_suggestion() {
 fn bad_values_name_the_line_and_never_quote_a_secret() {
     for bad in ["0", "70000", "http"] {
         let failure = Environment::resolve(&file(&format!("PROXY_PORT={bad}"))).unwrap_err();
-        assert_eq!((failure.kind.as_str(), failure.on[0].as_str()), ("bad-value", ".env:1"));
+        assert_eq!((failure.kind.as_str(), failure.on[0].as_str()), ("bad-value", ".env:1:12"));
         assert!(failure.why[0].contains(bad));
     }
     let failure = Environment::resolve(&process(&[("STELAE_CONTROL_TOKEN", "hunter2\n")])).unwrap_err();
@@ -106,7 +106,7 @@ fn references_expand_and_circles_are_reported() {
     let failure = Environment::resolve(&circle).unwrap_err();
     assert_eq!(failure.kind, "cycle");
     assert_eq!(failure.why, ["STELAE_STATE_HOME -> STELAE_CACHE_HOME -> STELAE_STATE_HOME"]);
-    assert!(failure.on[0].starts_with(".env:"));
+    assert_eq!(failure.on, [".env:1:19"]);
     assert_eq!(
         Environment::resolve(&file("PROXY_PORT=${PUBLIC_PORT}")).unwrap_err().kind,
         "missing-variable"

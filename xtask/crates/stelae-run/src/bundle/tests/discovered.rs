@@ -73,13 +73,17 @@ fn install_and_remove_change_bundle_and_proxy_together() {
     assert!(!again.changed && !again.proxy_changed);
     install_discovered(&stand.home, "wordcount", None, false, false).unwrap();
     assert_eq!(servers(&stand), ["wc_smoke", "wordcount"]);
-    assert!(remove_installed(&stand.home, "wc_smoke", true).unwrap().changed);
+    assert!(remove_installed(&stand.home, "wc_smoke", true, false).unwrap().changed);
     assert_eq!(servers(&stand), ["wc_smoke", "wordcount"]);
-    assert!(remove_installed(&stand.home, "wc_smoke", false).unwrap().proxy_changed);
+    assert!(remove_installed(&stand.home, "wc_smoke", false, false).unwrap().proxy_changed);
     assert_eq!(servers(&stand), ["wordcount"]);
-    remove_installed(&stand.home, "wordcount", false).unwrap();
+    remove_installed(&stand.home, "wordcount", false, false).unwrap();
     assert!(servers(&stand).is_empty() && !stand.home.bundles().join("discovered").exists());
-    assert_eq!(remove_installed(&stand.home, "wordcount", false).unwrap_err().kind, "not-installed");
+    let absent = remove_installed(&stand.home, "wordcount", false, false).unwrap_err();
+    assert_eq!(
+        (absent.kind.as_str(), absent.what.as_str()),
+        ("not-installed", "server \"wordcount\" is not installed")
+    );
 }
 
 /// Each of these fails at another step of the two changes; neither of them may have happened.
@@ -117,10 +121,14 @@ fn edits_of_discovered_servers_are_kept() {
     let mine = fs::read_to_string(&file).unwrap() + "# mine\n";
     fs::write(&file, &mine).unwrap();
     assert_eq!(install_discovered(&stand.home, "wordcount", None, false, false).unwrap_err().kind, "edited");
-    assert_eq!(remove_installed(&stand.home, "wordcount", false).unwrap_err().kind, "edited");
+    assert_eq!(remove_installed(&stand.home, "wordcount", false, false).unwrap_err().kind, "edited");
     assert_eq!(fs::read_to_string(&file).unwrap(), mine);
     let forced = install_discovered(&stand.home, "wordcount", None, false, true).unwrap();
     assert_eq!(forced.plan.servers[0].action, Action::Overwrite);
+    fs::write(&file, &mine).unwrap();
+    let forced = remove_installed(&stand.home, "wordcount", false, true).unwrap();
+    assert_eq!(forced.plan.servers[0].action, Action::Remove);
+    assert!(servers(&stand).is_empty() && !file.exists());
 }
 
 #[test]
@@ -134,5 +142,5 @@ fn names_are_checked() {
     assert_eq!(kind("wordcount", ""), "bad-name");
     assert!(stand.homes().is_empty());
     install_discovered(&stand.home, "wordcount", None, false, false).unwrap();
-    assert_eq!(remove_installed(&stand.home, "../x", false).unwrap_err().kind, "unknown-server");
+    assert_eq!(remove_installed(&stand.home, "../x", false, false).unwrap_err().kind, "not-installed");
 }

@@ -2,6 +2,8 @@
 
 use stelae_model::Failure;
 use stelae_model::flow::Step;
+use stelae_model::proxy::masked;
+use stelae_model::value::full_digest;
 
 use crate::smoke::context::{SmokeContext, read};
 use crate::smoke::state::{Bundled, Rendered};
@@ -23,7 +25,8 @@ impl Step for Render {
         cx.run_xtask("render", &["render-proxy"])?;
         let proxy = cx.sandbox.proxy_json();
         let text = read(&proxy)?;
-        cx.keep("rendered/proxy.json", text.as_bytes());
-        Ok(Rendered { bundled, proxy, text })
+        let (sha256, masked) = (full_digest(&text), masked(&text));
+        cx.keep("rendered/proxy.json", masked.as_bytes());
+        Ok(Rendered { bundled, proxy, sha256, masked })
     }
 }

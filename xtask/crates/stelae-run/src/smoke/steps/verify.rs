@@ -1,7 +1,9 @@
 //! `verify`: after everything, the clone is as it was cloned and `proxy.json` as it was rendered.
 
 use stelae_model::flow::Step;
+use stelae_model::proxy::masked;
 use stelae_model::render::unified_diff;
+use stelae_model::value::full_digest;
 use stelae_model::{ExitCode, Failure};
 
 use super::clone::{private_state, refs};
@@ -50,15 +52,16 @@ impl Step for Verify {
             .because(unified_diff("cloned", &cloned.private, "now", &private)));
         }
         let text = read(&rendered.proxy)?;
-        cx.keep("rendered/proxy.after.json", text.as_bytes());
-        if text != rendered.text {
+        let after = masked(&text);
+        cx.keep("rendered/proxy.after.json", after.as_bytes());
+        if full_digest(&text) != rendered.sha256 {
             return Err(Failure::new(
                 ExitCode::Drift,
                 "catalog-changed",
                 "what was installed and removed left traces",
             )
             .on(rendered.proxy.to_string())
-            .because(unified_diff("rendered", &rendered.text, "now", &text)));
+            .because(unified_diff("rendered", &rendered.masked, "now", &after)));
         }
         Ok(Verified { head: cloned.head.clone() })
     }
