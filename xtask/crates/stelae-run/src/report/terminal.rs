@@ -80,9 +80,6 @@ impl Terminal {
                 let source = self.paint("2", &format!("[{source}]"));
                 self.line(&format!("{seconds}  {source} {text}"));
             }
-            Event::Server { bundle, server, action } => {
-                self.line(&format!("{seconds}  {bundle}/{server}: {action}"));
-            }
             Event::Rung { process, rung, status } => self.status(&format!("{process}: {rung}: {status}")),
             Event::Ready { url, tools, elapsed_ms, .. } => {
                 self.line(&format!(
