@@ -3,7 +3,7 @@
 //! Blocking, and every exchange ends at the deadline that it is given. Answers come as JSON or as an event stream;
 //! what a server sends besides the answer (notifications, its own requests) is read past.
 
-use std::io::{BufRead, BufReader, Read as _};
+use std::io::{BufRead, BufReader};
 
 use serde_json::{Value, json};
 
@@ -266,7 +266,7 @@ fn beginning(body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read as _, Write as _};
     use std::time::Duration;
 
     use super::*;
