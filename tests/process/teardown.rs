@@ -107,8 +107,8 @@ fn a_stopped_process_is_stopped() {
         let family = Family::enter().unwrap();
         let service = sandbox.start("frozen", "steps = [{ say = 'up' }]");
         sandbox.await_log("frozen", "up");
-        let pid = rustix::process::Pid::from_raw(service.pid()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        let pid = Pid::from_raw(service.pid()).unwrap();
+        rustix::process::kill_process(pid, Signal::STOP).unwrap();
         let an_hour = StopLimits { grace: Duration::from_secs(3600), ..GRACE };
         let proof = family.stop(an_hour, &Interrupt::never(), &mut |_| ());
         assert_eq!(proof.stopped[0].signal, "SIGTERM", "{proof:?}");
@@ -183,8 +183,8 @@ fn a_released_service_outlives_the_teardown() {
 }
 
 fn kill_group(pid: i32) {
-    let group = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+    let group = Pid::from_raw(pid).unwrap();
+    kill_process_group(group, Signal::KILL).unwrap();
     until("the end of the released service", || !runs(pid));
 }
 
