@@ -117,6 +117,7 @@ fn stop(family: Family, interrupt: &Interrupt) -> TeardownProof {
 
 /// A shell in the root. Builds of clones, by tests and by `smoke`, share one folder under `target`: what `ci` leaves is
 /// all in there.
+#[expect(clippy::disallowed_methods, reason = "this module is the one that uses xshell, under its guard")]
 fn shell(context: &Context) -> Result<Shell, Failure> {
     let mut shell = Shell::new().map_err(|error| Failure::unexpected(error.to_string()))?;
     shell.set_current_dir(context.root());
