@@ -170,5 +170,7 @@ fn a_flood_is_kept_in_bounds() {
         assert!(finished.stdout_text.starts_with("first\n") && finished.stdout_text.ends_with("last\n"));
         assert!(finished.stdout_text.len() < 1_100_000, "{}", finished.stdout_text.len());
         assert!(finished.stdout_text.contains("bytes left out]"));
+        // What a program reads has no hole.
+        assert_eq!(finished.stdout_whole().unwrap().len(), 40_000_000 + "first\nlast\n".len());
     });
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 use stelae_model::ExitCode;
 use stelae_model::lifecycle::{Ended, Proof, StopLimits, TeardownProof};
 use stelae_run::process::{Family, Service, Session, Stdin, tree};
@@ -106,8 +107,8 @@ fn a_stopped_process_is_stopped() {
         let family = Family::enter().unwrap();
         let service = sandbox.start("frozen", "steps = [{ say = 'up' }]");
         sandbox.await_log("frozen", "up");
-        let pid = rustix::process::Pid::from_raw(service.pid()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+        let pid = Pid::from_raw(service.pid()).unwrap();
+        rustix::process::kill_process(pid, Signal::STOP).unwrap();
         let an_hour = StopLimits { grace: Duration::from_secs(3600), ..GRACE };
         let proof = family.stop(an_hour, &Interrupt::never(), &mut |_| ());
         assert_eq!(proof.stopped[0].signal, "SIGTERM", "{proof:?}");
@@ -182,8 +183,8 @@ fn a_released_service_outlives_the_teardown() {
 }
 
 fn kill_group(pid: i32) {
-    let group = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
+    let group = Pid::from_raw(pid).unwrap();
+    kill_process_group(group, Signal::KILL).unwrap();
     until("the end of the released service", || !runs(pid));
 }
 
@@ -203,4 +204,56 @@ fn a_life_line_ends_when_we_do() {
 fn sandbox_is_quiet(sandbox: &Sandbox) -> bool {
     let us = i32::try_from(std::process::id()).unwrap();
     crate::support::survivors(sandbox.folder.as_std_path()).iter().all(|(pid, _)| *pid == us)
+}
+
+/// Does something while not one more descriptor is to be had.
+fn without_descriptors<T>(body: impl FnOnce() -> T) -> T {
+    let before = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: Some(3), ..before }).unwrap();
+    let given = body();
+    setrlimit(Resource::Nofile, before).unwrap();
+    given
+}
+
+const SOON: StopLimits =
+    StopLimits { grace: Duration::from_millis(100), ceiling: Duration::from_millis(300) };
+
+fn names_the_table(proof: &TeardownProof) {
+    assert_eq!(proof.proof, Proof::None, "{proof:?}");
+    let failure = proof.check().unwrap_err();
+    assert_eq!(failure.exit_code, ExitCode::Survivor);
+    assert!(
+        failure.to_string().contains("the process table cannot be read: Too many open files"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn an_unreadable_table_proves_nothing_about_a_tree() {
+    isolated("teardown::an_unreadable_table_proves_nothing_about_a_tree", |sandbox| {
+        let family = Family::enter().unwrap();
+        let mut service = sandbox.start("stays", "on-term = 'ignore'\nsteps = [{ fork = 'setsid' }]");
+        sandbox.await_children("stays", 1);
+        let proof = without_descriptors(|| service.stop(SOON, &Interrupt::never()));
+        names_the_table(&proof);
+        // The group that is known by its number was killed all the same.
+        until("the end of the service", || service.try_exit().is_some());
+        assert_eq!(stop(family).proof, Proof::NoChildLeft);
+    });
+}
+
+#[test]
+fn an_unreadable_table_is_no_proof_that_only_the_released_live() {
+    isolated("teardown::an_unreadable_table_is_no_proof_that_only_the_released_live", |sandbox| {
+        let family = Family::enter().unwrap();
+        let released = sandbox.start("released", "steps = [{ say = 'here' }]");
+        sandbox.start("other", "steps = [{ fork = 'setsid' }]");
+        sandbox.await_children("other", 1);
+        let pid = released.release();
+        let proof = without_descriptors(|| family.stop(SOON, &Interrupt::never(), &mut |_| ()));
+        names_the_table(&proof);
+        assert!(runs(pid));
+        kill_process_group(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        assert_eq!(stop(Family::enter().unwrap()).proof, Proof::NoChildLeft);
+    });
 }

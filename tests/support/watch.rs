@@ -1,6 +1,5 @@
 //! Eyes of the tests' own: waiting for levels, and looking for what is alive.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -47,13 +46,6 @@ pub fn alive(mark: &str) -> Vec<String> {
         }
     }
     found
-}
-
-/// The names of all variables in a process's environment.
-pub fn environment_names(pid: i32) -> BTreeSet<String> {
-    let bytes = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    text.split('\0').filter_map(|pair| Some(pair.split_once('=')?.0.to_owned())).collect()
 }
 
 /// The runs of a source, by id.

@@ -20,6 +20,9 @@ fn a_stale_page_is_named_and_written_anew() {
         "{}",
         ended.stderr
     );
+    // What was found and that it is a failure are one document.
+    assert_eq!(ended.verdict(), (50, "docs-stale".to_owned()));
+    assert!(ended.json()["changed"][0].as_str().unwrap().ends_with("docs/ENV.md"), "{}", ended.stdout);
     assert_eq!(Xtask::new(source.path(), &["docs"]).run().code, 0);
     assert_eq!(check().code, 0);
 }

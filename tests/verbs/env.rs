@@ -122,3 +122,62 @@ fn outside_of_a_repository_it_says_where_to_go() {
     assert_eq!(ended.verdict(), (40, "no-root".to_owned()), "{}", ended.stderr);
     assert!(ended.stderr.contains("--root PATH"));
 }
+
+#[test]
+fn a_plan_that_fails_half_way_is_one_document_and_leaves_no_half_file() {
+    let source = Source::of_working_tree();
+    let file = source.path().join("a-file");
+    fs::write(&file, "").unwrap();
+    let state = format!("STELAE_STATE_HOME={file}/below");
+    let ended = Xtask::new(source.path(), &["--format", "json", "--set", &state, "env", "init"]).run();
+    assert_eq!(ended.verdict(), (20, "env-init".to_owned()), "{}", ended.stderr);
+    assert_eq!(ended.json()["plan"][0]["action"], "write");
+    let left: Vec<_> = fs::read_dir(source.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".tmp")), "{left:?}");
+}
+
+#[test]
+fn a_command_line_that_is_not_understood_is_one_document_too() {
+    let source = Source::of_working_tree();
+    let ended = Xtask::new(source.path(), &["--format=json", "env", "shwo"]).run();
+    assert_eq!(ended.verdict(), (2, "usage".to_owned()), "{}", ended.stderr);
+    assert!(ended.json()["failure"]["what"].as_str().unwrap().contains("shwo"), "{}", ended.stdout);
+    assert!(ended.stderr.contains("shwo"), "{}", ended.stderr);
+    let text = Xtask::new(source.path(), &["env", "shwo"]).run();
+    assert_eq!((text.code, text.stdout.as_str()), (2, ""));
+}
+
+/// The root that the environment says, and the one that a verb works in (whose env file it reads).
+fn roots(xtask: Xtask) -> (String, String) {
+    let ended = xtask.run();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    let json = ended.json();
+    let all = json["variables"].as_array().unwrap();
+    let value = |name: &str| {
+        let found = all.iter().find(|variable| variable["name"] == name).unwrap();
+        found["value"].as_str().unwrap_or_default().to_owned()
+    };
+    (value("STELAE_ROOT"), value("PROXY_PORT"))
+}
+
+#[test]
+fn there_is_one_root_whoever_names_it() {
+    let (a, b) = (Source::of_working_tree(), Source::of_working_tree());
+    fs::write(a.path().join(".env"), "PROXY_PORT=1111\n").unwrap();
+    fs::write(b.path().join(".env"), "PROXY_PORT=2222\n").unwrap();
+    let in_a = (a.path().to_string(), "1111".to_owned());
+    let in_b = (b.path().to_string(), "2222".to_owned());
+    let set_b = format!("STELAE_ROOT={}", b.path());
+    let show = |flags: &[&str]| {
+        let args: Vec<&str> =
+            ["--format", "json"].iter().chain(flags).chain(&["env", "show"]).copied().collect();
+        Xtask::new(a.path(), &args)
+    };
+    assert_eq!(roots(show(&[])), in_a);
+    assert_eq!(roots(show(&[]).env("STELAE_ROOT", b.path().as_str())), in_b);
+    assert_eq!(roots(show(&["--root", a.path().as_str()]).env("STELAE_ROOT", b.path().as_str())), in_a);
+    assert_eq!(roots(show(&["--set", &set_b])), in_b);
+    assert_eq!(roots(show(&["--set", &set_b]).env("STELAE_ROOT", a.path().as_str())), in_b);
+    let two = show(&["--root", a.path().as_str(), "--set", &set_b]).run();
+    assert_eq!(two.verdict(), (2, "two-roots".to_owned()), "{}", two.stderr);
+}

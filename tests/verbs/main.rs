@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests: helpers of tests included")]
 
 mod bundle;
+mod ci;
 mod docs;
 mod env;
 mod fences;

@@ -1,10 +1,13 @@
 //! The grammar: flags that every verb takes, and the verbs.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, ValueEnum};
+use stelae_model::Failure;
 
+use crate::print::Printer;
 use crate::verb::Verb;
 
 /// Builds, renders, starts and proves a stack of MCP processes.
@@ -54,12 +57,31 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 /// Parses the command line; help and usage errors are answered here, with exit 0 and 2.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|answer| {
-        let code =
-            if answer.use_stderr() { stelae_model::ExitCode::Usage } else { stelae_model::ExitCode::Pass };
         // Nothing sensible can be done when even the help text cannot be written.
         answer.print().ok();
-        ExitCode::from(code.number())
+        if !answer.use_stderr() {
+            return ExitCode::SUCCESS;
+        }
+        let format = if asks_for_json(std::env::args_os().skip(1)) { Format::Json } else { Format::Text };
+        Printer::new(format, false).document(Some(&usage(&answer.to_string())));
+        ExitCode::from(stelae_model::ExitCode::Usage.number())
     })
+}
+
+/// clap's words as a failure: its first sentence, and what it adds.
+fn usage(said: &str) -> Failure {
+    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let what = lines.next().unwrap_or("the command line was not understood");
+    let what = what.strip_prefix("error: ").unwrap_or(what);
+    let failure = Failure::new(stelae_model::ExitCode::Usage, "usage", what).hint("cargo xtask --help");
+    lines.filter(|line| !line.starts_with("For more information")).fold(failure, Failure::because)
+}
+
+/// Whether a command line that is wrong somewhere asks for JSON all the same.
+fn asks_for_json(args: impl Iterator<Item = OsString>) -> bool {
+    let args: Vec<_> = args.take_while(|arg| arg != "--").collect();
+    let pair = args.windows(2).any(|pair| pair[0] == "--format" && pair[1] == "json");
+    pair || args.iter().any(|arg| arg == "--format=json")
 }
 
 #[cfg(test)]
@@ -69,5 +91,12 @@ mod tests {
     #[test]
     fn the_grammar_is_sound() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_command_line_may_still_ask_for_json() {
+        let asks = |line: &str| super::asks_for_json(line.split(' ').map(Into::into));
+        assert!(asks("--format json no-such-verb") && asks("smoke --format=json --nonsense"));
+        assert!(!asks("smoke --nonsense") && !asks("--format text smoke") && !asks("smoke -- --format=json"));
     }
 }

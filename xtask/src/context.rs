@@ -3,7 +3,8 @@
 use std::env;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use stelae_model::env::Environment;
+use stelae_model::env::declared::{NO_COLOR, STELAE_ROOT};
+use stelae_model::env::{Environment, Variable as _};
 use stelae_model::{ExitCode, Failure};
 use stelae_run::environment::{self, Sources};
 
@@ -25,13 +26,13 @@ pub(crate) struct Context {
 impl Context {
     /// Finds the root and the folder of the binaries; reads nothing else yet.
     pub(crate) fn new(global: &Global, printer: Printer) -> Result<Self, Failure> {
-        let root = root(global.root.as_deref())?;
+        let (root, command_line) = one_root(global)?;
         let exe =
             env::current_exe().map_err(|error| machine("the path of this program is unknown", &error))?;
         let exe = utf8(exe)?;
         let bin_dir = exe.parent().map_or_else(|| Utf8PathBuf::from("/"), Utf8Path::to_owned);
         let env_file = global.env_file.as_deref().map(absolute).transpose()?;
-        Ok(Self { sources: Sources { root, bin_dir, env_file, command_line: global.set.clone() }, printer })
+        Ok(Self { sources: Sources { root, bin_dir, env_file, command_line }, printer })
     }
 
     /// Root of the repository.
@@ -52,11 +53,48 @@ pub(crate) fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
     utf8(path)
 }
 
-fn root(given: Option<&Utf8Path>) -> Result<Utf8PathBuf, Failure> {
-    let named = match given {
-        Some(path) => Some(absolute(path)?),
-        None => env::var("STELAE_ROOT").ok().map(Utf8PathBuf::from),
-    };
+/// Whether a terminal may be coloured, by the layers that a verb's output needs before anything is read: the command
+/// line, then the process. (A file cannot set `NO_COLOR`: it is the host's.)
+pub(crate) fn colour(global: &Global) -> bool {
+    last_set(global, NO_COLOR::DECLARED.name)
+        .map_or_else(|| env::var_os("NO_COLOR").is_none_or(|text| text.is_empty()), str::is_empty)
+}
+
+/// What `--set` says about a variable: the last one counts.
+fn last_set<'a>(global: &'a Global, name: &str) -> Option<&'a str> {
+    global.set.iter().rev().find(|(set, _)| set == name).map(|(_, value)| value.as_str())
+}
+
+/// The root, and a command line that says the same: one truth for whoever asks the context or the environment.
+///
+/// `--root`, or `--set STELAE_ROOT=…`; then the process's `STELAE_ROOT`; then the folder above us that is one.
+fn one_root(global: &Global) -> Result<(Utf8PathBuf, Vec<(String, String)>), Failure> {
+    let name = STELAE_ROOT::DECLARED.name;
+    let set = last_set(global, name).map(Utf8PathBuf::from);
+    let flag = global.root.as_deref().map(absolute).transpose()?;
+    if let (Some(flag), Some(set)) = (&flag, &set)
+        && flag != set
+    {
+        let what = "the command line names two roots";
+        let failure = Failure::new(ExitCode::Usage, "two-roots", what);
+        return Err(failure
+            .on(format!("--root {flag}"))
+            .on(format!("--set {name}={set}"))
+            .hint("leave one of them out"));
+    }
+    let said = flag.or(set);
+    let is_said = said.is_some();
+    let root = root(said)?;
+    let mut command_line = global.set.clone();
+    if is_said {
+        command_line.retain(|(set, _)| set != name);
+        command_line.push((name.to_owned(), root.to_string()));
+    }
+    Ok((root, command_line))
+}
+
+fn root(said: Option<Utf8PathBuf>) -> Result<Utf8PathBuf, Failure> {
+    let named = said.or_else(|| env::var(STELAE_ROOT::DECLARED.name).ok().map(Utf8PathBuf::from));
     let no_root = |on: &Utf8Path, what: &str| {
         Failure::new(ExitCode::PrerequisiteMissing, "no-root", what)
             .on(on.to_string())

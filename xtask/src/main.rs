@@ -2,6 +2,8 @@
 
 mod cli;
 mod context;
+mod edge;
+mod gateway;
 mod print;
 mod verb;
 
@@ -12,7 +14,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(answer) => return answer,
     };
-    let printer = print::Printer::new(cli.global.format);
-    let outcome = context::Context::new(&cli.global, printer).and_then(|context| cli.verb.run(&context));
+    let printer = print::Printer::new(cli.global.format, context::colour(&cli.global));
+    let outcome = edge::guarded(|| cli.verb.run(&context::Context::new(&cli.global, printer.clone())?));
     printer.finish(outcome)
 }

@@ -1,70 +1,112 @@
 //! The one place that prints: stdout is data, stderr is talk.
+//!
+//! With `--format json` stdout is **one** document, whatever happens: data is kept until the end, and a failure that
+//! comes after it becomes its key `failure`. (`restart --attached` writes lines of JSON instead, and says so.)
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use stelae_model::Failure;
 
 use crate::cli::Format;
 
-/// Prints, in the format that was asked for.
-#[derive(Clone, Copy, Debug)]
+/// Prints, in the format that was asked for. Clones print as one.
+#[derive(Clone, Debug)]
 pub(crate) struct Printer {
     format: Format,
+    colour: bool,
+    /// The document, until the end says whether a failure belongs into it.
+    document: Arc<Mutex<Option<Value>>>,
 }
 
 impl Printer {
-    /// A printer for a format.
-    pub(crate) fn new(format: Format) -> Self {
-        Self { format }
+    /// A printer for a format; `colour` where stderr is a terminal.
+    pub(crate) fn new(format: Format, colour: bool) -> Self {
+        Self { format, colour, document: Arc::default() }
     }
 
     /// Whether stdout is JSON.
-    pub(crate) fn is_json(self) -> bool {
+    pub(crate) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
 
-    /// Data, in both forms; only the one that was asked for is made.
-    pub(crate) fn data(self, json: &impl Serialize, text: impl FnOnce() -> String) {
+    /// Whether a terminal may be coloured.
+    #[allow(dead_code, reason = "for Terminal::with_colour, in verbs that are being edited elsewhere")]
+    pub(crate) fn colour(&self) -> bool {
+        self.colour
+    }
+
+    /// Data, in both forms; only the one that was asked for is made. Text is printed at once, JSON at the end.
+    pub(crate) fn data(&self, json: &impl Serialize, text: impl FnOnce() -> String) {
         match self.format {
             Format::Text => write_stdout(&text()),
             Format::Json => {
-                let text = serde_json::to_string_pretty(json)
-                    .unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
-                write_stdout(&(text + "\n"));
+                let document = serde_json::to_value(json)
+                    .unwrap_or_else(|error| json!({"schema": 1, "error": error.to_string()}));
+                *self.document.lock().unwrap_or_else(PoisonError::into_inner) = Some(document);
             }
         }
     }
 
     /// Talk: for a person, never for a machine.
-    pub(crate) fn talk(self, text: &str) {
+    pub(crate) fn talk(&self, text: &str) {
         // A closed stderr must not end the verb.
         writeln!(io::stderr().lock(), "{text}").ok();
     }
 
     /// A failure, for a person.
-    pub(crate) fn failure(self, failure: &Failure) {
-        let red =
-            io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty());
+    pub(crate) fn failure(&self, failure: &Failure) {
+        let red = self.colour && io::stderr().is_terminal();
         let label = if red { "\x1b[1;31merror\x1b[0m" } else { "error" };
         self.talk(&format!("{label}: {failure}"));
     }
 
-    /// Ends the process's main function: prints the failure, if it is one, and gives the exit code.
-    pub(crate) fn finish(self, outcome: Result<stelae_model::ExitCode, Failure>) -> ExitCode {
+    /// Ends the process's main function: prints what is left to print, and gives the exit code.
+    pub(crate) fn finish(&self, outcome: Result<stelae_model::ExitCode, Failure>) -> ExitCode {
+        self.document(outcome.as_ref().err());
         let code = outcome.unwrap_or_else(|failure| {
-            if self.is_json() {
-                self.data(&serde_json::json!({"schema": 1, "failure": failure}), String::new);
-            }
             self.failure(&failure);
             failure.exit_code
         });
         ExitCode::from(code.number())
     }
+
+    /// Prints the document, if this is JSON and there is anything to say.
+    pub(crate) fn document(&self, failure: Option<&Failure>) {
+        let data = self.document.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(document) = one_document(data, failure).filter(|_| self.is_json()) {
+            write_stdout(&format!("{document:#}\n"));
+        }
+    }
+}
+
+/// Data and failure as one document.
+fn one_document(data: Option<Value>, failure: Option<&Failure>) -> Option<Value> {
+    let Some(failure) = failure else { return data };
+    let mut document = data.filter(Value::is_object).unwrap_or_else(|| json!({"schema": 1}));
+    document["failure"] = json!(failure);
+    Some(document)
 }
 
 fn write_stdout(text: &str) {
     // A reader that has seen enough (`| head`) is no failure of ours.
     io::stdout().lock().write_all(text.as_bytes()).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_and_failure_are_one_document() {
+        let failure = Failure::new(stelae_model::ExitCode::Drift, "stale", "it is stale");
+        let both = one_document(Some(json!({"schema": 1, "changed": ["a"]})), Some(&failure)).unwrap();
+        assert_eq!((&both["changed"][0], &both["failure"]["kind"]), (&json!("a"), &json!("stale")));
+        let alone = one_document(None, Some(&failure)).unwrap();
+        assert_eq!((&alone["schema"], &alone["failure"]["exit_code"]), (&json!(1), &json!(50)));
+        assert_eq!(one_document(None, None), None);
+    }
 }

@@ -61,7 +61,7 @@ impl Change {
         }
     }
 
-    fn report(&self, printer: Printer, outcome: Result<bundle::Outcome, Failure>) -> Outcome {
+    fn report(&self, printer: &Printer, outcome: Result<bundle::Outcome, Failure>) -> Outcome {
         let bundle::Outcome { plan, changed } = outcome?;
         let json = json!({"schema": 1, "dry_run": self.dry_run, "changed": changed, "plan": plan});
         printer.data(&json, || if self.dry_run { planned(&plan) } else { summary(&plan) });
@@ -87,7 +87,7 @@ impl Install {
         } else {
             bundle::find_bundle(home, &self.bundle)?
         };
-        let printer = context.printer;
+        let printer = &context.printer;
         let name = bundle.manifest.name.clone();
         let mut tell = |event: Event<'_>| tell(printer, &name, self.change.dry_run, event);
         self.change.report(printer, bundle::install(home, &bundle, self.change.request(), &mut tell))
@@ -105,14 +105,14 @@ pub(crate) struct Remove {
 
 impl Remove {
     fn run(self, context: &Context, home: &Home) -> Outcome {
-        let printer = context.printer;
+        let printer = &context.printer;
         let mut tell = |event: Event<'_>| tell(printer, &self.bundle, self.change.dry_run, event);
         self.change.report(printer, bundle::remove(home, &self.bundle, self.change.request(), &mut tell))
     }
 }
 
 /// The live lines: the plan before anything is touched, then each server as it is dealt with.
-fn tell(printer: Printer, bundle: &str, dry_run: bool, event: Event<'_>) {
+fn tell(printer: &Printer, bundle: &str, dry_run: bool, event: Event<'_>) {
     match event {
         Event::Planned(plan) => {
             for server in &plan.servers {

@@ -1,14 +1,19 @@
 //! `ci`: everything that has to be green before a merge, in the order in which it is cheapest to be told.
 //!
-//! The commands are what a developer would type, and a developer's Ctrl-C is their bound; each has a limit besides, so
-//! that a machine on its own ends, too.
+//! The commands are what a developer would type, run by xshell. Each has a limit, so that a machine on its own ends, too;
+//! and a signal to us, with or without a terminal that sends it to the rest, ends everything below us.
 
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
+use stelae_model::lifecycle::{StopLimits, TeardownProof};
 use stelae_model::{ExitCode, Failure};
+use stelae_run::process::Family;
+use stelae_run::signals::Interrupt;
 use xshell::{Cmd, Shell, cmd};
 
 use crate::context::Context;
@@ -25,6 +30,11 @@ pub(crate) struct Ci {
 /// No command of these takes as long, on two slow cores from cold.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
 
+/// What a signal leaves `smoke`, below us, to tear down what it started.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often the one who waits for signals looks whether there is still anything to wait for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
 #[derive(Debug, Serialize)]
 struct Done {
     step: &'static str,
@@ -34,12 +44,22 @@ struct Done {
 impl Ci {
     /// Runs it.
     pub(crate) fn run(self, context: &Context) -> Outcome {
+        let interrupt = Interrupt::install()?;
+        let family = Family::enter()?;
+        let green = guarded(&interrupt, || self.steps(context, &interrupt));
+        // What the steps left behind is nobody's.
+        let proof = stop(family, &interrupt);
+        green.and_then(|()| proof.check()).map(|()| ExitCode::Pass)
+    }
+
+    fn steps(&self, context: &Context, interrupt: &Interrupt) -> Result<(), Failure> {
         let shell = shell(context)?;
         let mut done = Vec::new();
         let mut step = |name: &'static str, commands: Vec<Cmd>| -> Result<(), Failure> {
             context.printer.talk(&format!("ci: {name}"));
             let begun = Instant::now();
             for command in commands {
+                interrupt.bail("ci")?;
                 run(name, &command.timeout(LIMIT))?;
             }
             done.push(Done { step: name, elapsed_ms: begun.elapsed().as_millis() });
@@ -51,6 +71,7 @@ impl Ci {
         step("lints", vec![cmd!(shell, "cargo clippy --workspace --all-targets --locked -- -D warnings")])?;
         step("pages", vec![xtask(&shell).args(["docs", "--check"])])?;
         step("tests", vec![cmd!(shell, "cargo test --workspace --locked")])?;
+        interrupt.bail("ci")?;
         let cold = if self.no_cold_build { None } else { Some(cold_build(context, &shell)?) };
         step("smoke", vec![xtask(&shell).args(["smoke"])])?;
         context.printer.data(&json!({"schema": 1, "steps": done, "cold_build": cold}), || {
@@ -60,12 +81,43 @@ impl Ci {
             let steps: String = done.iter().map(line).collect();
             steps + &cold.map(ColdBuild::text).unwrap_or_default()
         });
-        Ok(ExitCode::Pass)
+        Ok(())
     }
+}
+
+/// Does the work while somebody waits for signals: xshell does not, and sits in a `wait` until its child has ended. After
+/// one, everything below us is stopped, again and again until the work has noticed: a command may just be starting.
+fn guarded(interrupt: &Interrupt, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let (over, is_over) = mpsc::channel::<()>();
+    let ended = thread::scope(|scope| {
+        scope.spawn(move || {
+            // The work drops its end also when it panics.
+            while is_over.try_recv() == Err(TryRecvError::Empty) {
+                if interrupt.check().is_some() {
+                    Family::enter().map(|family| stop(family, interrupt)).ok();
+                    // The signal has been seen: from here on it wakes nobody.
+                    thread::sleep(LOOK_EVERY);
+                } else {
+                    interrupt.wait(LOOK_EVERY);
+                }
+            }
+        });
+        let _over = over;
+        work()
+    });
+    // A command that was ended is not what failed.
+    interrupt.bail("ci")?;
+    ended
+}
+
+/// Stops everything below us, and shows that it is gone.
+fn stop(family: Family, interrupt: &Interrupt) -> TeardownProof {
+    family.stop(StopLimits { grace: GRACE, ..StopLimits::default() }, interrupt, &mut |_| ())
 }
 
 /// A shell in the root. Builds of clones, by tests and by `smoke`, share one folder under `target`: what `ci` leaves is
 /// all in there.
+#[expect(clippy::disallowed_methods, reason = "this module is the one that uses xshell, under its guard")]
 fn shell(context: &Context) -> Result<Shell, Failure> {
     let mut shell = Shell::new().map_err(|error| Failure::unexpected(error.to_string()))?;
     shell.set_current_dir(context.root());

@@ -4,6 +4,7 @@ use camino::Utf8PathBuf;
 use clap::Args;
 use serde_json::json;
 use stelae_model::{ExitCode, Failure};
+use stelae_run::files::{self, Readable};
 
 use crate::context::Context;
 use crate::verb::Outcome;
@@ -27,7 +28,7 @@ impl Docs {
                 continue;
             }
             if !self.check {
-                std::fs::write(&path, text).map_err(|error| {
+                files::replace(&path, text.as_bytes(), Readable::ByAnyone).map_err(|error| {
                     Failure::new(ExitCode::StepFailed, "docs-write", "a page cannot be written")
                         .on(path.to_string())
                         .because(error.to_string())

@@ -1,9 +1,6 @@
 //! `env`: what every variable is, where its value comes from, and who reads it.
 
-use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-
+use camino::Utf8Path;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
@@ -13,6 +10,7 @@ use stelae_model::env::{Origin, Resolved, SetBy, nearest};
 use stelae_model::{ExitCode, Failure};
 use stelae_run::bundle::seed_discovery;
 use stelae_run::environment::ENV_FILE;
+use stelae_run::files;
 use stelae_run::render::Home;
 
 use crate::context::Context;
@@ -94,9 +92,8 @@ fn carry_out(action: &InitAction, home: &Home) -> Result<(), Failure> {
     let result = match action.action {
         "seed" => return seed_discovery(home).map(drop),
         "write" => {
-            // `create_new`: a file that appeared since the plan was made is somebody's, and stays.
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&action.path);
-            file.and_then(|mut file| file.write_all(env_file_text().as_bytes()))
+            // A file that appeared since the plan was made is somebody's, and stays.
+            files::create_whole(Utf8Path::new(&action.path), env_file_text().as_bytes())
         }
         "create" => std::fs::create_dir_all(&action.path),
         _ => Ok(()),

@@ -58,15 +58,6 @@ pub enum Event {
         /// The line, without its end.
         text: String,
     },
-    /// Something happened to one server of a bundle.
-    Server {
-        /// The bundle.
-        bundle: String,
-        /// The server.
-        server: String,
-        /// What: `installed`, `updated`, `up to date`, `removed`.
-        action: String,
-    },
     /// The readiness ladder moved, or the rung it stands on says something new.
     Rung {
         /// The service.

@@ -31,11 +31,6 @@ impl Deadline {
         Self { at: from_now(limit), whose: Whose::Limit }
     }
 
-    /// A limit at a known moment.
-    pub fn at(at: Instant) -> Self {
-        Self { at, whose: Whose::Limit }
-    }
-
     /// The sooner of this deadline and a limit from now. There is no way to make it later.
     #[must_use]
     pub fn within(self, limit: Duration) -> Self {

@@ -55,6 +55,40 @@ pub(crate) fn create_private(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Creates a file that is not there yet, complete from its first moment and readable by nobody else.
+///
+/// # Errors
+/// `AlreadyExists`: there is one, of whatever content; and what the system says.
+pub fn create_whole(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
+    let mut pending = Pending::create(path, bytes)?;
+    // A rename would replace what appeared meanwhile; a link refuses.
+    fs::hard_link(pending.path(), path)?;
+    pending.remove();
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Who may read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readable {
+    /// Its owner: mode 0600.
+    ByOwner,
+    /// Whoever the umask lets.
+    ByAnyone,
+}
+
+/// Puts a file in the place of what was there: a reader sees the old content or the new, and an error leaves the old.
+/// Does not wait for the disk: meant for what is made again, or was worth nothing without the rest.
+///
+/// # Errors
+/// What the system says.
+pub fn replace(path: &Utf8Path, bytes: &[u8], readable: Readable) -> io::Result<()> {
+    let mut pending = Pending::named(path)?;
+    let mode = if readable == Readable::ByOwner { 0o600 } else { 0o666 };
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(pending.path())?;
+    file.write_all(bytes)?;
+    pending.rename()
+}
+
 /// Waits until the disk has a folder's entries: without this a crash can forget a rename.
 pub(crate) fn sync_dir(path: &Utf8Path) -> io::Result<()> {
     File::open(path)?.sync_all()
@@ -63,39 +97,56 @@ pub(crate) fn sync_dir(path: &Utf8Path) -> io::Result<()> {
 /// A file's next content, complete on disk beside it. Committing is one rename; dropping removes it.
 #[derive(Debug)]
 pub(crate) struct Pending {
-    temporary: Option<Utf8PathBuf>,
+    temporary: Utf8PathBuf,
     target: Utf8PathBuf,
+    is_there: bool,
 }
 
 impl Pending {
     /// Writes the content, mode 0600, into the target's folder.
     pub(crate) fn create(target: &Utf8Path, bytes: &[u8]) -> io::Result<Self> {
+        let pending = Self::named(target)?;
+        create_private(pending.path(), bytes)?;
+        Ok(pending)
+    }
+
+    /// A name beside the target that nobody else uses.
+    fn named(target: &Utf8Path) -> io::Result<Self> {
         // Two threads of one process must not share a name; the process id keeps processes apart.
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = target.file_name().ok_or_else(|| io::Error::other("it has no file name"))?;
         let temporary = target.with_file_name(format!(".{name}.{}-{number}.tmp", std::process::id()));
-        let pending = Self { temporary: Some(temporary.clone()), target: target.to_owned() };
-        create_private(&temporary, bytes)?;
-        Ok(pending)
+        Ok(Self { temporary, target: target.to_owned(), is_there: true })
     }
 
-    /// Puts the content in the target's place.
+    fn path(&self) -> &Utf8Path {
+        &self.temporary
+    }
+
+    /// Puts the content in the target's place, and waits until the disk has that.
     pub(crate) fn commit(mut self) -> io::Result<()> {
-        if let Some(temporary) = &self.temporary {
-            fs::rename(temporary, &self.target)?;
-        }
-        self.temporary = None;
+        self.rename()?;
         self.target.parent().map_or(Ok(()), sync_dir)
+    }
+
+    fn rename(&mut self) -> io::Result<()> {
+        fs::rename(&self.temporary, &self.target)?;
+        self.is_there = false;
+        Ok(())
+    }
+
+    fn remove(&mut self) {
+        if std::mem::take(&mut self.is_there) {
+            // It may never have been created.
+            fs::remove_file(&self.temporary).ok();
+        }
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            // It may never have been created.
-            fs::remove_file(temporary).ok();
-        }
+        self.remove();
     }
 }
 
@@ -181,6 +232,32 @@ mod tests {
         Pending::create(&target, b"2").unwrap().commit().unwrap();
         Pending::create(&target, b"3").unwrap().commit().unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"3");
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_replaced_stays_as_it_was() {
+        let (_guard, dir) = folder();
+        let target = dir.join("f");
+        replace(&target, b"old", Readable::ByOwner).unwrap();
+        let kept = File::open(&target).unwrap();
+        replace(&target, b"new and longer", Readable::ByOwner).unwrap();
+        assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
+        // Whoever had the old one open still reads all of it: it was never truncated.
+        assert_eq!(io::read_to_string(kept).unwrap(), "old");
+        fs::create_dir(dir.join("folder")).unwrap();
+        assert!(replace(&dir.join("folder"), b"x", Readable::ByAnyone).is_err());
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_there_is_not_created_again() {
+        let (_guard, dir) = folder();
+        let target = dir.join("f");
+        create_whole(&target, b"first").unwrap();
+        assert_eq!(create_whole(&target, b"second").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&target).unwrap(), b"first");
         assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
     }

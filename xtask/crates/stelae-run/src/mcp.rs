@@ -214,13 +214,19 @@ impl McpClient {
 /// Reads an event stream up to the answer to `id`.
 fn from_events(stream: impl BufRead, id: u64) -> Result<Value, McpError> {
     let mut data = String::new();
-    let mut read: u64 = 0;
-    for line in stream.lines() {
-        let line = line.map_err(|error| NoAnswer(stream_ended(&error)))?;
-        read += line.len() as u64;
-        if read > http::MOST_BYTES {
+    // Bounded before it is split: one line may already be more than the memory holds.
+    let mut stream = stream.take(http::MOST_BYTES);
+    loop {
+        let mut line = Vec::new();
+        stream.read_until(b'\n', &mut line).map_err(|error| NoAnswer(stream_ended(&error)))?;
+        if stream.limit() == 0 {
             return Err(malformed("an answer of more than 16 MiB"));
         }
+        if line.is_empty() {
+            return Err(NoAnswer("the event stream ended without the answer".to_owned()).into());
+        }
+        let line = String::from_utf8(line).map_err(|_| malformed("an event that is not UTF-8"))?;
+        let line = line.trim_end_matches(['\r', '\n']);
         if let Some(more) = line.strip_prefix("data:") {
             data.push_str(more.strip_prefix(' ').unwrap_or(more));
         } else if line.is_empty() && !data.is_empty() {
@@ -231,7 +237,6 @@ fn from_events(stream: impl BufRead, id: u64) -> Result<Value, McpError> {
             data.clear();
         }
     }
-    Err(NoAnswer("the event stream ended without the answer".to_owned()).into())
 }
 
 fn stream_ended(error: &std::io::Error) -> String {
@@ -261,7 +266,7 @@ fn beginning(body: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read as _, Write as _};
     use std::time::Duration;
 
     use super::*;
@@ -277,6 +282,20 @@ mod tests {
     fn a_stream_that_ends_early_is_no_answer() {
         let error = from_events("data: {\"id\":1,\"result\":{}}\n".as_bytes(), 1).unwrap_err();
         assert!(matches!(error, McpError::NoAnswer(_)), "{error}");
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_bounded() {
+        // Four times as much as may be read, and then an error that nobody should come to see.
+        struct Broken;
+        impl std::io::Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+                Err(std::io::Error::other("read too far"))
+            }
+        }
+        let stream = std::io::repeat(b'a').take(4 * http::MOST_BYTES).chain(Broken);
+        let error = from_events(BufReader::new(stream), 1).unwrap_err();
+        assert_eq!(error, McpError::Malformed("an answer of more than 16 MiB".to_owned()));
     }
 
     #[test]

@@ -51,6 +51,7 @@ impl Process {
         entry: &ServerEntry,
         environment: BTreeMap<String, String>,
     ) -> io::Result<(Self, ChildStdin, ChildStdout)> {
+        #[expect(clippy::disallowed_methods, reason = "this module is the one that starts processes")]
         let mut command = Command::new(program);
         command.args(&entry.args).env_clear().envs(environment);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

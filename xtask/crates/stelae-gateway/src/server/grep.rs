@@ -1,5 +1,6 @@
 //! `grep`: searches the text files of the workspace, as ripgrep does, whose crates do the work.
 
+use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -24,6 +25,10 @@ const MATCHES: usize = 1000;
 const DEFAULT_MATCHES: usize = 100;
 /// A longer line is cut.
 const LINE_CHARS: usize = 400;
+/// What the lines of one answer may hold together, as for a file that is read.
+const ANSWER_BYTES: usize = 256 * 1024;
+/// A file with a longer line is passed over: a line is held in memory, whole.
+const LINE_BYTES: usize = 16 * 1024 * 1024;
 /// A search that takes longer gives what it has.
 const TIME: Duration = Duration::from_secs(20);
 
@@ -87,23 +92,24 @@ pub(super) fn call(workspace: &Workspace, given: JsonObject) -> Told {
     let start = normal(&request.path);
 
     let deadline = Instant::now() + TIME;
-    let mut searcher = SearcherBuilder::new().binary_detection(BinaryDetection::quit(0)).build();
-    let mut matches = Vec::new();
-    let mut timed_out = false;
-    for path in files(workspace.root(), &start) {
-        if matches.len() > wanted {
+    // One more than wanted, so as to know whether there are more.
+    let mut search = Search::new(matcher, wanted + 1, deadline);
+    for path in files(workspace.root(), &start, deadline) {
+        if !search.goes_on() {
             break;
         }
-        if Instant::now() > deadline {
-            timed_out = true;
-            break;
+        if glob.matched(&path, false).is_ignore() {
+            continue;
         }
-        if !glob.matched(&path, false).is_ignore() {
-            // One more than wanted, so as to know whether there are more.
-            search(workspace, &mut searcher, &matcher, &path, wanted + 1, &mut matches);
+        // Through the workspace: a folder may have become a symlink since it was listed. What cannot be opened is
+        // passed over, as ripgrep does with a message that nobody would read here.
+        if let Ok(file) = workspace.entry(path.as_str()) {
+            search.file(&path, file);
         }
     }
-    let truncated = timed_out || matches.len() > wanted;
+    let timed_out = Instant::now() > deadline;
+    let mut matches = search.matches;
+    let truncated = timed_out || search.bytes > ANSWER_BYTES || matches.len() > wanted;
     matches.truncate(wanted);
     Ok(answer(&matches, truncated, timed_out))
 }
@@ -150,7 +156,7 @@ fn glob(root: &Utf8Path, glob: Option<&str>) -> Result<Override, String> {
 ///
 /// The walk always begins at the root, so that each .gitignore on the way counts, and none above the root does.
 /// Symlinks are not followed.
-fn files(root: &Utf8Path, start: &Utf8Path) -> impl Iterator<Item = Utf8PathBuf> {
+fn files(root: &Utf8Path, start: &Utf8Path, deadline: Instant) -> impl Iterator<Item = Utf8PathBuf> {
     let (base, wanted) = (root.to_owned(), start.to_owned());
     let walk: Walk = WalkBuilder::new(root)
         .parents(false)
@@ -159,7 +165,9 @@ fn files(root: &Utf8Path, start: &Utf8Path) -> impl Iterator<Item = Utf8PathBuf>
         .sort_by_file_name(Ord::cmp)
         .filter_entry(move |entry| {
             let below = entry.path().strip_prefix(&base).ok().and_then(Utf8Path::from_path);
-            below.is_some_and(|path| path.starts_with(&wanted) || wanted.starts_with(path))
+            // Folders without a single file take their time as well.
+            Instant::now() < deadline
+                && below.is_some_and(|path| path.starts_with(&wanted) || wanted.starts_with(path))
         })
         .build();
     let root = root.to_owned();
@@ -170,23 +178,94 @@ fn files(root: &Utf8Path, start: &Utf8Path) -> impl Iterator<Item = Utf8PathBuf>
         })
 }
 
-fn search(
-    workspace: &Workspace,
-    searcher: &mut Searcher,
-    matcher: &RegexMatcher,
-    path: &Utf8Path,
+/// A search over many files, with bounds that hold within each of them, too.
+struct Search {
+    searcher: Searcher,
+    matcher: RegexMatcher,
+    matches: Vec<Match>,
     enough: usize,
-    matches: &mut Vec<Match>,
-) {
-    // Through the workspace: a folder may have become a symlink since it was listed. What cannot be opened is passed over,
-    // as ripgrep does with a message that nobody would read here.
-    let Ok(file) = workspace.entry(path.as_str()) else {
-        return;
-    };
-    let sink = Lossy(|line, text| {
-        let text = text.trim_end().chars().take(LINE_CHARS).collect();
-        matches.push(Match { path: path.to_string(), line, text });
-        Ok(matches.len() < enough)
-    });
-    searcher.search_file(matcher, &file, sink).ok();
+    bytes: usize,
+    deadline: Instant,
+}
+
+impl Search {
+    fn new(matcher: RegexMatcher, enough: usize, deadline: Instant) -> Self {
+        let mut builder = SearcherBuilder::new();
+        builder.binary_detection(BinaryDetection::quit(0)).heap_limit(Some(LINE_BYTES));
+        Self { searcher: builder.build(), matcher, matches: Vec::new(), enough, bytes: 0, deadline }
+    }
+
+    fn goes_on(&self) -> bool {
+        self.matches.len() < self.enough && self.bytes <= ANSWER_BYTES && Instant::now() < self.deadline
+    }
+
+    fn file(&mut self, path: &Utf8Path, file: impl Read) {
+        let Self { searcher, matcher, matches, enough, bytes, deadline } = self;
+        let sink = Lossy(|line, text| {
+            let text: String = text.trim_end().chars().take(LINE_CHARS).collect();
+            *bytes += path.as_str().len() + text.len();
+            matches.push(Match { path: path.to_string(), line, text });
+            Ok(matches.len() < *enough && *bytes <= ANSWER_BYTES)
+        });
+        // What cannot be read to its end gives what it has given.
+        searcher.search_reader(&*matcher, Until { file, deadline: *deadline }, sink).ok();
+    }
+}
+
+/// A file that ends with an error when the time is over: most of a large one goes by without a match to stop at.
+struct Until<F> {
+    file: F,
+    deadline: Instant,
+}
+
+impl<F: Read> Read for Until<F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if Instant::now() > self.deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.file.read(buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The same line for ever.
+    struct Endless;
+
+    impl Read for Endless {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            buffer.iter_mut().zip(b"abcdefg\n".iter().cycle()).for_each(|(to, from)| *to = *from);
+            Ok(buffer.len() - buffer.len() % 8)
+        }
+    }
+
+    fn search(pattern: &str, deadline: Duration) -> Search {
+        let matcher = RegexMatcherBuilder::new().line_terminator(Some(b'\n')).build(pattern).unwrap();
+        Search::new(matcher, 1_000_000, Instant::now() + deadline)
+    }
+
+    #[test]
+    fn a_file_without_an_end_ends_at_the_deadline() {
+        let mut search = search("nothing", Duration::from_millis(20));
+        search.file("endless".into(), Endless);
+        assert!(search.matches.is_empty() && !search.goes_on());
+    }
+
+    #[test]
+    fn a_file_full_of_matches_ends_at_the_bound_of_an_answer() {
+        let mut search = search("abc", TIME);
+        search.file("endless".into(), Endless);
+        assert!(search.bytes > ANSWER_BYTES && search.bytes < ANSWER_BYTES + LINE_CHARS, "{}", search.bytes);
+        assert!(!search.goes_on());
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_passed_over() {
+        let mut search = search("abc", TIME);
+        search.file("zeros".into(), io::repeat(b'a').take(4 * LINE_BYTES as u64));
+        search.file("next".into(), &b"abc\n"[..]);
+        assert_eq!(search.matches.len(), 1);
+    }
 }

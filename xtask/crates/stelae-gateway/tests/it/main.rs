@@ -2,7 +2,12 @@
 //!
 //! Nothing here asserts how long something took; every wait is for a state, with a deadline that only a hang reaches.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests, too")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "helpers of tests are tests, too"
+)]
 
 mod agent;
 mod guard;

@@ -10,7 +10,7 @@ use stelae_model::env::Invocation;
 use stelae_model::lifecycle::{Ended, StopLimits};
 use stelae_model::{ExitCode, Failure};
 
-use super::output::{Output, Source};
+use super::output::{Output, Source, Written};
 use super::{family, launch, os, reaper};
 use crate::deadline::Deadline;
 use crate::signals::{self, Interrupt};
@@ -51,7 +51,8 @@ pub struct Finished {
     pub command: String,
     /// How it ended.
     pub status: Ended,
-    /// What it wrote to standard output: all of it, or the first and the last half MiB.
+    /// What it wrote to standard output: all of it, or the first and the last half MiB. For people; what a program
+    /// reads is [`Finished::stdout_whole`].
     pub stdout_text: String,
     /// The same for standard error.
     pub stderr_text: String,
@@ -61,9 +62,18 @@ pub struct Finished {
     pub elapsed_ms: u64,
     /// The last lines of both outputs, as they came.
     pub tail: Vec<String>,
+    stdout: Written,
 }
 
 impl Finished {
+    /// All that it wrote to its standard output's file, read back from there.
+    ///
+    /// # Errors
+    /// Exit code 10: `output-too-large` above 64 MiB, `output-unreadable`.
+    pub fn stdout_whole(&self) -> Result<String, Failure> {
+        self.stdout.whole()
+    }
+
     /// This, if it ended with status 0.
     ///
     /// # Errors
@@ -114,6 +124,7 @@ pub fn run(
             leaky,
             elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
             tail: output.tail.into(),
+            stdout: output.stdout.written(),
         }),
         Ending::TimedOut => Err(timed_out(&process, &limits.deadline, begun.elapsed())
             .on(command)

@@ -5,12 +5,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use stelae_model::Failure;
+use stelae_model::{ExitCode, Failure};
 
 use super::command::Stream;
 use super::launch;
 use crate::watch::Follower;
 
+/// More than this is no output that a program reads whole.
+const MOST_WHOLE: u64 = 64 * 1024 * 1024;
 /// How many lines of the log a failure quotes.
 const TAIL_LINES: usize = 20;
 
@@ -75,10 +77,54 @@ impl Source {
         })
     }
 
+    /// Where what this command wrote is to be read again, whole.
+    pub(super) fn written(&self) -> Written {
+        let end = self.file.metadata().map_or(self.from, |metadata| metadata.len());
+        Written { path: self.path.clone(), from: self.from, length: end.saturating_sub(self.from) }
+    }
+
     /// What this command wrote: all, or the first and the last half MiB. An output that cannot be read back reads as
     /// the reason why.
     pub(super) fn text(&self) -> String {
         bounded(&self.path, self.from).unwrap_or_else(|error| format!("[{}: {error}]", self.path))
+    }
+}
+
+/// The part of a log that one command wrote.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    path: Utf8PathBuf,
+    from: u64,
+    length: u64,
+}
+
+impl Written {
+    /// All of it, or a failure: output that is read by a program must not have a hole in the middle.
+    pub(super) fn whole(&self) -> Result<String, Failure> {
+        self.whole_within(MOST_WHOLE)
+    }
+
+    fn whole_within(&self, most: u64) -> Result<String, Failure> {
+        let fail = |kind: &str, what: &str, why: String| {
+            Failure::new(ExitCode::StepFailed, kind, what).on(self.path.as_str()).because(why)
+        };
+        if self.length > most {
+            let why = format!("it has {} bytes, and at most {most} are read", self.length);
+            return Err(fail("output-too-large", "a command's output is too large to be read", why));
+        }
+        let bytes = self.read().map_err(|error| {
+            fail("output-unreadable", "a command's output cannot be read back", error.to_string())
+        })?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn read(&self) -> io::Result<Vec<u8>> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.from))?;
+        let mut bytes = Vec::new();
+        file.take(self.length).read_to_end(&mut bytes)?;
+        // Somebody truncated it: what is there is not what the command wrote.
+        if (bytes.len() as u64) < self.length { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
     }
 }
 
@@ -97,4 +143,22 @@ fn bounded(path: &Utf8Path, from: u64) -> io::Result<String> {
     }
     let (head, tail) = (piece(from, HALF)?, piece(from + length - HALF, HALF)?);
     Ok(format!("{head}\n[{} bytes left out]\n{tail}", length - 2 * HALF))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_output_is_whole_or_a_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(folder.path()).unwrap().join("log");
+        std::fs::write(&path, "earlier\nall of it\n").unwrap();
+        let written = Written { path: path.clone(), from: 8, length: 10 };
+        assert_eq!(written.whole_within(10).unwrap(), "all of it\n");
+        let failure = written.whole_within(9).unwrap_err();
+        assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::StepFailed, "output-too-large"));
+        std::fs::write(&path, "earlier\nall").unwrap();
+        assert_eq!(written.whole().unwrap_err().kind, "output-unreadable");
+    }
 }

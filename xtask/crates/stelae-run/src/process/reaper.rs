@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, WaitStatus, wait, waitid, waitpid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process_group, wait, waitid, waitpid,
+};
 use stelae_model::lifecycle::Ended;
 
 #[derive(Debug, Default)]
@@ -113,6 +115,18 @@ pub(super) fn released() -> Vec<i32> {
 pub(super) fn roots() -> Vec<i32> {
     let registry = registry();
     registry.children.iter().filter(|(_, child)| child.ended.is_none()).map(|(&pid, _)| pid).collect()
+}
+
+/// Signals the groups of registered processes that were neither waited for nor released: of one of them, or of all.
+/// Until somebody waits for its leader, a group's number cannot become somebody else's; and nobody can in here.
+pub(super) fn signal_groups(only: Option<i32>, signal: Signal) {
+    let registry = registry();
+    let ours = registry.children.iter().filter(|(_, child)| child.ended.is_none() && !child.released);
+    let ours = ours.map(|(&pid, _)| pid).filter(|&pid| only.is_none_or(|only| only == pid));
+    for group in ours.filter_map(Pid::from_raw) {
+        // Gone already, or not permitted: either shows at the next look.
+        kill_process_group(group, signal).ok();
+    }
 }
 
 /// What one sweep found.

@@ -1,6 +1,7 @@
 //! One teardown, carried out: look who is there, do what `stelae_model::lifecycle::Stop` says, wait, look again.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -38,6 +39,15 @@ struct Look {
     /// Who was waited for.
     reaped: Vec<(i32, Ended)>,
     proof: Proof,
+    /// Why nobody knows who is there.
+    unreadable: Option<String>,
+}
+
+impl Look {
+    fn blind(reaped: Vec<(i32, Ended)>, error: &io::Error) -> Self {
+        let unreadable = Some(format!("the process table cannot be read: {error}"));
+        Self { members: Vec::new(), reaped, proof: Proof::None, unreadable }
+    }
 }
 
 impl Scope {
@@ -47,18 +57,31 @@ impl Scope {
             Self::Tree { root, process, kin } => look_at_tree(*root, process, kin),
         }
     }
+
+    /// The one process whose tree it is.
+    fn root(&self) -> Option<i32> {
+        match self {
+            Self::Everyone => None,
+            Self::Tree { root, .. } => Some(*root),
+        }
+    }
 }
 
 fn look_at_everyone() -> Look {
     let sweep = reaper::sweep();
     if sweep.no_child_left {
-        return Look { members: Vec::new(), reaped: sweep.reaped, proof: Proof::NoChildLeft };
+        let (members, proof) = (Vec::new(), Proof::NoChildLeft);
+        return Look { members, reaped: sweep.reaped, proof, unreadable: None };
     }
+    let rows = match os::process_table() {
+        Ok(rows) => rows,
+        Err(error) => return Look::blind(sweep.reaped, &error),
+    };
     let released = reaper::released();
-    let members = everyone_but(&os::process_table(), us(), &released);
+    let members = everyone_but(&rows, us(), &released);
     let only_released = members.is_empty() && !released.is_empty();
     let proof = if only_released { Proof::OnlyReleased } else { Proof::None };
-    Look { members, reaped: sweep.reaped, proof }
+    Look { members, reaped: sweep.reaped, proof, unreadable: None }
 }
 
 /// Everyone below us, without what was released and what belongs to it by parent, group or session.
@@ -76,7 +99,10 @@ fn everyone_but(rows: &[ProcessRow], us: i32, released: &[i32]) -> Vec<ProcessRo
 }
 
 fn look_at_tree(root: i32, process: &str, kin: &mut Kin) -> Look {
-    let rows = os::process_table();
+    let rows = match os::process_table() {
+        Ok(rows) => rows,
+        Err(error) => return Look::blind(Vec::new(), &error),
+    };
     let others: Vec<i32> = reaper::roots().into_iter().filter(|&pid| pid != root).collect();
     let marked = |row: &ProcessRow| launch::mark_of(row.pid).is_some_and(|mark| mark == process);
     let (mut members, mut reaped) = (Vec::new(), Vec::new());
@@ -88,7 +114,7 @@ fn look_at_tree(root: i32, process: &str, kin: &mut Kin) -> Look {
         }
     }
     let proof = if members.is_empty() { Proof::TreeGone } else { Proof::None };
-    Look { members, reaped, proof }
+    Look { members, reaped, proof, unreadable: None }
 }
 
 /// One process that was met.
@@ -140,6 +166,8 @@ pub(super) struct Teardown<'a> {
     /// By pid and start time, which together are never used twice.
     met: BTreeMap<(i32, u64), Met>,
     order: Vec<(i32, u64)>,
+    /// The last signal that was sent without a look at the table.
+    unseen_got: Option<Signal>,
 }
 
 impl<'a> Teardown<'a> {
@@ -153,6 +181,7 @@ impl<'a> Teardown<'a> {
             rounds: 0,
             met: BTreeMap::new(),
             order: Vec::new(),
+            unseen_got: None,
         }
     }
 
@@ -170,6 +199,7 @@ impl<'a> Teardown<'a> {
             let round = match self.stop.next(seen) {
                 Move::Gone | Move::GiveUp => return self.report(&look),
                 Move::Ask => {
+                    self.signal_unseen(&look, Signal::TERM);
                     // A zombie has nothing to be asked, and would read as if it had ended because of us.
                     look.members
                         .iter()
@@ -178,6 +208,7 @@ impl<'a> Teardown<'a> {
                     ASKING_ROUND
                 }
                 Move::Kill => {
+                    self.signal_unseen(&look, Signal::KILL);
                     // A zombie that nobody can wait for is a process whose main thread ended before the others.
                     look.members.iter().for_each(|row| self.signal(row, Signal::KILL));
                     KILLING_ROUND
@@ -186,6 +217,15 @@ impl<'a> Teardown<'a> {
             let alive = look.members.iter().filter(|row| !row.zombie);
             os::wait_any(alive.filter_map(|row| self.met.get(&key(row))?.handle.as_ref()), &wakers, round);
         }
+    }
+
+    /// When the table cannot be read, what we started is still known by number; whatever left its group is not.
+    fn signal_unseen(&mut self, look: &Look, signal: Signal) {
+        if look.unreadable.is_none() || self.unseen_got == Some(signal) {
+            return;
+        }
+        self.unseen_got = Some(signal);
+        reaper::signal_groups(self.scope.root(), signal);
     }
 
     fn signal(&mut self, row: &ProcessRow, signal: Signal) {
@@ -210,7 +250,13 @@ impl<'a> Teardown<'a> {
 
     fn report(mut self, look: &Look) -> TeardownProof {
         let left = if look.proof == Proof::None { look.members.as_slice() } else { &[] };
-        let survivors = left.iter().map(|row| survivor(row, self.met.remove(&key(row)))).collect();
+        let mut survivors: Vec<_> =
+            left.iter().map(|row| survivor(row, self.met.remove(&key(row)))).collect();
+        survivors.extend(look.unreadable.as_ref().map(|why| Survivor {
+            pid: self.scope.root().unwrap_or_else(us),
+            command: "(whoever is left below it)".to_owned(),
+            why: why.clone(),
+        }));
         let stopped = self.order.iter().filter_map(|&key| stopped(key.0, self.met.get(&key)?)).collect();
         TeardownProof {
             proof: look.proof,

@@ -41,15 +41,23 @@ impl From<io::Error> for Unreadable {
     }
 }
 
-/// All processes below `root` that have not ended, without `root`.
+/// Every process there is.
+///
+/// # Errors
+/// The table cannot be read (no descriptors left), which is no proof that anybody is gone.
+pub fn table() -> io::Result<Vec<ProcessRow>> {
+    os::process_table()
+}
+
+/// All processes below `root` that have not ended, without `root`; nobody where the table cannot be read.
 pub fn descendants(root: i32) -> Vec<ProcessRow> {
-    let rows = os::process_table();
+    let rows = table().unwrap_or_default();
     lifecycle::descendants(&rows, root).into_iter().filter(|row| !row.zombie).cloned().collect()
 }
 
-/// The pids of every process there is.
+/// The pids of every process there is; none where the table cannot be read.
 pub fn all_pids() -> Vec<i32> {
-    os::process_table().into_iter().map(|row| row.pid).collect()
+    table().unwrap_or_default().into_iter().map(|row| row.pid).collect()
 }
 
 /// The pids from `pid` up to init, `pid` first.
@@ -154,12 +162,18 @@ pub struct Snapshot {
     pub processes: Vec<SnapshotProcess>,
     /// How many more there were.
     pub left_out: usize,
+    /// Why the table could not be read, if it could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
 }
 
 /// Takes a snapshot of what is below `root`, of at most 500 processes.
 pub fn snapshot(root: i32) -> Snapshot {
     const MOST: usize = 500;
-    let rows = os::process_table();
+    let rows = match table() {
+        Ok(rows) => rows,
+        Err(error) => return Snapshot { unreadable: Some(error.to_string()), ..Snapshot::default() },
+    };
     let found = lifecycle::descendants(&rows, root);
     let describe = |row: &&ProcessRow| SnapshotProcess {
         row: (*row).clone(),
@@ -168,6 +182,7 @@ pub fn snapshot(root: i32) -> Snapshot {
     Snapshot {
         processes: found.iter().take(MOST).map(describe).collect(),
         left_out: found.len().saturating_sub(MOST),
+        unreadable: None,
     }
 }
 

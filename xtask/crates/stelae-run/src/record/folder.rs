@@ -1,13 +1,19 @@
 //! `target/xtask/runs/<run-id>/`: what is kept of a run when its workspace is gone.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 use stelae_model::verdict::Verdict;
 use stelae_model::{ExitCode, Failure};
+
+use super::id::run_id;
+use crate::files::{self, Readable};
+
+/// So many ids in a row that are taken are no coincidence.
+const MOST_IDS: usize = 100;
 
 /// The folder of all runs of a repository.
 pub fn runs_folder(root: &Utf8Path) -> Utf8PathBuf {
@@ -21,26 +27,57 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes the folder of a new run.
+    /// Makes the folder of a new run, and its id.
     ///
     /// # Errors
-    /// Exit 40, `evidence-folder`: without it there would be no record at all, so the run does not begin.
-    pub fn create(root: &Utf8Path, run: &str) -> Result<Self, Failure> {
-        let path = runs_folder(root).join(run);
-        let make = |path: &Utf8Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-        for part in ["", "logs", "transcripts", "rendered", "steps"] {
-            make(&path.join(part)).map_err(|error| {
-                Failure::new(
-                    ExitCode::PrerequisiteMissing,
-                    "evidence-folder",
-                    "the run's folder cannot be made",
-                )
-                .on(path.join(part).to_string())
-                .because(error.to_string())
-                .hint("make room, or make the folder writable")
-            })?;
+    /// Exit 40, `evidence-folder`.
+    pub fn create_new(root: &Utf8Path) -> Result<(String, Self), Failure> {
+        Self::create_first(root, std::iter::repeat_with(run_id).take(MOST_IDS))
+    }
+
+    /// With the first of these ids that nobody has.
+    fn create_first(
+        root: &Utf8Path,
+        ids: impl IntoIterator<Item = String>,
+    ) -> Result<(String, Self), Failure> {
+        for id in ids {
+            match Self::make(root, &id) {
+                Err((_, error)) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => return Ok((id, made.map_err(|(path, error)| no_folder(&path, &error))?)),
+            }
         }
-        Ok(Self { path })
+        Err(Failure::unexpected("no run's id is free").on(runs_folder(root).to_string()))
+    }
+
+    /// Makes the folder of a new run: never one that is there already, whose evidence is another run's.
+    ///
+    /// # Errors
+    /// Exit 40, `evidence-folder`: without it there would be no record at all, so the run does not begin;
+    /// `run-exists`.
+    pub fn create(root: &Utf8Path, run: &str) -> Result<Self, Failure> {
+        Self::make(root, run).map_err(|(path, error)| match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Failure::new(ExitCode::PrerequisiteMissing, "run-exists", "there is a run with that id")
+                    .on(path.to_string())
+                    .hint("try again: a new run has a new id")
+            }
+            _ => no_folder(&path, &error),
+        })
+    }
+
+    fn make(root: &Utf8Path, run: &str) -> Result<Self, (Utf8PathBuf, io::Error)> {
+        let runs = runs_folder(root);
+        files::create_private_dirs(&runs).map_err(|error| (runs.clone(), error))?;
+        let folder = Self { path: runs.join(run) };
+        let make = |path: Utf8PathBuf| match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => Ok(()),
+            Err(error) => Err((path, error)),
+        };
+        make(folder.path.clone())?;
+        for part in ["logs", "transcripts", "rendered", "steps"] {
+            make(folder.join(part))?;
+        }
+        Ok(folder)
     }
 
     /// Opens the folder of an earlier run.
@@ -81,21 +118,19 @@ impl RunFolder {
         self.path.join(name)
     }
 
-    /// Writes a file, whole.
+    /// Writes a file, whole: a kill or a full disk leaves the one that was there.
     ///
     /// # Errors
     /// What the system says.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(self.join(name))?.write_all(bytes)
+    pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        files::replace(&self.join(name), bytes, Readable::ByOwner)
     }
 
     /// Writes a JSON file, pretty.
     ///
     /// # Errors
     /// What the system says.
-    pub fn write_json(&self, name: &str, value: &impl Serialize) -> std::io::Result<()> {
+    pub fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(value)?;
         text.push(b'\n');
         self.write(name, &text)
@@ -123,10 +158,17 @@ impl RunFolder {
     ///
     /// # Errors
     /// What the system says, or that it is not the JSON that was expected.
-    pub fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> std::io::Result<T> {
+    pub fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> io::Result<T> {
         let text = fs::read_to_string(self.join(name))?;
         Ok(serde_json::from_str(&text)?)
     }
+}
+
+fn no_folder(path: &Utf8Path, error: &io::Error) -> Failure {
+    Failure::new(ExitCode::PrerequisiteMissing, "evidence-folder", "the run's folder cannot be made")
+        .on(path.to_string())
+        .because(error.to_string())
+        .hint("make room, or make the folder writable")
 }
 
 /// One run in `runs list`.
@@ -151,4 +193,35 @@ pub fn list_runs(root: &Utf8Path) -> Vec<RunSummary> {
         .collect();
     runs.sort_by(|a, b| b.run.cmp(&a.run));
     runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_has_its_folder_to_itself() {
+        let guard = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(guard.path()).unwrap();
+        RunFolder::create(root, "one").unwrap().write("verdict.json", b"{}").unwrap();
+        let failure = RunFolder::create(root, "one").unwrap_err();
+        assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::PrerequisiteMissing, "run-exists"));
+        let ids = ["one", "one", "two", "three"].map(str::to_owned);
+        let (id, folder) = RunFolder::create_first(root, ids).unwrap();
+        assert_eq!((id.as_str(), folder.files()), ("two", Vec::new()));
+        assert_eq!(RunFolder::open(root, "one").unwrap().files(), ["verdict.json"]);
+        let (id, folder) = RunFolder::create_new(root).unwrap();
+        assert_eq!(folder.path(), runs_folder(root).join(id));
+    }
+
+    #[test]
+    fn a_file_that_is_written_again_was_never_half_there() {
+        let guard = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(Utf8Path::from_path(guard.path()).unwrap(), "one").unwrap();
+        folder.write("plan.json", b"the first").unwrap();
+        let open = fs::File::open(folder.join("plan.json")).unwrap();
+        folder.write("plan.json", b"2").unwrap();
+        assert_eq!(io::read_to_string(open).unwrap(), "the first");
+        assert_eq!(folder.files(), ["plan.json"]);
+    }
 }

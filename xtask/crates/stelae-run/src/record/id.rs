@@ -1,6 +1,9 @@
-//! Ids of runs: they sort by time, and no two are the same.
+//! Ids of runs: they sort by time.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use sha2::{Digest as _, Sha256};
 
 /// `20261120-094512-1f3a9c`: UTC time, then digits that tell runs of one second apart.
 pub fn run_id() -> String {
@@ -8,9 +11,18 @@ pub fn run_id() -> String {
     let seconds = now.as_secs();
     let (year, month, day) = civil_date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    // The pid tells processes apart, the nanoseconds the runs of one process.
-    let unique = (u64::from(std::process::id()) << 20 ^ u64::from(now.subsec_nanos() >> 6)) & 0x00ff_ffff;
-    format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}-{unique:06x}")
+    let unique = unique(std::process::id(), now.subsec_nanos(), COUNTER.fetch_add(1, Ordering::Relaxed));
+    format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}-{unique}")
+}
+
+/// How many ids this process has made.
+static COUNTER: AtomicU32 = AtomicU32::new(0);
+
+/// Six digits that depend on all of it. Two of one second can still be the same, if hardly ever: what makes a run's
+/// id its own is that its folder is made anew (`RunFolder::create_new`).
+fn unique(pid: u32, nanos: u32, counter: u32) -> String {
+    let digest = Sha256::digest([pid, nanos, counter].map(u32::to_le_bytes).concat());
+    format!("{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2])
 }
 
 /// Year, month and day of a number of days since 1970-01-01, in the proleptic Gregorian calendar: counted in 400-year
@@ -36,6 +48,13 @@ mod tests {
         assert_eq!(civil_date(11_016), (2000, 2, 29));
         assert_eq!(civil_date(11_017), (2000, 3, 1));
         assert_eq!(civil_date(20_777), (2026, 11, 20));
+    }
+
+    #[test]
+    fn pid_time_and_counter_all_tell_ids_apart() {
+        let ids = [(7, 5, 0), (7 + 16, 5, 0), (7 + 4096, 5, 0), (7, 6, 0), (7, 5, 1)];
+        let ids: std::collections::BTreeSet<_> = ids.map(|(pid, nanos, n)| unique(pid, nanos, n)).into();
+        assert_eq!(ids.len(), 5, "{ids:?}");
     }
 
     #[test]

@@ -31,11 +31,15 @@ fn lock(terminal: &Mutex<Terminal>) -> MutexGuard<'_, Terminal> {
 }
 
 impl Terminal {
-    /// For this process's stderr; `NO_COLOR` is honoured.
+    /// For this process's stderr, as its environment says: `NO_COLOR` is honoured.
     pub fn new() -> Self {
-        let terminal = io::stderr().is_terminal();
-        let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty());
-        Self { live: terminal, colour, step: None, done: 0, detail: String::new(), drawn: None }
+        Self::with_colour(std::env::var_os("NO_COLOR").is_none_or(|text| text.is_empty()))
+    }
+
+    /// For this process's stderr, coloured only if that is wanted and it is a terminal.
+    pub fn with_colour(wanted: bool) -> Self {
+        let live = io::stderr().is_terminal();
+        Self { live, colour: live && wanted, step: None, done: 0, detail: String::new(), drawn: None }
     }
 
     /// As a listener. On a terminal a thread keeps the status line moving, until the listener is dropped.
@@ -79,9 +83,6 @@ impl Terminal {
             Event::Line { source, text } => {
                 let source = self.paint("2", &format!("[{source}]"));
                 self.line(&format!("{seconds}  {source} {text}"));
-            }
-            Event::Server { bundle, server, action } => {
-                self.line(&format!("{seconds}  {bundle}/{server}: {action}"));
             }
             Event::Rung { process, rung, status } => self.status(&format!("{process}: {rung}: {status}")),
             Event::Ready { url, tools, elapsed_ms, .. } => {

@@ -15,15 +15,32 @@ pub(in crate::process) fn adopt_orphans() -> io::Result<()> {
 }
 
 /// Every process there is. Not read in one instant: who forks meanwhile is seen at the next look.
-pub(in crate::process) fn process_table() -> Vec<ProcessRow> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter_map(process_row).collect()
+///
+/// All of it, or an error: a table with holes, for want of descriptors, would read as a proof of death.
+pub(in crate::process) fn process_table() -> io::Result<Vec<ProcessRow>> {
+    let mut rows = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        if let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            rows.extend(read_row(pid)?);
+        }
+    }
+    Ok(rows)
 }
 
-/// One process, or `None` if it is gone.
+/// One process, or `None` if it is gone, or cannot be read.
 pub(in crate::process) fn process_row(pid: i32) -> Option<ProcessRow> {
-    parse_stat(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    read_row(pid).ok().flatten()
+}
+
+/// One process; `None` if it is gone, or hidden from us (`hidepid`), which only a stranger's is.
+fn read_row(pid: i32) -> io::Result<Option<ProcessRow>> {
+    match fs::read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => Ok(parse_stat(pid, &String::from_utf8_lossy(&stat))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// `pid (name) state ppid pgrp session …`, with the start time in field 22. The name may contain anything, `)` too.
@@ -94,7 +111,7 @@ mod tests {
     #[test]
     fn we_are_in_the_table_with_our_parent() {
         let us = getpid().as_raw_nonzero().get();
-        let row = process_table().into_iter().find(|row| row.pid == us).unwrap();
+        let row = process_table().unwrap().into_iter().find(|row| row.pid == us).unwrap();
         assert_eq!(row.parent, rustix::process::getppid().unwrap().as_raw_nonzero().get());
         assert!(Handle::open(&row).is_some());
         assert!(Handle::open(&ProcessRow { started: row.started + 1, ..row }).is_none());

@@ -13,8 +13,8 @@ pub(in crate::process) fn adopt_orphans() -> io::Result<()> {
     Ok(())
 }
 
-pub(in crate::process) fn process_table() -> Vec<ProcessRow> {
-    reaper::roots().into_iter().filter_map(process_row).collect()
+pub(in crate::process) fn process_table() -> io::Result<Vec<ProcessRow>> {
+    Ok(reaper::roots().into_iter().filter_map(process_row).collect())
 }
 
 pub(in crate::process) fn process_row(pid: i32) -> Option<ProcessRow> {
