@@ -134,6 +134,15 @@ impl Xtask {
         Run { child, sandbox: self.sandbox }
     }
 
+    /// Has a shell run it: the arguments are the shell's, and `$0` is `xtask`.
+    ///
+    /// # Panics
+    /// When it hangs.
+    pub fn run_in_shell(mut self) -> Ended {
+        self.args.push(programs().xtask.to_string());
+        self.start_program("/bin/sh", &[]).wait()
+    }
+
     /// Runs it to its end.
     ///
     /// # Panics

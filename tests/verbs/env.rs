@@ -181,3 +181,15 @@ fn there_is_one_root_whoever_names_it() {
     let two = show(&["--root", a.path().as_str(), "--set", &set_b]).run();
     assert_eq!(two.verdict(), (2, "two-roots".to_owned()), "{}", two.stderr);
 }
+
+#[test]
+fn a_stdout_that_takes_nothing_is_no_success() {
+    let source = Source::of_working_tree();
+    for format in ["text", "json"] {
+        let xtask =
+            Xtask::new(source.path(), &["-c", &format!("\"$0\" --format {format} env show > /dev/full")]);
+        let ended = xtask.env("RUST_BACKTRACE", "0").run_in_shell();
+        assert_eq!(ended.code, 10, "{format}: {}", ended.stderr);
+        assert!(ended.stderr.contains("stdout did not take everything"), "{}", ended.stderr);
+    }
+}

@@ -28,7 +28,6 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 ///
 /// # Errors
 /// Exit 10, `command-failed`, with the end of what cargo said; 40 without cargo; 129, 130, 143.
-#[allow(dead_code, reason = "called by `restart`, which is being edited elsewhere")]
 pub(crate) fn ensure_gateway(
     environment: &Environment,
     stack: &stack::Stack,

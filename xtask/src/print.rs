@@ -20,12 +20,14 @@ pub(crate) struct Printer {
     colour: bool,
     /// The document, until the end says whether a failure belongs into it.
     document: Arc<Mutex<Option<Value>>>,
+    /// Why stdout did not take everything.
+    lost: Arc<Mutex<Option<io::Error>>>,
 }
 
 impl Printer {
     /// A printer for a format; `colour` where stderr is a terminal.
     pub(crate) fn new(format: Format, colour: bool) -> Self {
-        Self { format, colour, document: Arc::default() }
+        Self { format, colour, document: Arc::default(), lost: Arc::default() }
     }
 
     /// Whether stdout is JSON.
@@ -34,7 +36,6 @@ impl Printer {
     }
 
     /// Whether a terminal may be coloured.
-    #[allow(dead_code, reason = "for Terminal::with_colour, in verbs that are being edited elsewhere")]
     pub(crate) fn colour(&self) -> bool {
         self.colour
     }
@@ -42,7 +43,7 @@ impl Printer {
     /// Data, in both forms; only the one that was asked for is made. Text is printed at once, JSON at the end.
     pub(crate) fn data(&self, json: &impl Serialize, text: impl FnOnce() -> String) {
         match self.format {
-            Format::Text => write_stdout(&text()),
+            Format::Text => self.write_stdout(&text()),
             Format::Json => {
                 let document = serde_json::to_value(json)
                     .unwrap_or_else(|error| json!({"schema": 1, "error": error.to_string()}));
@@ -67,6 +68,11 @@ impl Printer {
     /// Ends the process's main function: prints what is left to print, and gives the exit code.
     pub(crate) fn finish(&self, outcome: Result<stelae_model::ExitCode, Failure>) -> ExitCode {
         self.document(outcome.as_ref().err());
+        let outcome = match self.lost.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            // Whoever reads stdout has less than there is, and must not take it for all.
+            Some(error) if outcome.is_ok() => Err(lost(&error)),
+            _ => outcome,
+        };
         let code = outcome.unwrap_or_else(|failure| {
             self.failure(&failure);
             failure.exit_code
@@ -78,7 +84,19 @@ impl Printer {
     pub(crate) fn document(&self, failure: Option<&Failure>) {
         let data = self.document.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(document) = one_document(data, failure).filter(|_| self.is_json()) {
-            write_stdout(&format!("{document:#}\n"));
+            self.write_stdout(&format!("{document:#}\n"));
+        }
+    }
+}
+
+impl Printer {
+    fn write_stdout(&self, text: &str) {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+            Ok(()) => {}
+            // A reader that has seen enough (`| head`) is no failure of ours.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) => *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = Some(error),
         }
     }
 }
@@ -91,9 +109,10 @@ fn one_document(data: Option<Value>, failure: Option<&Failure>) -> Option<Value>
     Some(document)
 }
 
-fn write_stdout(text: &str) {
-    // A reader that has seen enough (`| head`) is no failure of ours.
-    io::stdout().lock().write_all(text.as_bytes()).ok();
+fn lost(error: &io::Error) -> Failure {
+    Failure::new(stelae_model::ExitCode::StepFailed, "stdout-unwritable", "stdout did not take everything")
+        .because(error.to_string())
+        .hint("make room where stdout goes to")
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use stelae_run::signals::Interrupt;
 use stelae_run::stack::{Attached, Attendance, HoldUntil, StackChild, StackConfig, StackRecord};
 
 use crate::context::{Context, absolute};
+use crate::gateway::ensure_gateway;
 use crate::verb::Outcome;
 
 /// `restart`
@@ -67,8 +68,11 @@ impl Restart {
             until = until.or_end_of_stdin(interrupt);
         }
         let family = Family::enter()?;
-        let listener: Listener =
-            if context.printer.is_json() { json_lines() } else { Terminal::new().listener() };
+        let listener: Listener = if context.printer.is_json() {
+            json_lines()
+        } else {
+            Terminal::with_colour(context.printer.colour()).listener()
+        };
         let recorder = Recorder::to_listeners(vec![listener]);
         recorder.event(Event::RunStarted {
             run: environment.text("STELAE_RUN_ID").unwrap_or_default().to_owned(),
@@ -101,6 +105,7 @@ impl Restart {
     ) -> Result<(), Failure> {
         let config = StackConfig::read(environment, self.stack.as_deref())?;
         let log = self.log.as_deref().map_or_else(|| default_log(environment), absolute)?;
+        ensure_gateway(environment, &config.stack, &log.with_file_name("cargo.log"), interrupt, recorder)?;
         let stack = Attached { environment, config: &config, log, recorder, interrupt };
         let deadline = Deadline::budget(self.budget_s);
         let ended = stack.start(deadline, until).and_then(|mut up| stack.hold(&mut up, until));
@@ -114,8 +119,13 @@ impl Restart {
         let recorder = Recorder::to_listeners(if context.printer.is_json() {
             Vec::new()
         } else {
-            vec![Terminal::new().listener()]
+            vec![Terminal::with_colour(context.printer.colour()).listener()]
         });
+        let family = Family::enter()?;
+        let log = default_log(environment)?.with_file_name("restart.log");
+        // A build takes as long as it takes, and the old stack stays up meanwhile.
+        let config = StackConfig::read(environment, self.stack.as_deref())?;
+        ensure_gateway(environment, &config.stack, &log.with_file_name("cargo.log"), interrupt, &recorder)?;
         if let Some(old) = record.stop_recorded(interrupt)? {
             recorder.note(format!("ended the stack that was up: {old}"));
         }
@@ -137,10 +147,8 @@ impl Restart {
         let invocation = XTASK
             .invoke(program, context.root().to_owned(), &Base::from_environment(environment)?, &env)
             .args(args);
-        let family = Family::enter()?;
         // The attached restart is the one that says why it is late.
         let deadline = Deadline::after(self.budget_s.saturating_add(Duration::from_secs(10)));
-        let log = default_log(environment)?.with_file_name("restart.log");
         let child =
             StackChild::start(&invocation, &log, Attendance::MayStay, deadline, interrupt, &recorder)?;
         record.write(&run, &child)?;

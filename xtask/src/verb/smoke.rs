@@ -3,7 +3,7 @@
 use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
 use stelae_model::{ExitCode, Failure, flow};
-use stelae_run::record::{Listener, RunFolder, run_id};
+use stelae_run::record::{Listener, RunFolder};
 use stelae_run::report::{Terminal, summary};
 use stelae_run::signals::Interrupt;
 use stelae_run::smoke::{self, Plan, Request, Resumption, Run};
@@ -87,8 +87,7 @@ impl Smoke {
                 (folder, (plan, config), Some(resumption))
             }
             None => {
-                let id = run_id();
-                let folder = RunFolder::create(context.root(), &id)?;
+                let (id, folder) = RunFolder::create_new(context.root())?;
                 let decided = smoke::plan_new(&request, &id, &host, &interrupt, &folder.join("logs"));
                 // A run that never began leaves no folder.
                 let decided = decided.inspect_err(|_| drop(std::fs::remove_dir_all(folder.path())))?;
@@ -121,9 +120,8 @@ impl Smoke {
     }
 
     fn show_plan(&self, context: &Context, request: &Request, interrupt: &Interrupt) -> Outcome {
-        let id = run_id();
         // git's answers need files to go to; a plan leaves nothing behind.
-        let folder = RunFolder::create(context.root(), &id)?;
+        let (id, folder) = RunFolder::create_new(context.root())?;
         let planned = smoke::plan_new(request, &id, &context.environment()?, interrupt, &folder.join("logs"));
         let removed = std::fs::remove_dir_all(folder.path());
         let (plan, _) = planned?;
@@ -143,8 +141,11 @@ fn carry_out(
     host: stelae_model::env::Environment,
     interrupt: &Interrupt,
 ) -> Outcome {
-    let listeners: Vec<Listener> =
-        if context.printer.is_json() { Vec::new() } else { vec![Terminal::new().listener()] };
+    let listeners: Vec<Listener> = if context.printer.is_json() {
+        Vec::new()
+    } else {
+        vec![Terminal::with_colour(context.printer.colour()).listener()]
+    };
     let path = folder.path().to_string();
     let new = resumption.is_none();
     let run = Run { plan, bundle: config.bundle, host, folder, resumption };

@@ -38,6 +38,7 @@ pub fn declarations(
         let mut server = declare(&label, &base, &server_env);
         server.must_have.extend(own_variables(entry));
         server.must_be_set.extend(entry.control.then(|| TOKEN.to_owned()));
+        server.may_be_absent = !entry.required;
         all.insert(label, server);
     }
     Ok(all)

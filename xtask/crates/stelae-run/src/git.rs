@@ -71,7 +71,7 @@ impl Git {
                 recorder.line("git", text);
             }
         })?;
-        Ok(finished.success_or_failure()?.stdout_text)
+        finished.success_or_failure()?.stdout_whole()
     }
 
     /// The commit that `HEAD` names.

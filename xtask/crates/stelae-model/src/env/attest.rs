@@ -21,6 +21,8 @@ pub struct Declaration {
     pub must_be_set: BTreeSet<String>,
     /// Variables that may be there besides: what passes a socket.
     pub may_have: BTreeSet<String>,
+    /// It need not be alive: a server that nobody requires.
+    pub may_be_absent: bool,
 }
 
 impl Declaration {
@@ -147,7 +149,10 @@ pub fn attest(declarations: &BTreeMap<String, Declaration>, observed: &[Observed
                 .collect(),
         });
     }
-    let absent = declarations.keys().filter(|label| !seen.contains(*label));
+    let absent = declarations
+        .iter()
+        .filter(|(label, declaration)| !declaration.may_be_absent && !seen.contains(*label));
+    let absent = absent.map(|(label, _)| label);
     attestation.differences.extend(absent.map(|label| Difference::NoProcess { process: label.clone() }));
     attestation
 }
@@ -280,7 +285,10 @@ mod tests {
         ]);
         let must_be_set = ["STELAE_CONTROL_TOKEN".to_owned()].into();
         let may_have = ["LISTEN_FDS".to_owned()].into();
-        BTreeMap::from([("gateway".to_owned(), Declaration { must_have, must_be_set, may_have })])
+        BTreeMap::from([(
+            "gateway".to_owned(),
+            Declaration { must_have, must_be_set, may_have, may_be_absent: false },
+        )])
     }
 
     const GOOD: [(&str, &str); 5] = [
@@ -296,6 +304,14 @@ mod tests {
         assert_eq!(attestation.differences.len(), 1, "{:?}", attestation.differences);
         assert!(!format!("{attestation:?}").contains("hunter2"));
         attestation.differences[0].clone()
+    }
+
+    #[test]
+    fn only_what_need_not_be_alive_may_be_absent() {
+        let mut declarations = declarations();
+        assert_eq!(attest(&declarations, &[]).differences.len(), 1);
+        declarations.get_mut("gateway").unwrap().may_be_absent = true;
+        assert_eq!(attest(&declarations, &[]).differences, []);
     }
 
     #[test]

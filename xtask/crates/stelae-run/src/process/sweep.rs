@@ -3,6 +3,7 @@
 //! They are recognised by the run's id in their environment. It is only ever asked for one id, of a run that this
 //! process owns; a process that cleared its environment is not found this way.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getpid};
@@ -29,16 +30,17 @@ pub fn sweep(run: &str, limits: StopLimits, interrupt: &Interrupt) -> Swept {
     let mut asked: Vec<(i32, Signal)> = Vec::new();
     let mut swept = Swept::default();
     loop {
-        let members = members(run);
-        let seen = Seen {
-            elapsed: begun.elapsed(),
-            interrupts: interrupt.count(),
-            nothing_left: members.is_empty(),
+        // A table that cannot be read is no proof that nobody is left.
+        let (members, unreadable) = match members(run) {
+            Ok(members) => (members, None),
+            Err(error) => (Vec::new(), Some(format!("the process table cannot be read: {error}"))),
         };
+        let nothing_left = members.is_empty() && unreadable.is_none();
+        let seen = Seen { elapsed: begun.elapsed(), interrupts: interrupt.count(), nothing_left };
         let signal = match stop.next(seen) {
             Move::Gone => return swept,
             Move::GiveUp => {
-                swept.survivors = members.iter().map(described).collect();
+                swept.survivors = members.iter().map(described).chain(unreadable).collect();
                 return swept;
             }
             Move::Ask => Signal::TERM,
@@ -67,7 +69,10 @@ fn described(row: &ProcessRow) -> String {
 }
 
 /// Who carries the run's id, and is not ours to wait for.
-fn members(run: &str) -> Vec<ProcessRow> {
+///
+/// # Errors
+/// The process table cannot be read: then nobody knows.
+fn members(run: &str) -> io::Result<Vec<ProcessRow>> {
     let us = getpid().as_raw_nonzero().get();
     let below = tree::descendants(us);
     // A shell that sourced a run's variables, and whoever started it from there, may carry the id as well.
@@ -78,6 +83,6 @@ fn members(run: &str) -> Vec<ProcessRow> {
             .is_ok_and(|pairs| pairs.iter().any(|(name, text)| name == "STELAE_RUN_ID" && text == run))
     };
     // The row comes first: with its start time it names the very process whose environment is read after it.
-    let rows = tree::all_pids().into_iter().filter(|&pid| !mine(pid)).filter_map(os::process_row);
-    rows.filter(|row| !row.zombie && carries(row.pid)).collect()
+    let rows = tree::table()?.into_iter().filter(|row| !row.zombie && !mine(row.pid));
+    Ok(rows.filter(|row| carries(row.pid)).collect())
 }

@@ -10,7 +10,7 @@ use stelae_model::lifecycle::StopLimits;
 use stelae_model::{ExitCode, Failure};
 
 use super::child::StackChild;
-use crate::files::create_private;
+use crate::files::{Readable, replace};
 use crate::process::{self, tree};
 use crate::signals::Interrupt;
 
@@ -55,14 +55,8 @@ impl StackRecord {
         let text = serde_json::to_string_pretty(&recorded)
             .map_err(|error| Failure::unexpected(error.to_string()))?;
         // Whole or not at all: half a record would be in the way of every later start.
-        let draft = self.path.with_extension("json.new");
-        let written = std::fs::remove_file(&draft).or_else(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Ok(()),
-            _ => Err(error),
-        });
-        let written = written.and_then(|()| create_private(&draft, (text + "\n").as_bytes()));
-        let renamed = written.and_then(|()| std::fs::rename(&draft, &self.path));
-        renamed.map_err(|error| self.failed("written", &error))
+        replace(&self.path, (text + "\n").as_bytes(), Readable::ByOwner)
+            .map_err(|error| self.failed("written", &error))
     }
 
     /// Ends the recorded stack, if it is still the one that was recorded. Gives what was ended.

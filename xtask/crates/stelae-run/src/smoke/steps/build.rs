@@ -88,7 +88,7 @@ fn cargo_build(cx: &SmokeContext, target: &Utf8Path) -> Result<BTreeMap<String, 
         failure.log_tail = tail(&talk);
         failure.hint("what is committed is what is built: is a file missing from the commit?")
     })?;
-    Ok(executables(&finished.stdout_text))
+    Ok(executables(&finished.stdout_whole()?))
 }
 
 /// The programs among cargo's messages, by the name of their target.
