@@ -9,6 +9,7 @@ mod invocation;
 mod program;
 pub mod programs;
 pub mod reference;
+mod resolution;
 mod suggest;
 mod variable;
 

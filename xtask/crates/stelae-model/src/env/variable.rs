@@ -47,6 +47,27 @@ pub struct Declared {
     pub canonical: fn(&str) -> Result<Option<String>, String>,
 }
 
+/// Declarations are one per name: that is their identity.
+impl PartialEq for Declared {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Declared {}
+
+impl PartialOrd for Declared {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Declared {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.name.cmp(other.name)
+    }
+}
+
 /// A variable as a type: what lets a struct field *be* a variable.
 pub trait Variable {
     /// The type of its value; `Option<_>` when a process may be without it.

@@ -1,5 +1,7 @@
 use super::*;
+use crate::env::declared::REGISTRY;
 use crate::env::declared::{PROXY_PORT, PUBLIC_BASE_URL, PUBLIC_PORT, STELAE_ROOT};
+use crate::env::env_file::fallback_pieces;
 use crate::env::{GatewayEnv, ProgramEnv};
 
 fn file(text: &str) -> Layers {
