@@ -105,7 +105,16 @@ impl Restart {
     ) -> Result<(), Failure> {
         let config = StackConfig::read(environment, self.stack.as_deref())?;
         let log = self.log.as_deref().map_or_else(|| default_log(environment), absolute)?;
-        ensure_gateway(environment, &config.stack, &log.with_file_name("cargo.log"), interrupt, recorder)?;
+        // Whoever holds a life line has seen to the programs before; this process was given no cargo.
+        if self.life_line.is_none() {
+            ensure_gateway(
+                environment,
+                &config.stack,
+                &log.with_file_name("cargo.log"),
+                interrupt,
+                recorder,
+            )?;
+        }
         let stack = Attached { environment, config: &config, log, recorder, interrupt };
         let deadline = Deadline::budget(self.budget_s);
         let ended = stack.start(deadline, until).and_then(|mut up| stack.hold(&mut up, until));
