@@ -203,6 +203,47 @@ fn a_budget_that_is_too_small_ends_the_run_by_itself() {
     assert_eq!(ended.left(), Vec::<String>::new());
 }
 
+/// The stack with a command that the gateway's shell carries out before it becomes the gateway.
+fn with_prelude(prelude: &str) -> Source {
+    let source = Source::of_working_tree();
+    let script = format!(
+        "{prelude}; exec env -u PWD -u OLDPWD -u SHLVL -u _ <<STELAE_BIN_DIR>>/stelae-gateway serve \
+         --config <<STELAE_CONFIG_HOME>>/proxy.json"
+    );
+    source.edit(STACK, "command = \"<<STELAE_BIN_DIR>>/stelae-gateway\"", "command = \"/bin/sh\"");
+    let old = "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]";
+    source.edit(STACK, old, &format!("args = [\"-c\", '{script}']"));
+    source
+}
+
+#[test]
+fn a_stack_that_tells_git_to_look_away() {
+    let prelude = "mkdir -p .git/info; echo \"*.junk\" | tee .git/info/exclude; echo x | tee stray.junk";
+    fails(&with_prelude(prelude), 50, "git-config-changed", "verify", &[".git/info/exclude"]);
+}
+
+#[test]
+fn a_stack_that_changes_a_reference() {
+    fails(&with_prelude("git tag surprise"), 50, "git-refs-changed", "verify", &["refs/tags/surprise"]);
+}
+
+#[test]
+fn a_stack_that_leaves_traces_in_what_is_rendered() {
+    let overlay = "{\"mcpServers\": {\"extra\": {\"url\": \"http://127.0.0.1:1/mcp\", \"required\": false}}}";
+    let prelude =
+        format!("echo {} | tee $STELAE_CONFIG_HOME/proxy.overlay.json", overlay.replace('"', "\\\""));
+    fails(&with_prelude(&prelude), 50, "catalog-changed", "verify", &["extra"]);
+}
+
+#[test]
+fn a_server_that_a_stage_installs_is_attested_too() {
+    let source = Source::of_working_tree();
+    let env = "\"args\": [\"demo-server\"], \"env\": { \"PROXY_HOST\": \"127.0.0.9\" }";
+    source.edit("config/discovery.json", "\"args\": [\"demo-server\"]", env);
+    let parts = ["server:wordcount_smoke (pid ", "PROXY_HOST is \"127.0.0.9\""];
+    fails(&source, 20, "environment-differs", "stage:install", &parts);
+}
+
 #[test]
 fn what_the_users_git_ignores_is_not_clean_for_that() {
     let source = Source::of_working_tree();

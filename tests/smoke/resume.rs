@@ -206,3 +206,21 @@ fn a_run_that_is_under_way_is_not_resumed() {
     assert_eq!(fs::read_to_string(folder.join("events.jsonl")).unwrap(), before);
     assert!(folder.join("steps/restart.json").exists());
 }
+
+#[test]
+fn a_server_that_died_and_came_back_is_no_pass() {
+    let stopped = Stopped::before("install");
+    let server = stopped.processes().into_iter().find(|one| one.ends_with("stelae-gateway server ")).unwrap();
+    let pid: i32 = server.split(' ').next().unwrap().parse().unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(pid).unwrap(),
+        rustix::process::Signal::KILL,
+    )
+    .unwrap();
+    stelae_tests::until("another server", || {
+        stopped.processes().iter().any(|one| one.ends_with("stelae-gateway server ") && *one != server)
+    });
+    let ended = stopped.resume(&["--from", "structural"]);
+    assert_eq!(ended.verdict(), (32, "servers-not-ready".to_owned()), "{}", ended.stderr);
+    assert!(ended.stderr.contains("server stelae died 1 times"), "{}", ended.stderr);
+}

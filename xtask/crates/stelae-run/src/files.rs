@@ -43,6 +43,22 @@ pub(crate) fn read_regular(path: &Utf8Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
+/// Removes a file that may be there, because what it holds must not be taken for what comes next.
+///
+/// # Errors
+/// Exit 10, `stale-file`: it is there and does not go.
+pub(crate) fn remove_stale(path: &Utf8Path) -> Result<(), Failure> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::new(ExitCode::StepFailed, "stale-file", "a file of an earlier session does not go")
+                .on(path.to_string())
+                .because(error.to_string())
+                .hint(format!("rm -r {path}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Creates a folder and its parents, readable by nobody else.
 pub(crate) fn create_private_dirs(path: &Utf8Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)

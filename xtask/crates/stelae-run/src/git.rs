@@ -7,6 +7,7 @@ use stelae_model::env::{Base, Environment, GitEnv, Invocation, ProgramEnv as _};
 use stelae_model::value::{AbsolutePath, EnvValue as _, Text};
 use stelae_model::{ExitCode, Failure};
 
+use crate::files::remove_stale;
 use crate::process::{self, Limits};
 use crate::programs;
 use crate::record::Recorder;
@@ -117,7 +118,7 @@ impl Git {
         let mut lines: Vec<String> =
             self.run(cwd, &STATUS, limits, recorder)?.lines().map(str::to_owned).collect();
         // An index left by an earlier look would hold that look's file times.
-        std::fs::remove_file(scratch_index.as_path()).ok();
+        remove_stale(scratch_index.as_path())?;
         let fresh = Self {
             program: self.program.clone(),
             base: self.base.clone(),

@@ -14,6 +14,7 @@ use super::stack::{LiveStack, end_leftovers};
 use super::state::Restarted;
 use super::step_names;
 use super::workspace::Workspace;
+use crate::files::remove_stale;
 use crate::ports::{Placeholder, PortTaken};
 use crate::record::RunFolder;
 use crate::signals::Interrupt;
@@ -84,7 +85,7 @@ pub(super) fn begin_resumed(
     };
     // What later steps gave belongs to a past that is about to be done again.
     for name in &steps[beginning.read_back..] {
-        std::fs::remove_file(folder.join(&file_of(name))).ok();
+        remove_stale(&folder.join(&file_of(name)))?;
     }
     let read_back = beginning.read_back;
     Ok(Begun { sandbox: resumption.sandbox, workspace, stack, placeholder, read_back, notes })

@@ -8,8 +8,10 @@ mod follow;
 mod ladder;
 mod probe;
 mod report;
+mod servers;
 mod wanted;
 
 pub use follow::Follower;
 pub use ladder::{Progress, Ready, wait_ready};
+pub(crate) use servers::ask_servers;
 pub use wanted::{Canary, McpWanted, Wanted};

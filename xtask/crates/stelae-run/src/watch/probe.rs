@@ -13,6 +13,7 @@ use crate::deadline::Deadline;
 use crate::http::Http;
 use crate::mcp::{McpClient, McpError};
 use crate::ports;
+use crate::watch::servers::ask_servers;
 
 /// Between two questions. Noticing that a service became ready costs at most this and the answer.
 const ASK_EVERY: Duration = Duration::from_millis(5);
@@ -137,11 +138,13 @@ impl Climb {
         };
         let missing: Vec<String> =
             wanted.required_tools.iter().filter(|name| !present.contains(name)).cloned().collect();
-        // A path that says nothing of the kind is a foreign gateway's; its tool list is all there is to go by.
-        let readiness = self.wanted.readiness_path.as_ref().and_then(|path| {
-            let answer = http.get(&self.url(path), self.answer_by()).ok()?;
-            serde_json::from_str::<Readiness>(&answer.body).ok()
-        });
+        let asked = self.wanted.readiness_path.as_ref();
+        let readiness = match asked.map(|path| ask_servers(http, &self.url(path), self.answer_by())) {
+            Some(Ok(readiness)) => readiness,
+            Some(Err(why)) if missing.is_empty() => return Standing::not_yet(why),
+            // The missing tools say enough.
+            Some(Err(_)) | None => None,
+        };
         // Tools that are required say nothing about a server that is, and has none of them.
         if missing.is_empty() && readiness.as_ref().is_none_or(|readiness| readiness.ready) {
             // Whether the watcher is still there is found out at the next rung.

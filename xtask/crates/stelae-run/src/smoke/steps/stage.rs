@@ -19,6 +19,7 @@ use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::{ExitCode, Failure, expect};
 
 use super::structural::{attest, check_stack, list_tools};
+use crate::files::remove_stale;
 use crate::process::{self, Limits};
 use crate::smoke::context::{SmokeContext, read};
 use crate::smoke::state::{Attested, Restarted, Staged};
@@ -145,7 +146,7 @@ fn play(
 ) -> Result<(), Failure> {
     let invocation = agent(cx, stage, &restarted.url)?;
     // Left by an earlier session that failed here: it would be judged together with the new one.
-    std::fs::remove_file(transcript).ok();
+    remove_stale(transcript)?;
     let talk = cx.log(&format!("agent-{}", stage.name));
     let limits =
         Limits { deadline: cx.deadline, interrupt: &cx.interrupt, stdout: transcript, stderr: &talk };
@@ -219,7 +220,7 @@ pub(crate) fn manual_instructions(
     }
     let transcript = transcript_path(cx, name);
     // One that an earlier session left is not what is about to be played.
-    std::fs::remove_file(&transcript).ok();
+    remove_stale(&transcript)?;
     let env_file = format!("transcripts/{name}.env");
     cx.keep(&env_file, env.as_bytes());
     let words: Vec<_> = std::iter::once(invocation.program.as_str())

@@ -7,7 +7,7 @@ use serde_json::json;
 use stelae_model::env::declared::PATH;
 use stelae_model::event::Event;
 use stelae_model::flow::Step;
-use stelae_model::proxy::{Readiness, ServerHealth, ServerState};
+use stelae_model::proxy::{ServerHealth, ServerState};
 use stelae_model::stack::parse_stack;
 use stelae_model::{ExitCode, Failure};
 
@@ -20,6 +20,7 @@ use crate::smoke::sandbox::BORROWED;
 use crate::smoke::state::{Attested, Restarted};
 use crate::stack::read_proxy;
 use crate::tail::tail;
+use crate::watch::ask_servers;
 
 /// Asks the endpoint for its tools, and every process for its environment.
 #[derive(Debug)]
@@ -108,11 +109,14 @@ pub(super) fn check_servers(cx: &SmokeContext, restarted: &Restarted) -> Result<
         return Ok(());
     };
     let url = format!("{base}{ready_path}");
-    let answer = Http::new().get(&url, cx.deadline).ok();
-    let Some(readiness) = answer.and_then(|answer| serde_json::from_str::<Readiness>(&answer.body).ok())
-    else {
-        return Ok(());
-    };
+    let asked = ask_servers(&Http::new(), &url, cx.deadline).map_err(|why| {
+        let what = "the gateway does not say how its servers are";
+        Failure::new(ExitCode::NotReadyInTime, "endpoint-unusable", what)
+            .because(why)
+            .log_tail(tail(&cx.log("gateway")))
+            .hint(format!("look at the gateway's log: {}", cx.log("gateway")))
+    })?;
+    let Some(readiness) = asked else { return Ok(()) };
     let unwell = |health: &ServerHealth| {
         health.required && (health.state != ServerState::Ready || health.restarts > 0)
     };
