@@ -1,6 +1,7 @@
 //! A disk that is full does not stop a run, and does not go unsaid; nor does a workspace that cannot go.
 
 use std::fs;
+use std::io::Write as _;
 use std::process::Command;
 
 use rustix::process::geteuid;
@@ -20,10 +21,15 @@ fn with_mounts_of_its_own() -> Option<&'static [&'static str]> {
     ways.iter().find(works).copied()
 }
 
+/// Says it where it is seen: what a passing test prints is captured, what is written to stderr directly is not.
+fn skipped(why: &str) {
+    std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes()).unwrap();
+}
+
 #[test]
 fn a_full_disk_under_the_evidence_is_said_and_the_run_goes_on() {
     let Some(unshare) = with_mounts_of_its_own() else {
-        println!("skipped: neither user namespaces nor root, so no small disk; stelae-run tests /dev/full");
+        skipped("neither user namespaces nor root, so no small disk; stelae-run tests /dev/full");
         return;
     };
     let source = Source::of_working_tree();
@@ -46,7 +52,7 @@ fn a_workspace_that_cannot_be_removed_is_a_survivor() {
     // folder that may not be written.
     let (under, fault) = if geteuid().is_root() {
         let Some(unshare) = with_mounts_of_its_own() else {
-            println!("skipped: root, who may not mount: nothing here cannot be removed");
+            skipped("root, who may not mount: nothing here cannot be removed");
             return;
         };
         (unshare, "mount -t tmpfs none $TMPDIR")
