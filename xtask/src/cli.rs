@@ -5,8 +5,10 @@ use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, ValueEnum};
-use stelae_model::Failure;
+use stelae_model::{Failure, Isolation};
+use stelae_run::guardian;
 
+use crate::guard::{Guard, IsolationFlag};
 use crate::print::Printer;
 use crate::verb::Verb;
 
@@ -36,6 +38,41 @@ pub(crate) struct Global {
     /// Sets a variable, stronger than every file and the process environment
     #[arg(long = "set", global = true, value_name = "NAME=VALUE", value_parser = assignment)]
     pub(crate) set: Vec<(String, String)>,
+    /// What keeps the processes of a verb together
+    #[arg(long, global = true, value_enum, default_value_t = IsolationFlag::Auto, value_name = "HOW")]
+    pub(crate) isolation: IsolationFlag,
+    /// This process is the inner half of a guardian
+    #[arg(long, global = true, value_enum, hide = true, requires = "live")]
+    guarded: Option<Kept>,
+    /// The file that both halves of the guardian hold
+    #[arg(long, global = true, hide = true, requires = "guarded")]
+    live: Option<Utf8PathBuf>,
+}
+
+/// What was decided by the outer half.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kept {
+    Guard,
+    Pidns,
+}
+
+impl Cli {
+    /// How the verb has to be guarded, if it has to be and is not yet.
+    pub(crate) fn guard(&self) -> Option<Guard> {
+        if self.global.guarded.is_some() { None } else { self.verb.guard() }
+    }
+}
+
+impl Global {
+    /// Makes this process the inner half of a guardian, if that is what it was started as.
+    pub(crate) fn become_inner(&self) -> Result<(), Failure> {
+        let (Some(kept), Some(live)) = (self.guarded, &self.live) else { return Ok(()) };
+        let isolation = match kept {
+            Kept::Guard => Isolation::Guard,
+            Kept::Pidns => Isolation::Pidns,
+        };
+        guardian::become_inner(isolation, live).map(drop)
+    }
 }
 
 /// What stdout carries.

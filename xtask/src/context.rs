@@ -7,8 +7,11 @@ use stelae_model::env::declared::{NO_COLOR, STELAE_ROOT};
 use stelae_model::env::{Environment, Variable as _};
 use stelae_model::{ExitCode, Failure};
 use stelae_run::environment::{self, Sources};
+use stelae_run::guardian::guarded;
+use stelae_run::signals::Interrupt;
 
 use crate::cli::Global;
+use crate::guard::IsolationFlag;
 use crate::print::Printer;
 
 /// The file that makes a folder the root of a stack's repository.
@@ -21,6 +24,8 @@ pub(crate) struct Context {
     pub(crate) sources: Sources,
     /// The one place that prints.
     pub(crate) printer: Printer,
+    /// What the user wants the processes to be kept together by.
+    pub(crate) isolation: IsolationFlag,
 }
 
 impl Context {
@@ -32,12 +37,23 @@ impl Context {
         let exe = utf8(exe)?;
         let bin_dir = exe.parent().map_or_else(|| Utf8PathBuf::from("/"), Utf8Path::to_owned);
         let env_file = global.env_file.as_deref().map(absolute).transpose()?;
-        Ok(Self { sources: Sources { root, bin_dir, env_file, command_line }, printer })
+        let sources = Sources { root, bin_dir, env_file, command_line };
+        Ok(Self { sources, printer, isolation: global.isolation })
     }
 
     /// Root of the repository.
     pub(crate) fn root(&self) -> &Utf8Path {
         &self.sources.root
+    }
+
+    /// This program.
+    pub(crate) fn program(&self) -> Result<Utf8PathBuf, Failure> {
+        utf8(env::current_exe().map_err(|error| machine("the path of this program is unknown", &error))?)
+    }
+
+    /// Ctrl-C and its kin, as the guardian passes them on; where there is none, as they come.
+    pub(crate) fn interrupt(&self) -> Result<Interrupt, Failure> {
+        guarded().map_or_else(Interrupt::install, |guarded| Ok(guarded.interrupt().clone()))
     }
 
     /// Reads all layers.

@@ -1,9 +1,10 @@
-//! `cargo xtask`: parse, run, print, exit.
+//! `cargo xtask`: parse, guard, run, print, exit.
 
 mod cli;
 mod context;
 mod edge;
 mod gateway;
+mod guard;
 mod print;
 mod verb;
 
@@ -15,6 +16,12 @@ fn main() -> ExitCode {
         Err(answer) => return answer,
     };
     let printer = print::Printer::new(cli.global.format, context::colour(&cli.global));
-    let outcome = edge::guarded(|| cli.verb.run(&context::Context::new(&cli.global, printer.clone())?));
+    let outcome = edge::guarded(|| {
+        if let Some(guard) = cli.guard() {
+            return guard::watch_over(&cli.global, &guard, &printer);
+        }
+        cli.global.become_inner()?;
+        cli.verb.run(&context::Context::new(&cli.global, printer.clone())?)
+    });
     printer.finish(outcome)
 }

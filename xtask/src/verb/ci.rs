@@ -12,11 +12,13 @@ use serde::Serialize;
 use serde_json::json;
 use stelae_model::lifecycle::{StopLimits, TeardownProof};
 use stelae_model::{ExitCode, Failure};
+use stelae_run::guardian::Wanted;
 use stelae_run::process::Family;
 use stelae_run::signals::Interrupt;
 use xshell::{Cmd, Shell, cmd};
 
 use crate::context::Context;
+use crate::guard::Guard;
 use crate::verb::Outcome;
 
 /// `ci`
@@ -42,9 +44,14 @@ struct Done {
 }
 
 impl Ci {
+    /// How it is guarded: its tests make namespaces of their own.
+    pub(crate) fn guard(&self) -> Guard {
+        Guard { auto: Wanted::Guard, names_run: true, ..Guard::of_everything() }
+    }
+
     /// Runs it.
     pub(crate) fn run(self, context: &Context) -> Outcome {
-        let interrupt = Interrupt::install()?;
+        let interrupt = context.interrupt()?;
         let family = Family::enter()?;
         let green = guarded(&interrupt, || self.steps(context, &interrupt));
         // What the steps left behind is nobody's.

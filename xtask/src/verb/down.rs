@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 use stelae_model::ExitCode;
-use stelae_run::signals::Interrupt;
+
 use stelae_run::stack::StackRecord;
 
 use crate::context::Context;
@@ -16,7 +16,7 @@ pub(crate) struct Down {}
 impl Down {
     /// Runs it.
     pub(crate) fn run(self, context: &Context) -> Outcome {
-        let ended = StackRecord::of(&context.environment()?)?.stop_recorded(&Interrupt::install()?)?;
+        let ended = StackRecord::of(&context.environment()?)?.stop_recorded(&context.interrupt()?)?;
         context.printer.data(&json!({"schema": 1, "ended": ended}), || match &ended {
             Some(stack) => format!("ended: {stack}\n"),
             None => "no stack is up\n".to_owned(),

@@ -13,6 +13,8 @@ mod smoke;
 use clap::Subcommand;
 use stelae_model::{ExitCode, Failure};
 
+use crate::guard::Guard;
+
 use crate::context::Context;
 
 /// What a verb gives: the code to exit with, or a failure that says it.
@@ -45,6 +47,21 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
+    /// How it is guarded; a verb that starts nothing is not.
+    pub(crate) fn guard(&self) -> Option<Guard> {
+        match self {
+            Self::Smoke(verb) => Some(verb.guard()),
+            Self::Ci(verb) => Some(verb.guard()),
+            Self::Restart(verb) => Some(verb.guard()),
+            Self::Down(_)
+            | Self::Bundle(_)
+            | Self::RenderProxy(_)
+            | Self::Runs(_)
+            | Self::Env(_)
+            | Self::Docs(_) => None,
+        }
+    }
+
     /// Runs it.
     pub(crate) fn run(self, context: &Context) -> Outcome {
         match self {

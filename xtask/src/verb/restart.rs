@@ -9,6 +9,7 @@ use stelae_model::env::{Base, Environment, ProgramEnv as _, XtaskEnv};
 use stelae_model::event::Event;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::deadline::Deadline;
+use stelae_run::guardian::{guarded, isolation};
 use stelae_run::process::Family;
 use stelae_run::record::{Listener, Recorder, run_id};
 use stelae_run::report::{Terminal, json_lines};
@@ -17,6 +18,7 @@ use stelae_run::stack::{Attached, Attendance, HoldUntil, StackChild, StackConfig
 
 use crate::context::{Context, absolute};
 use crate::gateway::ensure_gateway;
+use crate::guard::{Guard, IsolationFlag};
 use crate::verb::Outcome;
 
 /// `restart`
@@ -49,9 +51,18 @@ enum LifeLine {
 }
 
 impl Restart {
+    /// How it is guarded.
+    pub(crate) fn guard(&self) -> Guard {
+        if self.attached {
+            Guard { follows_stdin: self.life_line.is_some(), names_run: true, ..Guard::of_everything() }
+        } else {
+            Guard::but_what_stays("the stack stays up, in the hands of a guardian of its own")
+        }
+    }
+
     /// Runs it.
     pub(crate) fn run(self, context: &Context) -> Outcome {
-        let interrupt = Interrupt::install()?;
+        let interrupt = context.interrupt()?;
         let environment = context.environment()?;
         if self.attached {
             self.attached(context, &environment, &interrupt)
@@ -62,11 +73,8 @@ impl Restart {
 
     /// The stack in this process's hands.
     fn attached(&self, context: &Context, environment: &Environment, interrupt: &Interrupt) -> Outcome {
-        // The reader of the life line is there before the first process is.
-        let mut until = HoldUntil::default().or_after(self.lifetime_s.map(Duration::from_secs));
-        if let Some(LifeLine::Stdin) = self.life_line {
-            until = until.or_end_of_stdin(interrupt);
-        }
+        let until = HoldUntil::default().or_after(self.lifetime_s.map(Duration::from_secs));
+
         let family = Family::enter()?;
         let listener: Listener = if context.printer.is_json() {
             json_lines()
@@ -78,6 +86,7 @@ impl Restart {
             run: environment.text("STELAE_RUN_ID").unwrap_or_default().to_owned(),
             verb: "restart".to_owned(),
             source: context.root().to_string(),
+            isolation: isolation(),
         });
         let ended = self.hold(environment, family, &recorder, interrupt, &until);
         if let Err(failure) = &ended {
@@ -116,8 +125,11 @@ impl Restart {
             )?;
         }
         let stack = Attached { environment, config: &config, log, recorder, interrupt };
+        if let Some(guarded) = guarded() {
+            guarded.reserve(stack.teardown_limits().longest());
+        }
         let deadline = Deadline::budget(self.budget_s);
-        let ended = stack.start(deadline, until).and_then(|mut up| stack.hold(&mut up, until));
+        let ended = stack.start(deadline).and_then(|mut up| stack.hold(&mut up, until));
         let proof = stack.tear_down(family);
         ended.and_then(|()| proof.check())
     }
@@ -150,6 +162,10 @@ impl Restart {
                 args.extend([flag.to_owned(), absolute(path)?.to_string()]);
             }
         }
+        // By itself it finds out what is allowed: only what is left here may not live in a namespace.
+        if context.isolation == IsolationFlag::Guard {
+            args.extend(["--isolation".to_owned(), "guard".to_owned()]);
+        }
         if let Some(seconds) = self.lifetime_s {
             args.extend(["--lifetime-s".to_owned(), seconds.to_string()]);
         }
@@ -162,6 +178,10 @@ impl Restart {
             StackChild::start(&invocation, &log, Attendance::MayStay, deadline, interrupt, &recorder)?;
         record.write(&run, &child)?;
         let (url, pid) = (child.url.clone(), child.release());
+        if let Some(guarded) = guarded() {
+            guarded.release(pid);
+        }
+
         drop(family);
         context.printer.data(&serde_json::json!({"schema": 1, "url": url, "pid": pid, "run": run}), || {
             format!("the stack is up: {url} (pid {pid})\nend it: cargo xtask down\n")

@@ -10,7 +10,7 @@ use stelae_model::{ExitCode, Failure};
 use stelae_run::process;
 use stelae_run::record::{RunFolder, list_runs};
 use stelae_run::report::summary;
-use stelae_run::signals::Interrupt;
+
 use stelae_run::smoke::{Plan, Workspace};
 
 use crate::context::Context;
@@ -90,7 +90,7 @@ fn stop(context: &Context, run: &str) -> Outcome {
     // Opening takes the lock: a run that is under way is not disturbed.
     let workspace = if plan.workspace.exists() { Some(Workspace::open(&plan.workspace)?) } else { None };
     let limits = StopLimits { grace: Duration::from_secs(10), ceiling: Duration::from_secs(2) };
-    let swept = process::sweep(&plan.run, limits, &Interrupt::install()?);
+    let swept = process::sweep(&plan.run, limits, &context.interrupt()?);
     if !swept.survivors.is_empty() {
         let failure = Failure::new(ExitCode::Survivor, "survivor", "something of the run does not go");
         return Err(swept.survivors.into_iter().fold(failure, Failure::on).hint("end it by its pid"));

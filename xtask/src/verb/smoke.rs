@@ -6,9 +6,11 @@ use stelae_model::{ExitCode, Failure, flow};
 use stelae_run::record::{Listener, RunFolder};
 use stelae_run::report::{Terminal, summary};
 use stelae_run::signals::Interrupt;
+
 use stelae_run::smoke::{self, Plan, Request, Resumption, Run};
 
 use crate::context::{Context, absolute};
+use crate::guard::Guard;
 use crate::verb::Outcome;
 
 /// `smoke`
@@ -71,10 +73,19 @@ enum Keep {
 }
 
 impl Smoke {
+    /// How it is guarded.
+    pub(crate) fn guard(&self) -> Guard {
+        match (&self.manual_stage, &self.resume) {
+            (Some(_), _) => Guard::but_what_stays("--manual-stage leaves the stack up"),
+            (None, Some(_)) => Guard::but_what_stays("--resume takes over a stack that was left up"),
+            (None, None) => Guard::of_everything(),
+        }
+    }
+
     /// Runs it.
     pub(crate) fn run(self, context: &Context) -> Outcome {
         // Before anything else: from here on Ctrl-C means "tear down and say so".
-        let interrupt = Interrupt::install()?;
+        let interrupt = context.interrupt()?;
         let request = self.request(context)?;
         let host = context.environment()?;
         if self.plan {

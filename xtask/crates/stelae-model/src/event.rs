@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Failure;
 use crate::verdict::Verdict;
+use crate::{Failure, Isolation};
 
 /// Version of the schema of `events.jsonl`. A field may be added within a version; nothing is renamed or removed.
 pub const SCHEMA: u32 = 1;
@@ -34,6 +34,9 @@ pub enum Event {
         verb: String,
         /// What it runs on.
         source: String,
+        /// What keeps its processes together. Pids are those of the namespace, where there is one.
+        #[serde(default)]
+        isolation: Isolation,
     },
     /// A step begins.
     StepStarted {

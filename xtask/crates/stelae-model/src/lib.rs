@@ -14,6 +14,7 @@ pub mod bundle;
 pub mod proxy;
 pub mod render;
 
+pub mod isolation;
 pub mod lifecycle;
 
 pub mod flow;
@@ -28,3 +29,4 @@ pub mod verdict;
 
 pub use exit_code::ExitCode;
 pub use failure::Failure;
+pub use isolation::Isolation;

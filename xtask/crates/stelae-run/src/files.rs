@@ -1,8 +1,10 @@
 //! Reading and writing files so that nothing hangs, nothing is half-written, and nothing leaves its folder.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
@@ -105,6 +107,11 @@ pub fn replace(path: &Utf8Path, bytes: &[u8], readable: Readable) -> io::Result<
     pending.rename()
 }
 
+/// A number that no other process has: what std seeds its hash maps with, which comes from the kernel.
+pub(crate) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
 /// Waits until the disk has a folder's entries: without this a crash can forget a rename.
 pub(crate) fn sync_dir(path: &Utf8Path) -> io::Result<()> {
     File::open(path)?.sync_all()
@@ -128,11 +135,13 @@ impl Pending {
 
     /// A name beside the target that nobody else uses.
     fn named(target: &Utf8Path) -> io::Result<Self> {
-        // Two threads of one process must not share a name; the process id keeps processes apart.
+        // Neither two threads of one process may share a name, nor two processes that have the same pid, each in a
+        // namespace of its own.
         static COUNTER: AtomicU32 = AtomicU32::new(0);
+        static PROCESS: LazyLock<u64> = LazyLock::new(random);
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = target.file_name().ok_or_else(|| io::Error::other("it has no file name"))?;
-        let temporary = target.with_file_name(format!(".{name}.{}-{number}.tmp", std::process::id()));
+        let temporary = target.with_file_name(format!(".{name}.{:x}-{number}.tmp", *PROCESS));
         Ok(Self { temporary, target: target.to_owned(), is_there: true })
     }
 

@@ -18,6 +18,8 @@ pub mod process;
 
 pub mod ports;
 
+pub mod guardian;
+
 pub mod http;
 pub mod mcp;
 pub mod watch;

@@ -1,6 +1,6 @@
 //! INT, TERM and HUP as something that every wait looks at, instead of something that ends us between two lines.
 
-use std::io::Read;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,10 +21,20 @@ pub struct Interrupt {
 
 #[derive(Debug, Default)]
 struct State {
-    /// One per signal. The handler writes one byte for each signal; nothing but this byte happens in the handler.
-    pipes: Vec<(ExitCode, UnixStream)>,
+    pipes: Vec<SignalPipe>,
     first: Option<ExitCode>,
     count: usize,
+    /// Said by whoever raised the first one, when it was no signal.
+    why: Option<String>,
+}
+
+/// The handler writes one byte for each signal; nothing but this byte happens in the handler.
+#[derive(Debug)]
+struct SignalPipe {
+    code: ExitCode,
+    ours: UnixStream,
+    /// The handler's end once more: what is raised in here takes the same way, and wakes whoever waits.
+    raised: UnixStream,
 }
 
 impl Interrupt {
@@ -41,7 +51,8 @@ impl Interrupt {
             if signal == SIGHUP && is_ignored(signal) {
                 continue;
             }
-            pipes.push((code, subscribe(signal).map_err(|error| cannot_install(&error))?));
+            let (ours, raised) = subscribe(signal).map_err(|error| cannot_install(&error))?;
+            pipes.push(SignalPipe { code, ours, raised });
         }
         Ok(Self { state: Arc::new(Mutex::new(State { pipes, ..State::default() })) })
     }
@@ -51,10 +62,25 @@ impl Interrupt {
         Self { state: Arc::default() }
     }
 
-    /// As if the signal that exits with `code` had come.
-    #[doc(hidden)]
+    /// As if the signal that exits with `code` had come. Wakes whoever waits for one.
     pub fn raise(&self, code: ExitCode) {
-        self.lock().note(code, 1);
+        let mut state = self.lock();
+        let pipe = state.pipes.iter_mut().find(|pipe| pipe.code == code);
+        // A full pipe holds more signals than anybody counts.
+        if pipe.is_none_or(|pipe| pipe.raised.write_all(&[0]).is_err()) {
+            state.note(code, 1);
+        }
+    }
+
+    /// The same, for a reason that is no signal; [`Interrupt::why`] gives it.
+    pub fn raise_because(&self, code: ExitCode, why: &str) {
+        self.lock().why.get_or_insert_with(|| why.to_owned());
+        self.raise(code);
+    }
+
+    /// Why it is over, when no signal said so.
+    pub fn why(&self) -> Option<String> {
+        self.lock().why.clone()
     }
 
     /// The exit code of the first signal, once one has come.
@@ -86,7 +112,7 @@ impl Interrupt {
 
     /// Descriptors that become readable when a signal comes, for waits that poll.
     pub(crate) fn wakers(&self) -> Vec<OwnedFd> {
-        self.lock().pipes.iter().filter_map(|(_, pipe)| pipe.as_fd().try_clone_to_owned().ok()).collect()
+        self.lock().pipes.iter().filter_map(|pipe| pipe.ours.as_fd().try_clone_to_owned().ok()).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -97,11 +123,11 @@ impl Interrupt {
 impl State {
     fn drain(&mut self) {
         let mut arrived = Vec::new();
-        for (code, pipe) in &mut self.pipes {
+        for pipe in &mut self.pipes {
             let mut bytes = [0; 64];
             // `WouldBlock` is the ordinary answer; nothing else can be wrong with a socket pair of our own.
-            while let Ok(count @ 1..) = pipe.read(&mut bytes) {
-                arrived.push((*code, count));
+            while let Ok(count @ 1..) = pipe.ours.read(&mut bytes) {
+                arrived.push((pipe.code, count));
             }
         }
         for (code, count) in arrived {
@@ -125,11 +151,13 @@ pub fn interrupted(code: ExitCode, what: &str) -> Failure {
     Failure::new(code, "interrupted", format!("{what} was interrupted by {signal}"))
 }
 
-fn subscribe(signal: i32) -> std::io::Result<UnixStream> {
+/// Our end, and one more of the handler's.
+fn subscribe(signal: i32) -> std::io::Result<(UnixStream, UnixStream)> {
     let (ours, handlers) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
+    let raised = handlers.try_clone()?;
     pipe::register(signal, handlers)?;
-    Ok(ours)
+    Ok((ours, raised))
 }
 
 fn cannot_install(error: &std::io::Error) -> Failure {

@@ -19,6 +19,11 @@ impl Default for StopLimits {
 }
 
 impl StopLimits {
+    /// From the polite signal to the end, whatever comes.
+    pub fn longest(self) -> Duration {
+        self.grace.saturating_add(self.ceiling)
+    }
+
     /// No grace at all: for what has had its chance.
     pub fn at_once() -> Self {
         Self { grace: Duration::ZERO, ..Self::default() }

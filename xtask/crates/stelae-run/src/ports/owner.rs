@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use stelae_model::{ExitCode, Failure};
 
 use super::table::{self, ListeningSocket, listeners_on};
+use crate::guardian;
 use crate::process::tree;
 
 /// Who listens on an address.
@@ -20,6 +21,9 @@ pub struct Owner {
     pub uid: u32,
     /// The processes that hold it, oldest first. Empty if they belong to another user, or live in another PID namespace.
     pub holders: Vec<Holder>,
+    /// The pids are those outside of our PID namespace: none of the holders is ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
 }
 
 /// One process that holds a socket.
@@ -44,14 +48,20 @@ impl Owner {
 
     /// Whether `pid`, or something below it, holds the socket.
     pub fn is_below(&self, pid: i32) -> bool {
-        self.holders.iter().any(|holder| tree::ancestry(holder.pid).contains(&pid))
+        !self.outside && self.holders.iter().any(|holder| tree::ancestry(holder.pid).contains(&pid))
     }
 }
 
 /// Who listens on `address`; asks every process there is, so ask once, not in a loop.
 pub fn owner_of(address: SocketAddr) -> Option<Owner> {
     let socket = listeners_on(address).into_iter().next()?;
-    Some(owner_of_socket(socket, &tree::all_pids()))
+    let owner = owner_of_socket(socket, &tree::all_pids());
+    if owner.holders.is_empty() {
+        // Inside of a PID namespace a stranger has no pid; whoever is outside sees it.
+        let seen = guardian::ask_for_owner(address).map(|owner| Owner { outside: true, ..owner });
+        return seen.or(Some(owner));
+    }
+    Some(owner)
 }
 
 /// The same, asking the processes `among` only.
@@ -59,7 +69,7 @@ pub(crate) fn owner_of_socket(socket: ListeningSocket, among: &[i32]) -> Owner {
     let holds = |pid: &i32| tree::sockets(*pid).is_ok_and(|sockets| sockets.contains(&socket.inode));
     let mut holders: Vec<Holder> = among.iter().copied().filter(holds).filter_map(holder).collect();
     holders.sort_by_key(|holder| (holder.started_unix_s, holder.pid));
-    Owner { address: socket.address, inode: socket.inode, uid: socket.uid, holders }
+    Owner { address: socket.address, inode: socket.inode, uid: socket.uid, holders, outside: false }
 }
 
 fn holder(pid: i32) -> Option<Holder> {

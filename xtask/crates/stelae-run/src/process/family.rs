@@ -68,10 +68,20 @@ impl Family {
 impl Drop for Family {
     fn drop(&mut self) {
         if !self.stopped {
-            reaper::set_closing(true);
-            Teardown::new(Scope::Everyone, StopLimits::at_once(), &Interrupt::never()).carry_out();
+            end_everything();
         }
     }
+}
+
+/// Stops everything below us at once: for whoever cannot wait for a [`Family`]'s owner any more.
+pub(crate) fn end_everything() {
+    reaper::set_closing(true);
+    Teardown::new(Scope::Everyone, StopLimits::at_once(), &Interrupt::never()).carry_out();
+}
+
+/// Leaves a process below us, that somebody else started, running on purpose.
+pub(crate) fn spare(pid: i32) {
+    reaper::spare(pid);
 }
 
 /// Stops the tree of one process that we started; everything else lives on.

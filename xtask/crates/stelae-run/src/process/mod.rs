@@ -13,6 +13,7 @@
 
 mod command;
 mod family;
+mod half;
 mod launch;
 mod os;
 mod output;
@@ -29,5 +30,7 @@ pub(crate) fn pause(wakers: &[std::os::fd::OwnedFd], at_most: std::time::Duratio
 
 pub use command::{Finished, Limits, Stream, run};
 pub use family::Family;
+pub(crate) use family::{end_everything, spare};
+pub(crate) use half::{OtherHalf, namespaces_are_allowed};
 pub use service::{RELEASED, Service, Session, Stdin};
 pub use sweep::{Swept, sweep};

@@ -104,6 +104,11 @@ pub(super) fn release(pid: i32) {
     }
 }
 
+/// The same for a process that somebody below us started, and that falls to us.
+pub(super) fn spare(pid: i32) {
+    registry().children.insert(pid, Child { ended: None, released: true });
+}
+
 /// The registered processes that were released, and have not been waited for.
 pub(super) fn released() -> Vec<i32> {
     let registry = registry();

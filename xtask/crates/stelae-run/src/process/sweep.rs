@@ -7,16 +7,18 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getpid};
+use serde::{Deserialize, Serialize};
 use stelae_model::lifecycle::{Move, ProcessRow, Seen, Stop, StopLimits};
 
 use super::{os, tree};
+use crate::guardian;
 use crate::signals::Interrupt;
 
 /// How long a round may last: who was forked in it is seen at the next look only.
 const ROUND: Duration = Duration::from_millis(20);
 
 /// What a sweep did.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Swept {
     /// Who was ended, as `pid 7: command`.
     pub ended: Vec<String>,
@@ -25,7 +27,12 @@ pub struct Swept {
 }
 
 /// Ends every process that carries `STELAE_RUN_ID=<run>` and is neither this one nor below or above it.
+///
+/// Inside of a PID namespace it is whoever is outside that looks: what an earlier session left is there.
 pub fn sweep(run: &str, limits: StopLimits, interrupt: &Interrupt) -> Swept {
+    if let Some(swept) = guardian::ask_to_sweep(run, limits) {
+        return swept;
+    }
     let (begun, mut stop) = (Instant::now(), Stop::new(limits));
     let mut asked: Vec<(i32, Signal)> = Vec::new();
     let mut swept = Swept::default();

@@ -93,6 +93,12 @@ fn shortened(text: &str) -> String {
     text.chars().take(LONGEST - 1).chain(['…']).collect()
 }
 
+/// Whether the process was stopped by a signal; one that a debugger holds was not.
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('T'))
+}
+
 /// When the process was started, in seconds since the epoch.
 pub fn start_time(pid: i32) -> Option<u64> {
     /// `USER_HZ`: what the kernel counts in towards programs. 100 on every architecture that Rust has a std for.

@@ -62,7 +62,7 @@ impl Terminal {
     fn show(&mut self, record: &Record) {
         let seconds = format!("{:>6.1}", record.at_ms as f64 / 1000.0);
         match &record.event {
-            Event::RunStarted { run, verb, source } => {
+            Event::RunStarted { run, verb, source, .. } => {
                 self.line(&format!("{seconds}  {verb} {run} of {source}"));
             }
             Event::StepStarted { step, .. } => {

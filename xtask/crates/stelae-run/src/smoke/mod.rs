@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use stelae_model::Failure;
 use stelae_model::env::Environment;
 use stelae_model::event::Event;
-use stelae_model::flow::Flow;
+use stelae_model::flow::{Flow, Keep};
 use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::verdict::Verdict;
 
@@ -40,6 +40,7 @@ use state::{Attested, Staged, Start, Verified};
 
 use crate::deadline::Deadline;
 use crate::git::Git;
+use crate::guardian;
 use crate::process::Family;
 use crate::record::{Listener, Recorder, RunFolder};
 use crate::signals::Interrupt;
@@ -99,6 +100,7 @@ impl Run {
     /// # Errors
     /// Only what keeps it from beginning: then the run is as it was. Everything after that is in the verdict.
     pub fn carry_out(mut self, interrupt: &Interrupt, listeners: Vec<Listener>) -> Result<Finished, Failure> {
+        self.register()?;
         let family = Family::enter()?;
         let started = Instant::now();
         let git = Git::find(&self.host)?;
@@ -111,6 +113,7 @@ impl Run {
             run: self.plan.run.clone(),
             verb: "smoke".to_owned(),
             source: self.plan.source.to_string(),
+            isolation: guardian::isolation(),
         });
         for note in &begun.notes {
             recorder.note(note.clone());
@@ -122,6 +125,14 @@ impl Run {
         let mut engine = SmokeEngine::new(context, read_back);
         let halt = flow(&bundle).drive(&mut engine, Start).err();
         Ok(Ending { engine, family, recorder, interrupt: interrupt.clone(), started }.conclude(halt))
+    }
+
+    /// Tells the guardian what is left of us should it be killed, and how long the end may take.
+    fn register(&self) -> Result<(), Failure> {
+        let Some(guarded) = guardian::guarded() else { return Ok(()) };
+        guarded.reserve(Duration::from_millis(self.plan.budgets.teardown_reserve_ms));
+        let workspace = (self.plan.keep != Keep::Always).then(|| self.plan.workspace.clone());
+        guarded.register(&guardian::Dead { run: self.plan.run.clone(), workspace })
     }
 
     fn context(

@@ -1,8 +1,6 @@
 //! The stack in the foreground: this process owns every process of it, and takes them all with it.
 
 use std::io::Read as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
@@ -18,7 +16,7 @@ use stelae_model::{ExitCode, Failure};
 use super::config::{PORT_WRITTEN_DOWN, StackConfig};
 use crate::deadline::Deadline;
 use crate::ports;
-use crate::process::{Family, RELEASED, Service, Session, Stdin};
+use crate::process::{Family, Service, Session, Stdin};
 use crate::record::Recorder;
 use crate::signals::Interrupt;
 use crate::tail::tail;
@@ -55,32 +53,11 @@ pub struct Up {
 /// What ends the time that a stack is held, besides a signal.
 #[derive(Debug, Default)]
 pub struct HoldUntil {
-    /// The end of this process's standard input: whoever started us has gone.
-    life_line: Option<Arc<AtomicBool>>,
     /// A moment.
     lifetime: Option<Deadline>,
 }
 
 impl HoldUntil {
-    /// The end of standard input, unless [`RELEASED`] comes before it. It counts as a signal, so that it ends a start as
-    /// well as a stack that is up. The reader is a thread of its own, and starts here: before anything else does.
-    #[must_use]
-    pub fn or_end_of_stdin(mut self, interrupt: &Interrupt) -> Self {
-        let ended = Arc::new(AtomicBool::new(false));
-        let (tell, interrupt) = (Arc::clone(&ended), interrupt.clone());
-        std::thread::spawn(move || {
-            let mut byte = [0];
-            // An error is an end as good as any.
-            let released = matches!(std::io::stdin().lock().read(&mut byte), Ok(1) if byte == [RELEASED]);
-            if !released {
-                tell.store(true, Ordering::Release);
-                interrupt.raise(ExitCode::Terminated);
-            }
-        });
-        self.life_line = Some(ended);
-        self
-    }
-
     /// A moment.
     #[must_use]
     pub fn or_after(mut self, lifetime: Option<Duration>) -> Self {
@@ -88,14 +65,8 @@ impl HoldUntil {
         self
     }
 
-    fn has_come(&self) -> Option<&'static str> {
-        let cut = self.life_line.as_ref().is_some_and(|ended| ended.load(Ordering::Acquire));
-        let over = self.lifetime.is_some_and(|lifetime| lifetime.passed());
-        match (cut, over) {
-            (true, _) => Some("whoever started the stack has gone"),
-            (_, true) => Some("the stack's lifetime is over"),
-            _ => None,
-        }
+    fn has_come(&self) -> bool {
+        self.lifetime.is_some_and(|lifetime| lifetime.passed())
     }
 }
 
@@ -105,7 +76,7 @@ impl Attached<'_> {
     /// # Errors
     /// Exit 33 for a taken port, 20 for a port that differs, 40 for a missing program; and everything that
     /// [`wait_ready`] finds. Nothing is stopped here: that is the family's part, on every way out.
-    pub fn start(&self, deadline: Deadline, hold: &HoldUntil) -> Result<Up, Failure> {
+    pub fn start(&self, deadline: Deadline) -> Result<Up, Failure> {
         let begun = Instant::now();
         let port = self.environment.get::<PROXY_PORT>()?.number();
         let listener = ports::listen(self.config.address).map_err(|taken| {
@@ -133,7 +104,7 @@ impl Attached<'_> {
             self.tell(&progress);
         });
         log.poll(self.recorder);
-        let ready = ready.map_err(|failure| match hold.has_come() {
+        let ready = ready.map_err(|failure| match self.interrupt.why() {
             Some(why) => failure.because(why),
             None => failure,
         })?;
@@ -178,24 +149,29 @@ impl Attached<'_> {
                 .log_tail(tail(up.gateway.log()))
                 .hint(format!("look at its log: {}", up.gateway.log())));
             }
-            if let Some(why) = until.has_come() {
-                self.recorder.note(why);
+            if until.has_come() {
+                self.recorder.note("the stack's lifetime is over");
                 return Ok(());
             }
             if self.interrupt.check().is_some() {
+                self.interrupt.why().iter().for_each(|why| self.recorder.note(why.clone()));
                 return Ok(());
             }
             self.interrupt.wait(LOOK_EVERY);
         }
     }
 
-    /// Ends everything, and tells what was found.
-    pub fn tear_down(&self, family: Family) -> TeardownProof {
-        let limits = StopLimits {
+    /// How long the teardown may take.
+    pub fn teardown_limits(&self) -> StopLimits {
+        StopLimits {
             grace: Duration::from_millis(self.config.stack.gateway.grace_ms),
             ..StopLimits::default()
-        };
-        let proof = family.stop(limits, self.interrupt, &mut |_| {});
+        }
+    }
+
+    /// Ends everything, and tells what was found.
+    pub fn tear_down(&self, family: Family) -> TeardownProof {
+        let proof = family.stop(self.teardown_limits(), self.interrupt, &mut |_| {});
         self.recorder.event(Event::TornDown {
             signalled: proof.stopped.len(),
             survivors: proof

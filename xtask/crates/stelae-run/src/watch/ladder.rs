@@ -238,7 +238,7 @@ impl<'a> Watch<'a> {
         }
         // Whoever holds it now, if it was not closed meanwhile.
         let Some(owner) = ports::owner_of(address) else { return false };
-        if owner.holders.iter().any(|holder| self.service.owns(holder.pid)) {
+        if !owner.outside && owner.holders.iter().any(|holder| self.service.owns(holder.pid)) {
             return false;
         }
         self.stranger = Some(owner);

@@ -30,10 +30,12 @@ impl Step for Restart {
     }
 
     fn perform(&self, cx: &mut SmokeContext, rendered: Rendered) -> Result<Restarted, Failure> {
-        let (attendance, lifetime) = match cx.plan.manual_stage {
-            Some(_) => (Attendance::MayStay, Some(["--lifetime-s", MANUAL_LIFETIME_S])),
-            None => (Attendance::EndsWithUs, None),
+        let (attendance, own) = match cx.plan.manual_stage {
+            Some(_) => (Attendance::MayStay, ["--lifetime-s", MANUAL_LIFETIME_S]),
+            // What keeps a run together was decided once, for all of it.
+            None => (Attendance::EndsWithUs, ["--isolation", "guard"]),
         };
+
         // It has to be over a little sooner than we are: then it is the one that says why.
         let budget =
             cx.deadline.remaining().saturating_sub(SAYING_WHY).max(SAYING_WHY).as_secs_f64().to_string();
@@ -49,7 +51,7 @@ impl Step for Restart {
                 "--log",
                 log.as_str(),
             ])?
-            .args(lifetime.into_iter().flatten());
+            .args(own);
         let events = cx.log("restart");
         let child =
             StackChild::start(&invocation, &events, attendance, cx.deadline, &cx.interrupt, &cx.recorder)?;

@@ -1,0 +1,155 @@
+//! The inner half: it works, and it ends when the outer half does.
+
+use std::fs::File;
+use std::io::{self, stdin};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use camino::Utf8Path;
+use stelae_model::{ExitCode, Failure, Isolation};
+
+use super::line::{Answer, Dead, Listener, Question, Speaker, ToInner, ToOuter};
+use super::live::LiveFile;
+use crate::process;
+use crate::signals::Interrupt;
+
+/// What a verb needs to end, if it says nothing else.
+pub(super) const RESERVE: Duration = Duration::from_secs(30);
+/// From the moment at which the verb should have ended until this is done for it.
+pub(super) const MARGIN: Duration = Duration::from_secs(3);
+/// An answer that takes longer will not come.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// What is true of a process that is the inner half of a guardian.
+#[derive(Debug)]
+pub struct Guarded {
+    isolation: Isolation,
+    interrupt: Interrupt,
+    speaker: Speaker,
+    answers: Mutex<Receiver<Answer>>,
+    reserve: Arc<Mutex<Duration>>,
+    live: LiveFile,
+}
+
+static GUARDED: OnceLock<Guarded> = OnceLock::new();
+
+/// The guardian of this process, if it is an inner half.
+pub fn guarded() -> Option<&'static Guarded> {
+    GUARDED.get()
+}
+
+/// What keeps the processes of this verb together.
+pub fn isolation() -> Isolation {
+    guarded().map_or(Isolation::Guard, |guarded| guarded.isolation)
+}
+
+/// Makes this process the inner half: called once, before anything else is.
+///
+/// # Errors
+/// Exit 2, `not-guarded`: standard input is no life line, so nobody started this process as an inner half. Exit 1, if
+/// signals cannot be handled.
+pub fn become_inner(isolation: Isolation, live: &Utf8Path) -> Result<&'static Guarded, Failure> {
+    let line = take_line().map_err(|error| not_guarded(&error))?;
+    // Out of reach of whoever kills the outer half's group. It fails for who leads a group already, which is as good.
+    rustix::process::setsid().ok();
+    let interrupt = Interrupt::install()?;
+    let speaker = Speaker::new(&line).map_err(|error| not_guarded(&error))?;
+    let live = LiveFile::share(live).map_err(|error| not_guarded(&error))?;
+    speaker.say(&ToOuter::Hello).map_err(|error| not_guarded(&error))?;
+    let reserve = Arc::new(Mutex::new(RESERVE));
+    let (answered, answers) = channel();
+    let reader = Reader { interrupt: interrupt.clone(), answered, reserve: Arc::clone(&reserve) };
+    thread::spawn(move || reader.follow(Listener::new(line)));
+    let answers = Mutex::new(answers);
+    Ok(GUARDED.get_or_init(|| Guarded { isolation, interrupt, speaker, answers, reserve, live }))
+}
+
+impl Guarded {
+    /// What keeps the processes of this verb together.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    /// Ctrl-C and its kin, and the end of the outer half.
+    pub fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
+    }
+
+    /// Says how long the verb may take from the first signal to its end.
+    pub fn reserve(&self, needed: Duration) {
+        *self.reserve.lock().unwrap_or_else(PoisonError::into_inner) = needed;
+        self.say(&ToOuter::ReserveMs(u64::try_from(needed.as_millis()).unwrap_or(u64::MAX)));
+    }
+
+    /// Says that a process of ours, and what is its, stays on purpose when we end.
+    pub fn release(&self, pid: i32) {
+        self.say(&ToOuter::Release(pid));
+    }
+
+    /// Says which run this is, before anything of it is started: should both halves be killed, the next start ends what
+    /// carries its id, and removes its workspace.
+    ///
+    /// # Errors
+    /// Exit 40, `not-registered`: what nobody could find again must not be started.
+    pub fn register(&self, dead: &Dead) -> Result<(), Failure> {
+        self.live.write(dead)
+    }
+
+    /// Asks the outer half, which sees what is outside of the namespace. None without an answer.
+    pub(super) fn ask(&self, question: Question) -> Option<Answer> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.speaker.say(&ToOuter::Ask(question)).ok()?;
+        answers.recv_timeout(ANSWERS_WITHIN).ok()
+    }
+
+    /// An outer half that takes no message is dead, which the reader of the line finds out.
+    fn say(&self, message: &ToOuter) {
+        self.speaker.say(message).ok();
+    }
+}
+
+/// Takes the line off standard input, which is empty from then on: nobody inherits it.
+fn take_line() -> io::Result<UnixStream> {
+    let line = UnixStream::from(stdin().as_fd().try_clone_to_owned()?);
+    // Anything but a socket is refused here.
+    line.peer_addr()?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(line)
+}
+
+fn not_guarded(error: &io::Error) -> Failure {
+    Failure::new(ExitCode::Usage, "not-guarded", "nobody guards this process")
+        .because(format!("standard input is no life line: {error}"))
+        .hint("leave --guarded out: it is for the program itself")
+}
+
+/// The thread that reads the line.
+struct Reader {
+    interrupt: Interrupt,
+    answered: Sender<Answer>,
+    reserve: Arc<Mutex<Duration>>,
+}
+
+impl Reader {
+    fn follow(self, mut listener: Listener) {
+        loop {
+            match listener.hear() {
+                Some(ToInner::Signal(code)) => self.interrupt.raise(code),
+                Some(ToInner::End(why)) => self.interrupt.raise_because(ExitCode::Terminated, &why),
+                // Nobody waits for an answer that comes too late.
+                Some(ToInner::Answer(answer)) => drop(self.answered.send(*answer)),
+                None => break,
+            }
+        }
+        self.interrupt.raise_because(ExitCode::Terminated, "whoever guarded this process has died");
+        let reserve = *self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
+        // The end of this process ends the wait.
+        thread::sleep(reserve.saturating_add(MARGIN));
+        process::end_everything();
+        std::process::exit(i32::from(ExitCode::Terminated.number()));
+    }
+}

@@ -1,0 +1,272 @@
+//! Who is alive, by lock: one file for each guardian, which both of its halves hold locked. When the kernel has freed both
+//! locks, and only then, what carries the run's id is nobody's, and is ended by whoever starts next.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use stelae_model::lifecycle::StopLimits;
+use stelae_model::{ExitCode, Failure};
+
+use super::line::Dead;
+use crate::files::random;
+use crate::process;
+use crate::signals::Interrupt;
+
+/// So many names in a row that somebody else has just taken are no coincidence.
+const MOST_NAMES: usize = 100;
+
+/// The file of this guardian, locked (shared) as long as this process lives.
+#[derive(Debug)]
+pub struct LiveFile {
+    path: Utf8PathBuf,
+    file: File,
+}
+
+impl LiveFile {
+    /// Makes one, in a folder that is made with it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn create(folder: &Utf8Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        for _ in 0..MOST_NAMES {
+            let path = folder.join(format!("{:016x}.json", random()));
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            match Self::share(&path) {
+                // Somebody who sweeps saw it before it was locked, and takes it for a dead one.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_gone(&error) => {}
+                locked => return locked,
+            }
+        }
+        Err(io::Error::other("whoever sweeps this folder takes every new file of it"))
+    }
+
+    /// Locks the one that the other half has made.
+    ///
+    /// # Errors
+    /// What the system says; it is locked by whoever sweeps it.
+    pub fn share(path: &Utf8Path) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        match file.try_lock_shared() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        // It may have been swept away between the two lines above.
+        let (held, named) = (file.metadata()?, fs::metadata(path)?);
+        if (held.dev(), held.ino()) != (named.dev(), named.ino()) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(Self { path: path.to_owned(), file })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Utf8Path {
+        &self.path
+    }
+
+    /// Says which run it is.
+    ///
+    /// # Errors
+    /// Exit 40, `not-registered`.
+    pub fn write(&self, dead: &Dead) -> Result<(), Failure> {
+        let written = serde_json::to_vec(dead).map_err(io::Error::other).and_then(|text| {
+            let mut file = &self.file;
+            file.rewind()?;
+            file.set_len(0)?;
+            file.write_all(&text)
+        });
+        written.map_err(|error| {
+            Failure::new(
+                ExitCode::PrerequisiteMissing,
+                "not-registered",
+                "the run cannot be written down where the next start looks for it",
+            )
+            .on(self.path.to_string())
+            .because(error.to_string())
+            .hint("make room, or name another folder: --set STELAE_CACHE_HOME=PATH")
+        })
+    }
+
+    /// Removes it: the end was an orderly one, and there is nothing to sweep.
+    pub fn remove(self) {
+        // One that stays is swept by the next start, which finds nothing of it.
+        fs::remove_file(&self.path).ok();
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+/// Ends what dead runs have left, and clears their workspaces with `clear`. Gives what was done, and what could not be, a
+/// sentence each. A run of which anything is alive is not touched.
+pub fn sweep_dead(
+    folder: &Utf8Path,
+    limits: StopLimits,
+    interrupt: &Interrupt,
+    clear: &mut dyn FnMut(&Utf8Path) -> Result<(), Failure>,
+) -> Vec<String> {
+    let (mut dead, mut alive) = (Vec::new(), BTreeSet::new());
+    for entry in folder.read_dir_utf8().into_iter().flatten().flatten() {
+        match Found::at(entry.path()) {
+            Found::Alive(run) => alive.extend(run.map(|run| run.run)),
+            Found::Dead(file, run) => dead.push((entry.path().to_owned(), file, run)),
+            Found::Nothing => {}
+        }
+    }
+    let mut done = Vec::new();
+    for (path, lock, run) in dead {
+        let Some(run) = run else {
+            // Killed before it said what it was, and so before it started anything.
+            fs::remove_file(&path).ok();
+            continue;
+        };
+        if alive.contains(&run.run) {
+            continue;
+        }
+        if sweep_run(&run, limits, interrupt, clear, &mut done) {
+            fs::remove_file(&path).ok();
+        }
+        drop(lock);
+    }
+    done
+}
+
+/// Whether nothing of it is left.
+fn sweep_run(
+    dead: &Dead,
+    limits: StopLimits,
+    interrupt: &Interrupt,
+    clear: &mut dyn FnMut(&Utf8Path) -> Result<(), Failure>,
+    done: &mut Vec<String>,
+) -> bool {
+    let of = format!("of the run {}, whose harness was killed", dead.run);
+    let swept = process::sweep(&dead.run, limits, interrupt);
+    done.extend(swept.ended.iter().map(|process| format!("ended {process}, {of}")));
+    done.extend(swept.survivors.iter().map(|process| format!("cannot end {process}, {of}")));
+    // Its files may still be in use by what does not go.
+    if !swept.survivors.is_empty() {
+        return false;
+    }
+    let Some(workspace) = dead.workspace.as_deref().filter(|path| path.symlink_metadata().is_ok()) else {
+        return true;
+    };
+    match clear(workspace) {
+        Ok(()) => {
+            done.push(format!("removed the workspace {workspace} {of}"));
+            true
+        }
+        Err(failure) => {
+            done.push(format!("cannot remove the workspace {workspace} {of}: {}", failure.what));
+            false
+        }
+    }
+}
+
+enum Found {
+    /// Locked by somebody.
+    Alive(Option<Dead>),
+    /// Locked by nobody but us, from now on.
+    Dead(File, Option<Dead>),
+    /// Gone, or not to be opened.
+    Nothing,
+}
+
+impl Found {
+    fn at(path: &Utf8Path) -> Self {
+        let Ok(mut file) = OpenOptions::new().read(true).write(true).open(path) else { return Self::Nothing };
+        let locked = file.try_lock();
+        let mut text = String::new();
+        // One that was not written whole is one of a process that had not begun.
+        let run: Option<Dead> =
+            file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok());
+        match locked {
+            Ok(()) => Self::Dead(file, run),
+            Err(_) => Self::Alive(run),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: StopLimits =
+        StopLimits { grace: std::time::Duration::ZERO, ceiling: std::time::Duration::from_secs(5) };
+
+    fn folder() -> (tempfile::TempDir, Utf8PathBuf) {
+        let guard = tempfile::tempdir().unwrap();
+        let path = Utf8PathBuf::from_path_buf(guard.path().join("live")).unwrap();
+        (guard, path)
+    }
+
+    fn run(run: &str, workspace: &Utf8Path) -> Dead {
+        Dead { run: format!("{run}-{:x}", random()), workspace: Some(workspace.to_owned()) }
+    }
+
+    fn sweep(folder: &Utf8Path) -> (Vec<String>, Vec<Utf8PathBuf>) {
+        let mut cleared = Vec::new();
+        let done = sweep_dead(folder, LIMITS, &Interrupt::never(), &mut |path| {
+            cleared.push(path.to_owned());
+            Ok(())
+        });
+        (done, cleared)
+    }
+
+    fn names(folder: &Utf8Path) -> usize {
+        folder.read_dir_utf8().unwrap().count()
+    }
+
+    #[test]
+    fn a_run_is_swept_when_both_halves_are_dead_and_not_before() {
+        let (guard, folder) = folder();
+        let workspace = Utf8Path::from_path(guard.path()).unwrap();
+        let outer = LiveFile::create(&folder).unwrap();
+        let inner = LiveFile::share(outer.path()).unwrap();
+        inner.write(&run("r", workspace)).unwrap();
+        assert_eq!(sweep(&folder), (vec![], vec![]));
+        drop(outer);
+        assert_eq!(sweep(&folder), (vec![], vec![]));
+        drop(inner);
+        let (done, cleared) = sweep(&folder);
+        assert_eq!((done.len(), cleared), (1, vec![workspace.to_owned()]), "{done:?}");
+        assert_eq!((sweep(&folder), names(&folder)), ((vec![], vec![]), 0));
+    }
+
+    #[test]
+    fn a_run_of_which_another_guardian_lives_is_left_alone() {
+        let (guard, folder) = folder();
+        let dead = run("r", Utf8Path::from_path(guard.path()).unwrap());
+        let (first, second) = (LiveFile::create(&folder).unwrap(), LiveFile::create(&folder).unwrap());
+        first.write(&dead).unwrap();
+        second.write(&dead).unwrap();
+        drop(first);
+        assert_eq!((sweep(&folder), names(&folder)), ((vec![], vec![]), 2));
+        second.remove();
+        assert_eq!(sweep(&folder).1.len(), 1);
+    }
+
+    #[test]
+    fn one_that_never_said_what_it_was_is_removed_and_nothing_else() {
+        let (_guard, folder) = folder();
+        drop(LiveFile::create(&folder).unwrap());
+        assert_eq!((sweep(&folder), names(&folder)), ((vec![], vec![]), 0));
+    }
+
+    #[test]
+    fn what_cannot_be_cleared_is_tried_again() {
+        let (guard, folder) = folder();
+        LiveFile::create(&folder)
+            .unwrap()
+            .write(&run("r", Utf8Path::from_path(guard.path()).unwrap()))
+            .unwrap();
+        let refuse = &mut |_: &Utf8Path| Err(Failure::unexpected("in use"));
+        let done = sweep_dead(&folder, LIMITS, &Interrupt::never(), refuse);
+        assert!(done[0].contains("cannot remove"), "{done:?}");
+        assert_eq!((sweep(&folder).1.len(), names(&folder)), (1, 0));
+    }
+}

@@ -1,0 +1,293 @@
+//! The outer half: it starts the inner one, passes signals on, answers questions, and cleans up after it.
+
+use std::io::{self, Read as _};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use camino::Utf8PathBuf;
+use stelae_model::lifecycle::{Ended, StopLimits};
+use stelae_model::{ExitCode, Failure, Isolation};
+
+use super::inner::{MARGIN, RESERVE};
+use super::line::{Listener, Speaker, ToInner, ToOuter};
+use super::live::LiveFile;
+use super::outside;
+use crate::deadline::Deadline;
+use crate::process::{self, Family, OtherHalf, RELEASED};
+use crate::signals::{self, Interrupt};
+
+/// How often the inner half is looked at, when nothing else wakes us.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// An inner half that was stopped (SIGSTOP) for so long is continued: it guards nobody, and holds no deadline.
+const STOPPED_AT_MOST: Duration = Duration::from_secs(5);
+/// How long it may take to see whether namespaces are allowed.
+const DECIDES_WITHIN: Duration = Duration::from_secs(5);
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// A namespace where they are allowed and nothing is to stay up, else only the two halves.
+    Auto,
+    /// Only the two halves.
+    Guard,
+    /// A namespace, or nothing.
+    Pidns,
+}
+
+/// Decides, once, what keeps the processes of a verb together. `stays` says why something of it may stay up when it ends,
+/// which nothing in a namespace can.
+///
+/// # Errors
+/// A namespace was asked for: exit 2, `contradictory`, if something stays up; 40, `no-namespace`, if there is none.
+pub fn decide(wanted: Wanted, stays: Option<&str>) -> Result<Isolation, Failure> {
+    let allowed = || process::namespaces_are_allowed(DECIDES_WITHIN);
+    match (wanted, stays) {
+        (Wanted::Guard, _) | (Wanted::Auto, Some(_)) => Ok(Isolation::Guard),
+        (Wanted::Auto, None) => Ok(if allowed() { Isolation::Pidns } else { Isolation::Guard }),
+        (Wanted::Pidns, Some(why)) => {
+            let what = "nothing in a PID namespace stays up when the verb ends";
+            Err(Failure::new(ExitCode::Usage, "contradictory", what).because(why).hint("--isolation guard"))
+        }
+        (Wanted::Pidns, None) if allowed() => Ok(Isolation::Pidns),
+        (Wanted::Pidns, None) => Err(no_namespace().because("`unshare --pid --mount-proc` fails here")),
+    }
+}
+
+fn no_namespace() -> Failure {
+    let what = "a PID namespace cannot be made";
+    Failure::new(ExitCode::PrerequisiteMissing, "no-namespace", what).hint("--isolation guard")
+}
+
+/// The outer half of a guardian, before it starts the inner one.
+#[derive(Debug)]
+pub struct Outer {
+    /// The program: this one.
+    pub program: Utf8PathBuf,
+    /// The arguments of the inner half.
+    pub args: Vec<String>,
+    /// Variables that it gets besides ours.
+    pub env: Vec<(String, String)>,
+    /// What was decided.
+    pub isolation: Isolation,
+    /// Whether the verb ends with our standard input.
+    pub follows_stdin: bool,
+    /// The file that both halves hold.
+    pub live: LiveFile,
+}
+
+/// How the inner half has ended.
+#[derive(Debug)]
+pub struct Stood {
+    /// Its exit code.
+    pub code: u8,
+    /// What was left of it, and was ended here: for a person.
+    pub ended: Vec<String>,
+}
+
+impl Outer {
+    /// Starts the inner half, and returns when nothing of it is left.
+    ///
+    /// # Errors
+    /// Exit 10, `guardian-killed`: somebody else ended it; `guardian-hangs`: it did not end when it should have. 34,
+    /// `survivor`. 129, 130, 143 when it died of a signal that came to us, too.
+    pub fn stand(self, talk: &dyn Fn(&str)) -> Result<Stood, Failure> {
+        let interrupt = Interrupt::install()?;
+        let family = Family::enter()?;
+        let (ours, theirs) = UnixStream::pair().map_err(|error| cannot_start(&error))?;
+        let speaker = Arc::new(Speaker::new(&ours).map_err(|error| cannot_start(&error))?);
+        let heard = Arc::new(Heard::default());
+        if self.follows_stdin {
+            follow_stdin(Arc::clone(&speaker), Arc::clone(&heard));
+        }
+        let half = OtherHalf::start(&self.program, &self.args, &self.env, self.isolation, theirs.into())
+            .map_err(|error| cannot_start(&error))?;
+        listen(Listener::new(ours), Arc::clone(&speaker), Arc::clone(&heard), interrupt.clone());
+        let mut watch =
+            Watch { half, speaker, heard, interrupt, passed_on: 0, over: None, stopped: None, talk };
+        let ended = watch.until_the_end();
+        self.conclude(&watch, family, ended)
+    }
+
+    fn conclude(self, watch: &Watch<'_>, family: Family, ended: Option<Ended>) -> Result<Stood, Failure> {
+        let orderly = matches!(ended, Some(Ended::Status(_)));
+        for pid in watch.heard.state().released.drain(..) {
+            process::spare(pid);
+        }
+        // What is left of one that ended by itself has had its chance; so has one that hangs.
+        let limits = match ended {
+            Some(Ended::Signal(_)) => {
+                StopLimits { grace: watch.heard.reserve() / 2, ..StopLimits::default() }
+            }
+            _ => StopLimits::at_once(),
+        };
+        let proof = family.stop(limits, &watch.interrupt, &mut |_| ());
+        proof.check()?;
+        let named =
+            |one: &stelae_model::lifecycle::StoppedProcess| format!("pid {}: {}", one.pid, one.command);
+        let stopped = proof.stopped.iter().map(named).collect();
+        if orderly {
+            self.live.remove();
+        }
+        match ended {
+            Some(Ended::Status(1)) if !watch.heard.state().began && self.isolation == Isolation::Pidns => {
+                Err(no_namespace().because("what `unshare` said stands above"))
+            }
+            Some(Ended::Status(code)) => Ok(Stood { code: u8::try_from(code).unwrap_or(1), ended: stopped }),
+            Some(how) => Err(died(how, &watch.interrupt)),
+            None => Err(hangs()),
+        }
+    }
+}
+
+fn died(how: Ended, interrupt: &Interrupt) -> Failure {
+    let failure = match interrupt.check() {
+        Some(code) => signals::interrupted(code, "the verb"),
+        None => {
+            let what = "the half of the harness that does the work was killed by somebody else";
+            Failure::new(ExitCode::StepFailed, "guardian-killed", what)
+        }
+    };
+    failure
+        .because(format!("it ended with {how}; everything that it had started is gone"))
+        .hint("if nobody did that on purpose, was there no memory left? see: dmesg | tail")
+}
+
+fn hangs() -> Failure {
+    let what = "the half of the harness that does the work did not end in time, and was killed";
+    Failure::new(ExitCode::StepFailed, "guardian-hangs", what)
+        .because("everything that it had started is gone")
+        .hint("please report it, with the evidence of the run: cargo xtask runs list")
+}
+
+fn cannot_start(error: &io::Error) -> Failure {
+    Failure::unexpected("the inner half of the guardian cannot be started").because(error.to_string())
+}
+
+/// What the inner half has said, and what standard input has.
+#[derive(Debug, Default)]
+struct Heard {
+    state: Mutex<State>,
+    /// Standard input is at its end.
+    cut: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// It has said anything at all.
+    began: bool,
+    reserve: Option<Duration>,
+    released: Vec<i32>,
+}
+
+impl Heard {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reserve(&self) -> Duration {
+        self.state().reserve.unwrap_or(RESERVE)
+    }
+}
+
+/// Whoever holds our standard input has died, unless it says [`RELEASED`] before.
+fn follow_stdin(speaker: Arc<Speaker>, heard: Arc<Heard>) {
+    thread::spawn(move || {
+        let mut byte = [0];
+        // An error is an end as good as any.
+        if matches!(io::stdin().lock().read(&mut byte), Ok(1) if byte == [RELEASED]) {
+            return;
+        }
+        heard.cut.store(true, Ordering::Release);
+        // It may not be there yet: the line keeps this for it. Gone it may be, too.
+        speaker.say(&ToInner::End("whoever started the stack has gone".to_owned())).ok();
+    });
+}
+
+fn listen(mut listener: Listener, speaker: Arc<Speaker>, heard: Arc<Heard>, interrupt: Interrupt) {
+    thread::spawn(move || {
+        while let Some(message) = listener.hear() {
+            let mut state = heard.state();
+            state.began = true;
+            match message {
+                ToOuter::Hello => {}
+                ToOuter::ReserveMs(millis) => state.reserve = Some(Duration::from_millis(millis)),
+                ToOuter::Release(pid) => state.released.push(pid),
+                ToOuter::Ask(question) => {
+                    drop(state);
+                    let answer = outside::answer(question, &interrupt);
+                    // Whoever asked may be gone.
+                    speaker.say(&ToInner::Answer(Box::new(answer))).ok();
+                }
+            }
+        }
+    });
+}
+
+/// The time in which the inner half works.
+struct Watch<'a> {
+    half: OtherHalf,
+    speaker: Arc<Speaker>,
+    heard: Arc<Heard>,
+    interrupt: Interrupt,
+    /// How many signals have been passed on.
+    passed_on: usize,
+    /// When it has to have ended, once it was told to.
+    over: Option<Deadline>,
+    stopped: Option<Instant>,
+    talk: &'a dyn Fn(&str),
+}
+
+impl Watch<'_> {
+    /// How it ended; `None` if it did not when it should have.
+    fn until_the_end(&mut self) -> Option<Ended> {
+        let wakers = self.interrupt.wakers();
+        let mut looked = Instant::now();
+        loop {
+            if let Some(ended) = self.half.try_exit() {
+                return Some(ended);
+            }
+            self.pass_on();
+            if self.over.is_some_and(|over| over.passed()) {
+                return None;
+            }
+            if looked.elapsed() >= LOOK_EVERY {
+                self.continue_if_stopped();
+                looked = Instant::now();
+            }
+            let at_most = self.over.map_or(LOOK_EVERY, |over| over.remaining().min(LOOK_EVERY));
+            self.half.wait(&wakers, at_most);
+        }
+    }
+
+    fn pass_on(&mut self) {
+        let limit = self.heard.reserve() + 2 * MARGIN;
+        if self.heard.cut.load(Ordering::Acquire) {
+            self.over.get_or_insert_with(|| Deadline::after(limit));
+        }
+        let Some(code) = self.interrupt.check() else { return };
+        while self.passed_on < self.interrupt.count() {
+            self.passed_on += 1;
+            // One that takes no message is given up at the deadline.
+            self.speaker.say(&ToInner::Signal(code)).ok();
+            let over = *self.over.get_or_insert_with(|| Deadline::after(limit));
+            // The third means: at once.
+            self.over = Some(if self.passed_on >= 3 { over.within(2 * MARGIN) } else { over });
+        }
+    }
+
+    fn continue_if_stopped(&mut self) {
+        if !self.half.is_stopped() {
+            self.stopped = None;
+            return;
+        }
+        let since = *self.stopped.get_or_insert_with(Instant::now);
+        if since.elapsed() >= STOPPED_AT_MOST {
+            (self.talk)("note: the working half of the harness was stopped by a signal, and is continued");
+            self.half.go_on();
+            self.stopped = None;
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The other half of a guardian: this very program, started once more.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use camino::Utf8Path;
+use rustix::process::Signal;
+use stelae_model::Isolation;
+use stelae_model::lifecycle::Ended;
+
+use super::{os, reaper, tree};
+use crate::deadline::Deadline;
+
+/// util-linux's, which every distribution has.
+const UNSHARE: &str = "/usr/bin/unshare";
+/// A PID namespace with a `/proc` of its own, whose first process is killed when `unshare` is.
+const NAMESPACE: [&str; 4] = ["--pid", "--mount-proc", "--fork", "--kill-child"];
+/// Who is not root gets a user namespace around it, in which nobody is anybody else.
+const AS_A_USER: [&str; 2] = ["--user", "--map-current-user"];
+/// What shows whether namespaces are allowed: the same, around a program that does nothing.
+const NOTHING: &str = "/bin/true";
+
+/// A process that is the other half of this one.
+#[derive(Debug)]
+pub(crate) struct OtherHalf {
+    pid: i32,
+    isolation: Isolation,
+    handle: Option<os::Handle>,
+    ended: Option<Ended>,
+}
+
+impl OtherHalf {
+    /// Starts `program`, with the environment (and `env` besides), the folder and the outputs of this process.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start(
+        program: &Utf8Path,
+        args: &[String],
+        env: &[(String, String)],
+        isolation: Isolation,
+        stdin: OwnedFd,
+    ) -> io::Result<Self> {
+        let mut command = match isolation {
+            // No group of its own: it is going to lead a session, and who leads a group cannot.
+            Isolation::Guard => command(program),
+            Isolation::Pidns => {
+                let mut command = unshare();
+                command.arg(program);
+                command
+            }
+        };
+        command.args(args).envs(env.iter().map(|(name, value)| (name, value))).stdin(stdin);
+        let (pid, ()) = reaper::spawn(|| command.spawn().map(|child| (child.id(), ())))?;
+        let handle = os::process_row(pid).and_then(|row| os::Handle::open(&row));
+        Ok(Self { pid, isolation, handle, ended: None })
+    }
+
+    /// How it ended; `None` while it runs.
+    pub(crate) fn try_exit(&mut self) -> Option<Ended> {
+        self.ended = self.ended.or_else(|| reaper::status(self.pid));
+        self.ended
+    }
+
+    /// Waits until it ends, one of the wakers has something to read, or the time is over.
+    pub(crate) fn wait(&self, wakers: &[OwnedFd], at_most: Duration) {
+        os::wait_any(self.handle.iter(), wakers, at_most);
+    }
+
+    /// Whether it was stopped (SIGSTOP), and so guards nobody. One that a debugger holds is not.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.line().iter().any(|&pid| tree::is_stopped(pid))
+    }
+
+    /// Lets it go on.
+    pub(crate) fn go_on(&self) {
+        for row in self.line().into_iter().filter_map(os::process_row) {
+            // It is gone, or goes on.
+            os::Handle::open(&row).map(|handle| handle.send(Signal::CONT));
+        }
+    }
+
+    /// It, and in a namespace the half below `unshare`, which is `unshare`'s only child.
+    fn line(&self) -> Vec<i32> {
+        let below = match self.isolation {
+            Isolation::Guard => Vec::new(),
+            Isolation::Pidns => tree::table().unwrap_or_default(),
+        };
+        let below = below.into_iter().filter(|row| row.parent == self.pid).map(|row| row.pid);
+        std::iter::once(self.pid).chain(below).collect()
+    }
+}
+
+/// Whether this process may make a PID namespace. Asked by making one.
+pub(crate) fn namespaces_are_allowed(at_most: Duration) -> bool {
+    if !cfg!(target_os = "linux") || !Utf8Path::new(UNSHARE).exists() {
+        return false;
+    }
+    let mut command = unshare();
+    command.arg(NOTHING).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let started = reaper::spawn(|| command.spawn().map(|child| (child.id(), ())));
+    let Ok((pid, ())) = started else { return false };
+    let handle = os::process_row(pid).and_then(|row| os::Handle::open(&row));
+    let deadline = Deadline::after(at_most);
+    while !reaper::has_ended(pid) && !deadline.passed() {
+        os::wait_any(handle.iter(), &[], deadline.remaining());
+    }
+    // One that hangs is ended with everything else, at the end.
+    reaper::forget(pid).is_some_and(Ended::is_success)
+}
+
+fn unshare() -> Command {
+    let mut command = command(Utf8Path::new(UNSHARE));
+    if !rustix::process::geteuid().is_root() {
+        command.args(AS_A_USER);
+    }
+    // Out of the group of this process: who kills that is not to kill the namespace without a word.
+    command.args(NAMESPACE).arg("--").process_group(0);
+    command
+}
+
+#[allow(clippy::disallowed_methods, reason = "this module is the one that starts processes")]
+fn command(program: &Utf8Path) -> Command {
+    Command::new(program)
+}

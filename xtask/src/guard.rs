@@ -1,0 +1,122 @@
+//! Which verbs are guarded, and how: see `stelae_run::guardian`.
+
+use std::env;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use stelae_model::env::Environment;
+use stelae_model::env::Variable as _;
+use stelae_model::env::declared::{STELAE_CACHE_HOME, STELAE_RUN_ID};
+use stelae_model::lifecycle::StopLimits;
+use stelae_model::{ExitCode, Failure, Isolation};
+use stelae_run::guardian::{Dead, LiveFile, Outer, Wanted, decide, sweep_dead};
+use stelae_run::record::run_id;
+use stelae_run::signals::Interrupt;
+use stelae_run::smoke::Workspace;
+
+use crate::cli::Global;
+use crate::context::Context;
+use crate::print::Printer;
+use crate::verb::Outcome;
+
+/// `--isolation`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum IsolationFlag {
+    /// A PID namespace where it is allowed, and nothing is to stay up; else the two halves alone
+    #[default]
+    Auto,
+    /// Two processes, each of which ends everything when the other dies
+    Guard,
+    /// The same in a PID namespace, or not at all
+    Pidns,
+}
+
+/// How a verb is guarded.
+#[derive(Clone, Debug)]
+pub(crate) struct Guard {
+    /// It ends with its standard input.
+    pub(crate) follows_stdin: bool,
+    /// Why something may stay up when it ends.
+    pub(crate) stays: Option<&'static str>,
+    /// What `--isolation auto` comes to.
+    pub(crate) auto: Wanted,
+    /// What it starts carries the id of a run that it does not make itself.
+    pub(crate) names_run: bool,
+}
+
+impl Guard {
+    /// For a verb that takes everything with it when it ends.
+    pub(crate) fn of_everything() -> Self {
+        Self { follows_stdin: false, stays: None, auto: Wanted::Auto, names_run: false }
+    }
+
+    /// For one that leaves something up.
+    pub(crate) fn but_what_stays(why: &'static str) -> Self {
+        Self { stays: Some(why), ..Self::of_everything() }
+    }
+}
+
+/// What a sweep leaves to the processes of a dead run: what they guarded is gone, and nobody reads what they say.
+const SWEEP: StopLimits = StopLimits { grace: Duration::from_secs(2), ceiling: Duration::from_secs(5) };
+
+/// The outer half: watches over this program, started once more to do the work, and ends as it has ended.
+pub(crate) fn watch_over(global: &Global, guard: &Guard, printer: &Printer) -> Outcome {
+    let context = Context::new(global, printer.clone())?;
+    let environment = context.environment()?;
+    let folder = environment.get::<STELAE_CACHE_HOME>()?.join("live");
+    sweep(&folder, printer);
+    let isolation = isolation(global, guard)?;
+    let live = LiveFile::create(&folder).map_err(|error| {
+        Failure::new(
+            ExitCode::PrerequisiteMissing,
+            "not-registered",
+            "a run cannot be written down where the next start looks for it",
+        )
+        .on(folder.to_string())
+        .because(error.to_string())
+        .hint("make room, or name another folder: --set STELAE_CACHE_HOME=PATH")
+    })?;
+    let env = if guard.names_run { name_run(&environment, &live)? } else { Vec::new() };
+    let mut args =
+        vec!["--guarded".to_owned(), isolation.to_string(), "--live".to_owned(), live.path().to_string()];
+    args.extend(env::args().skip(1));
+    let outer =
+        Outer { program: context.program()?, args, env, isolation, follows_stdin: guard.follows_stdin, live };
+    let stood = outer.stand(&|text| printer.talk(text));
+    if stood.is_err() {
+        // What the inner half cannot clear any more is cleared now, not by the next start.
+        sweep(&folder, printer);
+    }
+    let stood = stood?;
+    for process in &stood.ended {
+        printer.talk(&format!("note: ended what the verb had left: {process}"));
+    }
+    // Whatever it ended with: what comes out is in the closed list.
+    ExitCode::try_from(stood.code).map_err(|error| Failure::unexpected(error))
+}
+
+fn isolation(global: &Global, guard: &Guard) -> Result<Isolation, Failure> {
+    let wanted = match global.isolation {
+        IsolationFlag::Auto => guard.auto,
+        IsolationFlag::Guard => Wanted::Guard,
+        IsolationFlag::Pidns => Wanted::Pidns,
+    };
+    decide(wanted, guard.stays)
+}
+
+/// The id that everything below is going to carry, written down before anything is started.
+fn name_run(environment: &Environment, live: &LiveFile) -> Result<Vec<(String, String)>, Failure> {
+    let name = STELAE_RUN_ID::DECLARED.name;
+    let given = environment.text(name).map(str::to_owned);
+    let run = given.clone().unwrap_or_else(run_id);
+    live.write(&Dead { run: run.clone(), workspace: None })?;
+    Ok(if given.is_some() { Vec::new() } else { vec![(name.to_owned(), run)] })
+}
+
+/// Ends what dead runs have left.
+fn sweep(folder: &camino::Utf8Path, printer: &Printer) {
+    let clear = &mut |path: &camino::Utf8Path| Workspace::open(path)?.remove();
+    for done in sweep_dead(folder, SWEEP, &Interrupt::never(), clear) {
+        printer.talk(&format!("note: {done}"));
+    }
+}
