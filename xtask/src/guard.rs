@@ -92,7 +92,7 @@ pub(crate) fn watch_over(global: &Global, guard: &Guard, printer: &Printer) -> O
         printer.talk(&format!("note: ended what the verb had left: {process}"));
     }
     // Whatever it ended with: what comes out is in the closed list.
-    ExitCode::try_from(stood.code).map_err(|error| Failure::unexpected(error))
+    ExitCode::try_from(stood.code).map_err(Failure::unexpected)
 }
 
 fn isolation(global: &Global, guard: &Guard) -> Result<Isolation, Failure> {
