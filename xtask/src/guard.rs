@@ -40,6 +40,8 @@ pub(crate) struct Guard {
     pub(crate) stays: Option<&'static str>,
     /// What `--isolation auto` comes to.
     pub(crate) auto: Wanted,
+    /// `--isolation` is about what the verb starts, and not about the verb.
+    pub(crate) for_others: bool,
     /// What it starts carries the id of a run that it does not make itself.
     pub(crate) names_run: bool,
 }
@@ -47,7 +49,7 @@ pub(crate) struct Guard {
 impl Guard {
     /// For a verb that takes everything with it when it ends.
     pub(crate) fn of_everything() -> Self {
-        Self { follows_stdin: false, stays: None, auto: Wanted::Auto, names_run: false }
+        Self { follows_stdin: false, stays: None, auto: Wanted::Auto, for_others: false, names_run: false }
     }
 
     /// For one that leaves something up.
@@ -97,6 +99,8 @@ pub(crate) fn watch_over(global: &Global, guard: &Guard, printer: &Printer) -> O
 
 fn isolation(global: &Global, guard: &Guard) -> Result<Isolation, Failure> {
     let wanted = match global.isolation {
+        _ if guard.for_others => guard.auto,
+
         IsolationFlag::Auto => guard.auto,
         IsolationFlag::Guard => Wanted::Guard,
         IsolationFlag::Pidns => Wanted::Pidns,

@@ -9,6 +9,7 @@ mod render_proxy;
 mod restart;
 mod runs;
 mod smoke;
+mod soak;
 
 use clap::Subcommand;
 use stelae_model::{ExitCode, Failure};
@@ -42,6 +43,11 @@ pub(crate) enum Verb {
     /// Shows, explains and prepares the environment
     #[command(subcommand)]
     Env(env::Env),
+    /// Starts and kills many lifecycles at random moments, and counts what is left
+    Soak(soak::SoakVerb),
+    /// One lifecycle of `soak`
+    #[command(hide = true)]
+    SoakCycle(soak::SoakCycle),
     /// Writes the generated pages under docs/
     Docs(docs::Docs),
 }
@@ -53,6 +59,8 @@ impl Verb {
             Self::Smoke(verb) => Some(verb.guard()),
             Self::Ci(verb) => Some(verb.guard()),
             Self::Restart(verb) => Some(verb.guard()),
+            Self::Soak(_) => Some(soak::SoakVerb::guard()),
+            Self::SoakCycle(_) => Some(soak::SoakCycle::guard()),
             Self::Down(_)
             | Self::Bundle(_)
             | Self::RenderProxy(_)
@@ -73,6 +81,8 @@ impl Verb {
             Self::RenderProxy(verb) => verb.run(context),
             Self::Runs(verb) => verb.run(context),
             Self::Env(verb) => verb.run(context),
+            Self::Soak(verb) => verb.run(context),
+            Self::SoakCycle(verb) => verb.run(context),
             Self::Docs(verb) => verb.run(context),
         }
     }

@@ -126,7 +126,7 @@ impl Restart {
         }
         let stack = Attached { environment, config: &config, log, recorder, interrupt };
         if let Some(guarded) = guarded() {
-            guarded.reserve(stack.teardown_limits().longest());
+            guarded.limit(stack.teardown_limits());
         }
         let deadline = Deadline::budget(self.budget_s);
         let ended = stack.start(deadline).and_then(|mut up| stack.hold(&mut up, until));

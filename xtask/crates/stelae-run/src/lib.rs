@@ -34,3 +34,4 @@ pub mod attestation;
 pub mod stack;
 
 pub mod smoke;
+pub mod soak;

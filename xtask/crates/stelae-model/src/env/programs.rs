@@ -99,6 +99,11 @@ program_environment! {
     }
 }
 
+program_environment! {
+    /// A service of `soak`, which needs nothing but to be found.
+    SoakEnv { run_id: STELAE_RUN_ID }
+}
+
 /// The MCP gateway, or the program that a stack names in its place.
 pub const GATEWAY: Program<GatewayEnv> = Program::new("gateway");
 /// A server behind the gateway; started by the gateway.
@@ -111,6 +116,8 @@ pub const XTASK: Program<XtaskEnv> = Program::new("xtask");
 pub const CARGO: Program<CargoEnv> = Program::new("cargo");
 /// git.
 pub const GIT: Program<GitEnv> = Program::new("git");
+/// A service that gets away, for `soak`.
+pub const SOAK: Program<SoakEnv> = Program::new("soak");
 
 /// One row of `env matrix`: a program and what it reads.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use camino::Utf8Path;
+use stelae_model::lifecycle::StopLimits;
 use stelae_model::{ExitCode, Failure, Isolation};
 
 use super::line::{Answer, Dead, Listener, Question, Speaker, ToInner, ToOuter};
@@ -17,8 +18,9 @@ use super::live::LiveFile;
 use crate::process;
 use crate::signals::Interrupt;
 
-/// What a verb needs to end, if it says nothing else.
-pub(super) const RESERVE: Duration = Duration::from_secs(30);
+/// How long a verb's teardown may take, if it says nothing else.
+pub(super) const LIMITS: StopLimits =
+    StopLimits { grace: Duration::from_secs(15), ceiling: Duration::from_secs(15) };
 /// From the moment at which the verb should have ended until this is done for it.
 pub(super) const MARGIN: Duration = Duration::from_secs(3);
 /// An answer that takes longer will not come.
@@ -31,7 +33,7 @@ pub struct Guarded {
     interrupt: Interrupt,
     speaker: Speaker,
     answers: Mutex<Receiver<Answer>>,
-    reserve: Arc<Mutex<Duration>>,
+    limits: Arc<Mutex<StopLimits>>,
     live: LiveFile,
 }
 
@@ -60,12 +62,12 @@ pub fn become_inner(isolation: Isolation, live: &Utf8Path) -> Result<&'static Gu
     let speaker = Speaker::new(&line).map_err(|error| not_guarded(&error))?;
     let live = LiveFile::share(live).map_err(|error| not_guarded(&error))?;
     speaker.say(&ToOuter::Hello).map_err(|error| not_guarded(&error))?;
-    let reserve = Arc::new(Mutex::new(RESERVE));
+    let limits = Arc::new(Mutex::new(LIMITS));
     let (answered, answers) = channel();
-    let reader = Reader { interrupt: interrupt.clone(), answered, reserve: Arc::clone(&reserve) };
+    let reader = Reader { interrupt: interrupt.clone(), answered, limits: Arc::clone(&limits) };
     thread::spawn(move || reader.follow(Listener::new(line)));
     let answers = Mutex::new(answers);
-    Ok(GUARDED.get_or_init(|| Guarded { isolation, interrupt, speaker, answers, reserve, live }))
+    Ok(GUARDED.get_or_init(|| Guarded { isolation, interrupt, speaker, answers, limits, live }))
 }
 
 impl Guarded {
@@ -79,10 +81,11 @@ impl Guarded {
         &self.interrupt
     }
 
-    /// Says how long the verb may take from the first signal to its end.
-    pub fn reserve(&self, needed: Duration) {
-        *self.reserve.lock().unwrap_or_else(PoisonError::into_inner) = needed;
-        self.say(&ToOuter::ReserveMs(u64::try_from(needed.as_millis()).unwrap_or(u64::MAX)));
+    /// Says how long the verb's teardown may take. The outer half stops what falls to it within the same limits.
+    pub fn limit(&self, limits: StopLimits) {
+        *self.limits.lock().unwrap_or_else(PoisonError::into_inner) = limits;
+        let (grace_ms, ceiling_ms) = (millis(limits.grace), millis(limits.ceiling));
+        self.say(&ToOuter::Limits { grace_ms, ceiling_ms });
     }
 
     /// Says that a process of ours, and what is its, stays on purpose when we end.
@@ -112,6 +115,11 @@ impl Guarded {
     }
 }
 
+/// For messages between the halves.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Takes the line off standard input, which is empty from then on: nobody inherits it.
 fn take_line() -> io::Result<UnixStream> {
     let line = UnixStream::from(stdin().as_fd().try_clone_to_owned()?);
@@ -131,7 +139,7 @@ fn not_guarded(error: &io::Error) -> Failure {
 struct Reader {
     interrupt: Interrupt,
     answered: Sender<Answer>,
-    reserve: Arc<Mutex<Duration>>,
+    limits: Arc<Mutex<StopLimits>>,
 }
 
 impl Reader {
@@ -146,9 +154,9 @@ impl Reader {
             }
         }
         self.interrupt.raise_because(ExitCode::Terminated, "whoever guarded this process has died");
-        let reserve = *self.reserve.lock().unwrap_or_else(PoisonError::into_inner);
+        let limits = *self.limits.lock().unwrap_or_else(PoisonError::into_inner);
         // The end of this process ends the wait.
-        thread::sleep(reserve.saturating_add(MARGIN));
+        thread::sleep(limits.longest().saturating_add(MARGIN));
         process::end_everything();
         std::process::exit(i32::from(ExitCode::Terminated.number()));
     }

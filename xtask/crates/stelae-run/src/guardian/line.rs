@@ -38,8 +38,8 @@ pub(super) enum ToInner {
 pub(super) enum ToOuter {
     /// It is there.
     Hello,
-    /// So many milliseconds are needed from the first signal to the end.
-    ReserveMs(u64),
+    /// How long everything below it may take to be stopped.
+    Limits { grace_ms: u64, ceiling_ms: u64 },
     /// This process, and what is its, stays on purpose.
     Release(i32),
     /// Something that only who is outside of the namespace can see.

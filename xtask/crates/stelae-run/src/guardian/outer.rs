@@ -11,7 +11,7 @@ use camino::Utf8PathBuf;
 use stelae_model::lifecycle::{Ended, StopLimits};
 use stelae_model::{ExitCode, Failure, Isolation};
 
-use super::inner::{MARGIN, RESERVE};
+use super::inner::{LIMITS, MARGIN};
 use super::line::{Listener, Speaker, ToInner, ToOuter};
 use super::live::LiveFile;
 use super::outside;
@@ -178,7 +178,7 @@ struct Heard {
 struct State {
     /// It has said anything at all.
     began: bool,
-    reserve: Option<Duration>,
+    limits: Option<StopLimits>,
     released: Vec<i32>,
 }
 
@@ -187,8 +187,8 @@ impl Heard {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reserve(&self) -> Duration {
-        self.state().reserve.unwrap_or(RESERVE)
+    fn limits(&self) -> StopLimits {
+        self.state().limits.unwrap_or(LIMITS)
     }
 }
 
@@ -213,7 +213,11 @@ fn listen(mut listener: Listener, speaker: Arc<Speaker>, heard: Arc<Heard>, inte
             state.began = true;
             match message {
                 ToOuter::Hello => {}
-                ToOuter::ReserveMs(millis) => state.reserve = Some(Duration::from_millis(millis)),
+                ToOuter::Limits { grace_ms, ceiling_ms } => {
+                    let (grace, ceiling) =
+                        (Duration::from_millis(grace_ms), Duration::from_millis(ceiling_ms));
+                    state.limits = Some(StopLimits { grace, ceiling });
+                }
                 ToOuter::Release(pid) => state.released.push(pid),
                 ToOuter::Ask(question) => {
                     drop(state);
@@ -263,7 +267,7 @@ impl Watch<'_> {
     }
 
     fn pass_on(&mut self) {
-        let limit = self.heard.reserve() + 2 * MARGIN;
+        let limit = self.heard.limits().longest() + 2 * MARGIN;
         if self.heard.cut.load(Ordering::Acquire) {
             self.over.get_or_insert_with(|| Deadline::after(limit));
         }

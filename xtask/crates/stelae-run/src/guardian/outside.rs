@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use stelae_model::Isolation;
 use stelae_model::lifecycle::StopLimits;
 
-use super::inner::{Guarded, guarded};
+use super::inner::{Guarded, guarded, millis};
 use super::line::{Answer, Question};
 use crate::ports::{self, Owner};
 use crate::process::{self, Swept};
@@ -26,7 +26,6 @@ pub(crate) fn ask_for_owner(address: SocketAddr) -> Option<Owner> {
 
 /// Ends what carries the id of `run` and lives outside; None if this process is outside itself.
 pub(crate) fn ask_to_sweep(run: &str, limits: StopLimits) -> Option<Swept> {
-    let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let question = Question::Sweep {
         run: run.to_owned(),
         grace_ms: millis(limits.grace),

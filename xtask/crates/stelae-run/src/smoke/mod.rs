@@ -24,6 +24,7 @@ use stelae_model::Failure;
 use stelae_model::env::Environment;
 use stelae_model::event::Event;
 use stelae_model::flow::{Flow, Keep};
+use stelae_model::lifecycle::StopLimits;
 use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::verdict::Verdict;
 
@@ -130,7 +131,8 @@ impl Run {
     /// Tells the guardian what is left of us should it be killed, and how long the end may take.
     fn register(&self) -> Result<(), Failure> {
         let Some(guarded) = guardian::guarded() else { return Ok(()) };
-        guarded.reserve(Duration::from_millis(self.plan.budgets.teardown_reserve_ms));
+        let half = Duration::from_millis(self.plan.budgets.teardown_reserve_ms) / 2;
+        guarded.limit(StopLimits { grace: half, ceiling: half });
         let workspace = (self.plan.keep != Keep::Always).then(|| self.plan.workspace.clone());
         guarded.register(&guardian::Dead { run: self.plan.run.clone(), workspace })
     }

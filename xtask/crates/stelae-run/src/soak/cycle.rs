@@ -1,0 +1,114 @@
+//! One lifecycle, as its guarded process carries it out: take everything that a run takes, start a service that gets away,
+//! stop it, give everything back.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use stelae_model::env::programs::SOAK;
+use stelae_model::env::{Base, Environment, ProgramEnv as _, SoakEnv};
+use stelae_model::lifecycle::StopLimits;
+use stelae_model::{ExitCode, Failure};
+
+use super::shape::Shape;
+use crate::deadline::Deadline;
+use crate::guardian;
+use crate::ports::{self, AddressLease};
+use crate::process::{Family, Service, Session, Stdin};
+use crate::signals::Interrupt;
+use crate::smoke::{IfExists, Workspace};
+
+/// Every lifecycle listens on this port, of an address of its own: two on one address would be seen.
+pub const PORT: u16 = 7077;
+/// What the service says when everything of it is there.
+const UP: &str = "up";
+/// No shell takes as long.
+const UP_WITHIN: Duration = Duration::from_secs(20);
+/// From the first kill until it is given up.
+const CEILING: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+
+/// What one lifecycle is.
+#[derive(Clone, Debug)]
+pub struct Cycle {
+    /// Id of the run.
+    pub run: String,
+    /// How its service gets away.
+    pub shape: Shape,
+    /// What its processes have in their command lines.
+    pub mark: String,
+    /// Its workspace, which does not exist yet.
+    pub workspace: Utf8PathBuf,
+    /// The folder of leases.
+    pub leases: Utf8PathBuf,
+    /// Between the polite signal and the kill.
+    pub grace: Duration,
+    /// How long it is held.
+    pub hold: Duration,
+}
+
+impl Cycle {
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// Whatever fails first; 129, 130, 143 when a signal came; 34, `survivor`.
+    pub fn carry_out(&self, environment: &Environment, interrupt: &Interrupt) -> Result<(), Failure> {
+        let limits = StopLimits { grace: self.grace, ceiling: CEILING };
+        if let Some(guarded) = guardian::guarded() {
+            guarded.limit(limits);
+            let workspace = Some(self.workspace.clone());
+            guarded.register(&guardian::Dead { run: self.run.clone(), workspace })?;
+        }
+        interrupt.bail("the lifecycle")?;
+        let workspace = Workspace::create(&self.workspace, &self.run, IfExists::Refuse)?;
+        let lease = AddressLease::take(&self.leases)?;
+        let family = Family::enter()?;
+        let held = self.hold(environment, interrupt, workspace.path(), lease.address());
+        let evidence = workspace.path().join("snapshot.json");
+        let mut kept = Ok(());
+        let proof = family.stop(limits, interrupt, &mut |snapshot| {
+            kept = serde_json::to_vec(snapshot)
+                .map_err(std::io::Error::other)
+                .and_then(|text| std::fs::write(&evidence, text));
+        });
+        proof.check()?;
+        workspace.remove()?;
+        kept.map_err(|error| Failure::unexpected("no snapshot was kept").because(error.to_string()))?;
+        held
+    }
+
+    fn hold(
+        &self,
+        environment: &Environment,
+        interrupt: &Interrupt,
+        folder: &Utf8Path,
+        address: std::net::IpAddr,
+    ) -> Result<(), Failure> {
+        let listener =
+            ports::listen(SocketAddr::new(address, PORT)).map_err(|taken| taken.failure("PROXY_PORT"))?;
+        let base = Base::from_environment(environment)?;
+        let env = SoakEnv::from_environment(environment)?;
+        let invocation = SOAK
+            .invoke("/bin/sh".into(), folder.to_owned(), &base, &env)
+            .args(["-c".to_owned(), self.shape.script(&self.mark)]);
+        let log = folder.join("service.log");
+        interrupt.bail("the lifecycle")?;
+        Service::start(&invocation, &log, Stdin::Listener(listener), Session::Ours)?;
+        let deadline = Deadline::after(UP_WITHIN);
+        while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains(UP)) {
+            interrupt.bail("the lifecycle")?;
+            if deadline.passed() {
+                return Err(Failure::new(ExitCode::NotReadyInTime, "not-up", "the service does not come up")
+                    .on(self.shape.name())
+                    .log_tail(crate::tail::tail(&log)));
+            }
+            interrupt.wait(LOOK_EVERY);
+        }
+        let held = Deadline::after(self.hold);
+        while !held.passed() {
+            interrupt.bail("the lifecycle")?;
+            interrupt.wait(held.remaining().min(Duration::from_millis(100)));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,443 @@
+//! Many lifecycles of a guarded verb, with services that get away in every way there is, killed at any moment; and a count
+//! of what is left.
+//!
+//! What is counted is looked for from outside, by what the kernel says (command lines, locks, sockets) and never by what a
+//! lifecycle says of itself. A lifecycle that was killed whole is followed by what follows it in life: the next start.
+
+mod cycle;
+mod shape;
+mod tally;
+mod victim;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use stelae_model::env::programs::XTASK;
+use stelae_model::env::{Base, Environment, Invocation, ProgramEnv as _, XtaskEnv};
+use stelae_model::lifecycle::{Ended, StopLimits};
+use stelae_model::value::EnvValue as _;
+use stelae_model::{ExitCode, Failure, Isolation};
+
+pub use cycle::{Cycle, PORT};
+pub use shape::Shape;
+pub use tally::{Latency, Tally};
+pub use victim::Victim;
+
+use crate::deadline::Deadline;
+use crate::files::random;
+use crate::guardian::sweep_dead;
+use crate::ports;
+use crate::process::{Service, Session, Stdin};
+use crate::signals::Interrupt;
+use crate::smoke::Workspace;
+use crate::tail::tail;
+use tally::Samples;
+use victim::{Seen, marked};
+
+/// Between the polite signal and the kill: long enough to tell who needed it.
+const GRACE: Duration = Duration::from_millis(200);
+/// How long a lifecycle stays up that is killed at a moment of its own.
+const HOLD: Duration = Duration::from_millis(30);
+/// How long one stays up that is killed once it is up.
+const HOLD_UNTIL_KILLED: Duration = Duration::from_secs(60);
+/// Within this every lifecycle has been everywhere: starting, up, stopping, gone.
+const LATEST_MOMENT_MS: u64 = 160;
+/// No lifecycle takes as long, whatever else the machine does.
+const HANGS_AFTER: Duration = Duration::from_secs(90);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// Which kills there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kill {
+    /// None.
+    Never,
+    /// Every way to get away, with every victim, in turn; once the service is up.
+    Each,
+    /// Any of them, at any moment.
+    Random,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub struct Soak {
+    /// How many lifecycles.
+    pub runs: usize,
+    /// How many at once.
+    pub jobs: usize,
+    /// Which kills.
+    pub kill: Kill,
+    /// What the random choices begin with.
+    pub seed: u64,
+    /// What keeps the lifecycles together; in turn.
+    pub isolations: Vec<Isolation>,
+    /// So many threads do nothing but keep the processors busy.
+    pub load: usize,
+    /// A folder of its own, which is removed by whoever made it.
+    pub folder: Utf8PathBuf,
+    /// The program: this one.
+    pub program: Utf8PathBuf,
+}
+
+/// One lifecycle, as it was chosen.
+#[derive(Clone, Debug)]
+struct Lifecycle {
+    shape: Shape,
+    isolation: Isolation,
+    victim: Victim,
+    /// Milliseconds from its start; absent: once it is up.
+    moment_ms: Option<u64>,
+    run: String,
+    mark: String,
+}
+
+impl fmt::Display for Lifecycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shape, isolation, victim, run, .. } = self;
+        match self.moment_ms {
+            Some(moment) => write!(f, "{run}: {shape}, {isolation}, {victim} killed after {moment} ms"),
+            None => write!(f, "{run}: {shape}, {isolation}, {victim} killed once it was up"),
+        }
+    }
+}
+
+/// What became of it.
+#[derive(Debug, Default)]
+struct Outcome {
+    survivors: Vec<String>,
+    failed: Option<String>,
+    /// From the kill to the end of everyone, above the grace; absent if there was nobody to kill any more.
+    latency: Option<Duration>,
+}
+
+impl Soak {
+    /// Carries all of it out. `progress` is told how many are done.
+    ///
+    /// # Errors
+    /// 129, 130, 143 when a signal comes. What is found is no error here: see [`Tally::is_clean`].
+    pub fn carry_out(
+        &self,
+        environment: &Environment,
+        interrupt: &Interrupt,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Tally, Failure> {
+        let mut tally = Tally { schema: 1, seed: self.seed, ..Tally::default() };
+        let mut samples = Samples::new();
+        let (next, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+        for folder in [self.work(), self.logs()] {
+            fs::create_dir_all(&folder).map_err(|error| unusable(&folder, &error))?;
+        }
+        std::thread::scope(|scope| {
+            (0..self.load).for_each(|_| drop(scope.spawn(|| burn(&over))));
+            let (done, results) = channel();
+            for _ in 0..self.jobs {
+                let (done, next) = (done.clone(), &next);
+                scope.spawn(move || self.work_off(next, environment, interrupt, &done));
+            }
+            drop(done);
+            for (lifecycle, outcome) in results {
+                tally.add(&mut samples, &lifecycle, outcome);
+                progress(tally.runs);
+            }
+            over.store(true, Ordering::Relaxed);
+        });
+        interrupt.bail("the soak")?;
+        self.look_for_leaks(&mut tally, interrupt);
+        tally.conclude(samples);
+        Ok(tally)
+    }
+
+    fn work_off(
+        &self,
+        next: &AtomicUsize,
+        environment: &Environment,
+        interrupt: &Interrupt,
+        done: &Sender<(Lifecycle, Outcome)>,
+    ) {
+        while interrupt.check().is_none() {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            if index >= self.runs {
+                break;
+            }
+            let lifecycle = self.choose(index);
+            let outcome = self.live(&lifecycle, environment, interrupt).unwrap_or_else(|failure| Outcome {
+                failed: Some(failure.to_string().replace('\n', "; ")),
+                ..Outcome::default()
+            });
+            if done.send((lifecycle, outcome)).is_err() {
+                break;
+            }
+        }
+    }
+
+    fn choose(&self, index: usize) -> Lifecycle {
+        let all = combinations(&self.isolations);
+        let chance = mixed(self.seed.wrapping_add(index as u64));
+        let (shape, isolation, victim) = match self.kill {
+            Kill::Never => {
+                let (shape, isolation, _) = all[index % all.len()];
+                (shape, isolation, Victim::Nobody)
+            }
+            Kill::Each => all[index % all.len()],
+            Kill::Random => all[chance as usize % all.len()],
+        };
+        let moment_ms = (self.kill == Kill::Random).then(|| mixed(chance) % (LATEST_MOMENT_MS + 1));
+        Lifecycle {
+            shape,
+            isolation,
+            victim,
+            moment_ms,
+            run: format!("soak-{:016x}", random()),
+            mark: format!("600.{:09}", random() % 1_000_000_000),
+        }
+    }
+
+    /// Starts one, kills whom it is to kill, and looks until nothing of it is left.
+    fn live(
+        &self,
+        lifecycle: &Lifecycle,
+        environment: &Environment,
+        interrupt: &Interrupt,
+    ) -> Result<Outcome, Failure> {
+        let log = self.logs().join(format!("{}.log", lifecycle.run));
+        let invocation = self.invocation(lifecycle, environment)?;
+        let mut outer = Service::start(&invocation, &log, Stdin::Null, Session::Ours)?;
+        self.await_moment(lifecycle, &mut outer, interrupt);
+        let seen = Seen::below(outer.pid(), lifecycle.isolation);
+        let mut outcome = Outcome::default();
+        let deadline = Deadline::after(HANGS_AFTER);
+        // Until its status is taken, its pid is its own.
+        if lifecycle.victim != Victim::Nobody && outer.try_exit().is_none() {
+            let killed = Instant::now();
+            seen.kill(lifecycle.victim);
+            let took = seen.await_end(killed, deadline, interrupt);
+            let grace = if lifecycle.shape.takes_the_grace() { GRACE } else { Duration::ZERO };
+            outcome.latency = Some(took.saturating_sub(grace));
+        }
+        let ended = await_exit(&mut outer, deadline, interrupt);
+        if lifecycle.victim == Victim::Both && lifecycle.isolation == Isolation::Guard {
+            self.next_start(interrupt);
+        }
+        outcome.survivors = await_nobody(&lifecycle.mark, interrupt);
+        outcome.failed = unexplained(lifecycle.victim, ended)
+            .map(|why| format!("{why}; its log: {}", tail(&log).join(" | ")));
+        Ok(outcome)
+    }
+
+    fn invocation(&self, lifecycle: &Lifecycle, environment: &Environment) -> Result<Invocation, Failure> {
+        let parse = |text: &str| stelae_model::value::Text::parse(text).map_err(Failure::unexpected);
+        let cache = stelae_model::value::AbsolutePath::parse(self.cache().as_str());
+        let env = XtaskEnv {
+            run_id: Some(parse(&lifecycle.run)?),
+            cache_home: cache.map_err(Failure::unexpected)?,
+            ..XtaskEnv::from_environment(environment)?
+        };
+        let root = environment.get::<stelae_model::env::declared::STELAE_ROOT>()?.as_path().to_owned();
+        let hold = if lifecycle.moment_ms.is_some() || lifecycle.victim == Victim::Nobody {
+            HOLD
+        } else {
+            HOLD_UNTIL_KILLED
+        };
+        let invocation =
+            XTASK.invoke(self.program.clone(), root, &Base::from_environment(environment)?, &env);
+        Ok(invocation
+            .args(["--isolation", lifecycle.isolation.name(), "soak-cycle"])
+            .args(["--run", &lifecycle.run, "--shape", lifecycle.shape.name(), "--mark", &lifecycle.mark])
+            .args(["--workspace", self.work().join(&lifecycle.run).as_str()])
+            .args(["--grace-ms", &GRACE.as_millis().to_string(), "--hold-ms", &hold.as_millis().to_string()]))
+    }
+
+    fn await_moment(&self, lifecycle: &Lifecycle, outer: &mut Service, interrupt: &Interrupt) {
+        if let Some(moment) = lifecycle.moment_ms {
+            let moment = Deadline::after(Duration::from_millis(moment));
+            while !moment.passed() && interrupt.check().is_none() {
+                interrupt.wait(moment.remaining());
+            }
+            return;
+        }
+        let log = self.work().join(&lifecycle.run).join("service.log");
+        let is_up = || fs::read_to_string(&log).is_ok_and(|text| text.contains("up"));
+        let deadline = Deadline::after(HANGS_AFTER);
+        while !is_up() && outer.try_exit().is_none() && !deadline.passed() && interrupt.check().is_none() {
+            interrupt.wait(LOOK_EVERY);
+        }
+    }
+
+    /// What every start begins with.
+    fn next_start(&self, interrupt: &Interrupt) {
+        let clear = &mut |path: &Utf8Path| Workspace::open(path)?.remove();
+        let limits = StopLimits { grace: GRACE, ceiling: Duration::from_secs(5) };
+        sweep_dead(&self.live_folder(), limits, interrupt, clear);
+    }
+
+    /// Everything that a lifecycle takes and could fail to give back.
+    fn look_for_leaks(&self, tally: &mut Tally, interrupt: &Interrupt) {
+        self.next_start(interrupt);
+        for entry in entries(&self.leases()) {
+            let free = fs::File::open(&entry).is_ok_and(|file| file.try_lock().is_ok());
+            if !free {
+                tally.leaked_leases.push(entry.to_string());
+            }
+            let address = entry.file_name().and_then(|name| name.parse().ok());
+            let listeners =
+                address.map(|ip| ports::listeners_on(SocketAddr::new(ip, PORT))).unwrap_or_default();
+            tally.leaked_ports.extend(listeners.iter().map(|socket| socket.address.to_string()));
+        }
+        for folder in [self.work(), self.live_folder()] {
+            tally.leaked_folders.extend(entries(&folder).iter().map(Utf8PathBuf::to_string));
+        }
+        if !self.isolations.contains(&Isolation::Pidns) {
+            tally
+                .left_out
+                .push("pidns: PID namespaces are not allowed here, or were not asked for".to_owned());
+        }
+        if self.kill != Kill::Never && self.isolations.contains(&Isolation::Guard) {
+            tally.left_out.push(
+                "both halves killed in one instant, without a namespace, over processes that cleared their \
+                 environment: nothing finds those"
+                    .to_owned(),
+            );
+        }
+    }
+
+    fn work(&self) -> Utf8PathBuf {
+        self.folder.join("work")
+    }
+
+    fn logs(&self) -> Utf8PathBuf {
+        self.folder.join("logs")
+    }
+
+    fn cache(&self) -> Utf8PathBuf {
+        self.folder.join("cache")
+    }
+
+    fn live_folder(&self) -> Utf8PathBuf {
+        self.cache().join("live")
+    }
+
+    fn leases(&self) -> Utf8PathBuf {
+        self.cache().join("leases")
+    }
+}
+
+/// Every way to get away with every victim, but for the one that is known to leave something.
+fn combinations(isolations: &[Isolation]) -> Vec<(Shape, Isolation, Victim)> {
+    let mut all = Vec::new();
+    for &isolation in isolations {
+        for shape in Shape::ALL {
+            for victim in Victim::ALL {
+                let hole =
+                    victim == Victim::Both && isolation == Isolation::Guard && shape.clears_environment();
+                if !hole {
+                    all.push((shape, isolation, victim));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Why the outer half should not have ended like that; `None` when it may.
+fn unexplained(victim: Victim, ended: Option<Ended>) -> Option<String> {
+    let Some(ended) = ended else { return Some("it hangs".to_owned()) };
+    let explained: BTreeSet<i32> = match victim {
+        Victim::Nobody | Victim::Service => [0].into(),
+        // It may have been over before.
+        Victim::Term => [0, i32::from(ExitCode::Terminated.number())].into(),
+        Victim::Inner => [0, i32::from(ExitCode::StepFailed.number())].into(),
+        Victim::Outer | Victim::OuterGroup | Victim::Both => [0].into(),
+    };
+    let killed = matches!(victim, Victim::Outer | Victim::OuterGroup | Victim::Both);
+    match ended {
+        Ended::Status(status) if explained.contains(&status) => None,
+        Ended::Signal(9) if killed => None,
+        other => Some(format!("it ended with {other}")),
+    }
+}
+
+fn await_exit(outer: &mut Service, deadline: Deadline, interrupt: &Interrupt) -> Option<Ended> {
+    loop {
+        if let Some(ended) = outer.try_exit() {
+            return Some(ended);
+        }
+        if deadline.passed() || interrupt.check().is_some() {
+            return None;
+        }
+        interrupt.wait(LOOK_EVERY);
+    }
+}
+
+/// Who is still there when everyone has had time to go.
+fn await_nobody(mark: &str, interrupt: &Interrupt) -> Vec<String> {
+    const GO_WITHIN: Duration = Duration::from_secs(15);
+    let deadline = Deadline::after(GO_WITHIN);
+    loop {
+        let left = marked(mark);
+        if left.is_empty() || deadline.passed() || interrupt.check().is_some() {
+            return left;
+        }
+        interrupt.wait(LOOK_EVERY * 5);
+    }
+}
+
+fn burn(over: &AtomicBool) {
+    while !over.load(Ordering::Relaxed) {
+        std::hint::spin_loop();
+    }
+}
+
+fn entries(folder: &Utf8Path) -> Vec<Utf8PathBuf> {
+    let entries = folder.read_dir_utf8().into_iter().flatten().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.path().to_owned()).collect();
+    paths.sort();
+    paths
+}
+
+fn unusable(folder: &Utf8Path, error: &std::io::Error) -> Failure {
+    Failure::new(ExitCode::PrerequisiteMissing, "soak-folder", "the soak has no folder to work in")
+        .on(folder.to_string())
+        .because(error.to_string())
+        .hint("name another folder for temporary files: TMPDIR=PATH cargo xtask soak")
+}
+
+/// Well mixed bits, the same for the same number: the finalizer of SplitMix64.
+fn mixed(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_combination_has_its_turn_but_the_known_hole() {
+        let guard = combinations(&[Isolation::Guard]);
+        assert_eq!(guard.len(), 11 * 7 - 3);
+        assert!(!guard.contains(&(Shape::ClearedEnv, Isolation::Guard, Victim::Both)));
+        assert_eq!(combinations(&[Isolation::Guard, Isolation::Pidns]).len(), 11 * 7 * 2 - 3);
+    }
+
+    #[test]
+    fn an_end_that_nobodys_kill_explains_is_a_failure() {
+        assert_eq!(unexplained(Victim::Nobody, Some(Ended::Status(0))), None);
+        assert!(unexplained(Victim::Nobody, Some(Ended::Status(34))).is_some());
+        assert!(unexplained(Victim::Outer, Some(Ended::Signal(9))).is_none());
+        assert!(unexplained(Victim::Term, Some(Ended::Signal(9))).is_some());
+        assert!(unexplained(Victim::Term, None).is_some());
+    }
+
+    #[test]
+    fn the_same_seed_makes_the_same_choices() {
+        assert_eq!(mixed(7), mixed(7));
+        assert!((0..100).map(mixed).collect::<BTreeSet<_>>().len() == 100);
+    }
+}

@@ -1,0 +1,168 @@
+//! `soak`: many lifecycles, killed at any moment; and what is left of them.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use clap::{Args, ValueEnum};
+use stelae_model::env::declared::{STELAE_CACHE_HOME, TMPDIR};
+use stelae_model::{ExitCode, Failure, Isolation};
+use stelae_run::guardian::{Wanted, decide};
+use stelae_run::process::Family;
+use stelae_run::record::run_id;
+use stelae_run::soak::{Cycle, Kill, Shape, Soak, Tally};
+
+use crate::context::Context;
+use crate::guard::{Guard, IsolationFlag};
+use crate::verb::Outcome;
+
+/// `soak`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each lifecycle takes a lease, a workspace and a port, starts a service that gets away in one of \
+                        eleven ways, and is stopped or killed"
+)]
+pub(crate) struct SoakVerb {
+    /// How many lifecycles
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    runs: usize,
+    /// How many at once
+    #[arg(long, value_name = "J", default_value_t = 4, value_parser = jobs)]
+    jobs: usize,
+    /// Who is killed: nobody, everyone in turn once the service is up, or anyone at any moment
+    #[arg(long, value_enum, value_name = "WHOM", default_value_t = KillFlag::Random)]
+    kill: KillFlag,
+    /// What the random choices begin with [default: another one each time]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// So many threads keep the processors busy meanwhile
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    load: usize,
+}
+
+fn jobs(text: &str) -> Result<usize, String> {
+    // Each has a loopback address of its own, and there are fewer than 200.
+    text.parse().ok().filter(|jobs| (1..=128).contains(jobs)).ok_or_else(|| "expected 1 to 128".to_owned())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum KillFlag {
+    Never,
+    Each,
+    Random,
+}
+
+impl SoakVerb {
+    /// How it is guarded: its lifecycles are, each by itself.
+    pub(crate) fn guard() -> Guard {
+        Guard { auto: Wanted::Guard, for_others: true, names_run: true, ..Guard::of_everything() }
+    }
+
+    /// Runs it.
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        let interrupt = context.interrupt()?;
+        let environment = context.environment()?;
+        let family = Family::enter()?;
+        let temporary = environment.get::<TMPDIR>()?;
+        let temporary = temporary.map_or_else(|| Utf8PathBuf::from("/tmp"), |path| path.as_path().to_owned());
+        let soak = Soak {
+            runs: self.runs,
+            jobs: self.jobs,
+            kill: match self.kill {
+                KillFlag::Never => Kill::Never,
+                KillFlag::Each => Kill::Each,
+                KillFlag::Random => Kill::Random,
+            },
+            seed: self.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ nanos()),
+            isolations: isolations(context.isolation)?,
+            load: self.load,
+            folder: temporary.join(format!("stelae-soak-{}", run_id())),
+            program: context.program()?,
+        };
+        let tally = soak.carry_out(&environment, &interrupt, &mut |done| {
+            if done % 50 == 0 {
+                context.printer.talk(&format!("soak: {done} of {}", self.runs));
+            }
+        });
+        drop(family);
+        let clean = tally.as_ref().is_ok_and(Tally::is_clean);
+        // What failed is read in the logs; what was clean, or cut short, leaves nothing.
+        if clean || tally.is_err() {
+            std::fs::remove_dir_all(&soak.folder).ok();
+        }
+        let tally = tally?;
+        context.printer.data(&tally, || tally.text());
+        if clean { Ok(ExitCode::Pass) } else { Err(left(&tally).on(soak.folder.to_string())) }
+    }
+}
+
+fn left(tally: &Tally) -> Failure {
+    let leaked = [&tally.survivors, &tally.leaked_leases, &tally.leaked_ports, &tally.leaked_folders];
+    let count: usize = leaked.iter().map(|list| list.len()).sum();
+    let hint = format!("cargo xtask soak --seed {}", tally.seed);
+    if count > 0 {
+        let what = format!("{count} things outlived the lifecycles that they were of");
+        return Failure::new(ExitCode::Survivor, "survivor", what).hint(hint);
+    }
+    let what = format!("{} lifecycles ended in a way that no kill explains", tally.failed.len());
+    Failure::new(ExitCode::StepFailed, "lifecycle-failed", what).hint(hint)
+}
+
+/// Those that were asked for, and of those, the ones that are allowed here.
+fn isolations(flag: IsolationFlag) -> Result<Vec<Isolation>, Failure> {
+    Ok(match flag {
+        IsolationFlag::Guard => vec![Isolation::Guard],
+        IsolationFlag::Pidns => vec![decide(Wanted::Pidns, None)?],
+        IsolationFlag::Auto => match decide(Wanted::Auto, None)? {
+            Isolation::Pidns => vec![Isolation::Guard, Isolation::Pidns],
+            Isolation::Guard => vec![Isolation::Guard],
+        },
+    })
+}
+
+fn nanos() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::from(now.subsec_nanos()) << 20
+}
+
+/// `soak-cycle`: one lifecycle, started by `soak`.
+#[derive(Debug, Args)]
+pub(crate) struct SoakCycle {
+    #[arg(long)]
+    run: String,
+    #[arg(long, value_parser = shape)]
+    shape: Shape,
+    #[arg(long)]
+    mark: String,
+    #[arg(long)]
+    workspace: Utf8PathBuf,
+    #[arg(long)]
+    grace_ms: u64,
+    #[arg(long)]
+    hold_ms: u64,
+}
+
+fn shape(name: &str) -> Result<Shape, String> {
+    Shape::named(name).ok_or_else(|| "there is no such shape".to_owned())
+}
+
+impl SoakCycle {
+    /// How it is guarded.
+    pub(crate) fn guard() -> Guard {
+        Guard::of_everything()
+    }
+
+    /// Runs it.
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        let environment = context.environment()?;
+        let cycle = Cycle {
+            run: self.run,
+            shape: self.shape,
+            mark: self.mark,
+            workspace: self.workspace,
+            leases: environment.get::<STELAE_CACHE_HOME>()?.join("leases"),
+            grace: Duration::from_millis(self.grace_ms),
+            hold: Duration::from_millis(self.hold_ms),
+        };
+        cycle.carry_out(&environment, &context.interrupt()?).map(|()| ExitCode::Pass)
+    }
+}
