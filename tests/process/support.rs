@@ -71,6 +71,13 @@ pub(crate) fn isolated_expecting(expect: Expect, test: &str, body: impl FnOnce(&
     assert!(text.contains("running 1 test"), "the name of the test is not {test:?}: {text}");
     assert_eq!(status.success(), expect == Expect::Success, "{text}");
     assert_eq!(survivors, [], "survivors; the inner half said: {text}");
+    pass_on_measurements(&text);
+}
+
+/// What a test measured is seen with --nocapture; nothing is asserted about it.
+#[allow(clippy::print_stdout, reason = "it is for people")]
+fn pass_on_measurements(text: &str) {
+    text.lines().filter(|line| line.starts_with("measured: ")).for_each(|line| println!("{line}"));
 }
 
 /// Every live process whose command line or environment names the sandbox. Zombies have neither.

@@ -10,4 +10,5 @@ mod faults;
 mod green;
 mod input;
 mod interrupts;
+mod ports;
 mod resume;

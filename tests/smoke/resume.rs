@@ -224,3 +224,25 @@ fn a_server_that_died_and_came_back_is_no_pass() {
     assert_eq!(ended.verdict(), (32, "servers-not-ready".to_owned()), "{}", ended.stderr);
     assert!(ended.stderr.contains("server stelae died 1 times"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_stack_that_is_left_up_keeps_its_address_and_gives_it_back_when_it_goes() {
+    let stopped = Stopped::before("bundle-tools");
+    let folder = stopped.source.run_folder(&stopped.run);
+    let sandbox: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(folder.join("sandbox.json")).unwrap()).unwrap();
+    let address = sandbox["address"].as_str().unwrap();
+    let restarted = fs::read_to_string(folder.join("steps/restart.json")).unwrap();
+    let url = format!("http://{address}:{}/mcp", sandbox["port"]);
+    assert!(restarted.contains(&url), "{url}: {restarted}");
+    // The session that leased it is over; whoever it started has inherited the lease.
+    let lease = fs::File::open(stelae_tests::cache().join("leases").join(address)).unwrap();
+    let is_free = || lease.try_lock().is_ok();
+    assert!(!is_free());
+    // Its end frees it for the session that starts another stack there.
+    let again = stopped.resume(&["--from", "restart"]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    assert!(!is_free());
+    assert_eq!(stopped.stop().code, 0);
+    assert!(is_free());
+}

@@ -10,4 +10,4 @@ pub use home::Home;
 pub use programs::{Programs, programs, root};
 pub use source::Source;
 pub use watch::{alive, await_line, runs, until};
-pub use xtask::{Ended, Run, Xtask};
+pub use xtask::{Ended, Run, Xtask, cache};

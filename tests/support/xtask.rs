@@ -46,6 +46,12 @@ pub struct Ended {
     pub sandbox: TempDir,
 }
 
+/// The cache home of all runs, unless a test says otherwise: clones of all tests are built in one folder, the one that
+/// `ci` uses.
+pub fn cache() -> Utf8PathBuf {
+    std::env::var("STELAE_CACHE_HOME").map_or_else(|_| root().join("target/xtask/cache"), Utf8PathBuf::from)
+}
+
 impl Xtask {
     /// In this root, with these arguments.
     ///
@@ -60,15 +66,12 @@ impl Xtask {
         };
         let host = |name: &str| std::env::var(name).ok();
         let home = host("HOME").unwrap_or_else(|| "/".to_owned());
-        // Clones of all tests are built in one folder, the one that `ci` uses.
-        let cache =
-            host("STELAE_CACHE_HOME").unwrap_or_else(|| root().join("target/xtask/cache").to_string());
         let mut env = BTreeMap::from([
             ("HOME".to_owned(), path("home")),
             ("TMPDIR".to_owned(), path("tmp")),
             ("CARGO_HOME".to_owned(), host("CARGO_HOME").unwrap_or_else(|| format!("{home}/.cargo"))),
             ("RUSTUP_HOME".to_owned(), host("RUSTUP_HOME").unwrap_or_else(|| format!("{home}/.rustup"))),
-            ("STELAE_CACHE_HOME".to_owned(), cache),
+            ("STELAE_CACHE_HOME".to_owned(), cache().to_string()),
         ]);
         for name in
             ["PATH", "RUSTUP_TOOLCHAIN", "SSL_CERT_FILE", "CARGO_HTTP_CAINFO", "HTTPS_PROXY", "NO_PROXY"]

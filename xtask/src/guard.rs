@@ -9,7 +9,7 @@ use stelae_model::env::Variable as _;
 use stelae_model::env::declared::{STELAE_CACHE_HOME, STELAE_RUN_ID};
 use stelae_model::lifecycle::StopLimits;
 use stelae_model::{ExitCode, Failure, Isolation};
-use stelae_run::guardian::{Dead, LiveFile, Outer, Wanted, decide, sweep_dead};
+use stelae_run::guardian::{Dead, LiveFile, Outer, Wanted, decide, guarded, sweep_dead};
 use stelae_run::record::run_id;
 use stelae_run::signals::Interrupt;
 use stelae_run::smoke::Workspace;
@@ -63,6 +63,8 @@ const SWEEP: StopLimits = StopLimits { grace: Duration::from_secs(2), ceiling: D
 
 /// The outer half: watches over this program, started once more to do the work, and ends as it has ended.
 pub(crate) fn watch_over(global: &Global, guard: &Guard, printer: &Printer) -> Outcome {
+    // Before anything is started: from here on Ctrl-C means "end it, and say so".
+    let interrupt = Interrupt::install()?;
     let context = Context::new(global, printer.clone())?;
     let environment = context.environment()?;
     let folder = environment.get::<STELAE_CACHE_HOME>()?.join("live");
@@ -84,7 +86,7 @@ pub(crate) fn watch_over(global: &Global, guard: &Guard, printer: &Printer) -> O
     args.extend(env::args().skip(1));
     let outer =
         Outer { program: context.program()?, args, env, isolation, follows_stdin: guard.follows_stdin, live };
-    let stood = outer.stand(&|text| printer.talk(text));
+    let stood = outer.stand(interrupt, &|text| printer.talk(text));
     if stood.is_err() {
         // What the inner half cannot clear any more is cleared now, not by the next start.
         sweep(&folder, printer);
@@ -95,6 +97,13 @@ pub(crate) fn watch_over(global: &Global, guard: &Guard, printer: &Printer) -> O
     }
     // Whatever it ended with: what comes out is in the closed list.
     ExitCode::try_from(stood.code).map_err(Failure::unexpected)
+}
+
+/// Tells the outer half, if there is one, what this process ends with.
+pub(crate) fn ending(code: ExitCode) {
+    if let Some(guarded) = guarded() {
+        guarded.ending(code.number());
+    }
 }
 
 fn isolation(global: &Global, guard: &Guard) -> Result<Isolation, Failure> {

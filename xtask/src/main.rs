@@ -23,5 +23,7 @@ fn main() -> ExitCode {
         cli.global.become_inner()?;
         cli.verb.run(&context::Context::new(&cli.global, printer.clone())?)
     });
-    printer.finish(outcome)
+    let code = printer.finish(outcome);
+    guard::ending(code);
+    ExitCode::from(code.number())
 }

@@ -4,12 +4,11 @@
 //! comes after it becomes its key `failure`. (`restart --attached` writes lines of JSON instead, and says so.)
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use stelae_model::Failure;
+use stelae_model::{ExitCode, Failure};
 
 use crate::cli::Format;
 
@@ -66,18 +65,17 @@ impl Printer {
     }
 
     /// Ends the process's main function: prints what is left to print, and gives the exit code.
-    pub(crate) fn finish(&self, outcome: Result<stelae_model::ExitCode, Failure>) -> ExitCode {
+    pub(crate) fn finish(&self, outcome: Result<ExitCode, Failure>) -> ExitCode {
         self.document(outcome.as_ref().err());
         let outcome = match self.lost.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // Whoever reads stdout has less than there is, and must not take it for all.
             Some(error) if outcome.is_ok() => Err(lost(&error)),
             _ => outcome,
         };
-        let code = outcome.unwrap_or_else(|failure| {
+        outcome.unwrap_or_else(|failure| {
             self.failure(&failure);
             failure.exit_code
-        });
-        ExitCode::from(code.number())
+        })
     }
 
     /// Prints the document, if this is JSON and there is anything to say.
@@ -110,7 +108,7 @@ fn one_document(data: Option<Value>, failure: Option<&Failure>) -> Option<Value>
 }
 
 fn lost(error: &io::Error) -> Failure {
-    Failure::new(stelae_model::ExitCode::StepFailed, "stdout-unwritable", "stdout did not take everything")
+    Failure::new(ExitCode::StepFailed, "stdout-unwritable", "stdout did not take everything")
         .because(error.to_string())
         .hint("make room where stdout goes to")
 }
@@ -121,7 +119,7 @@ mod tests {
 
     #[test]
     fn data_and_failure_are_one_document() {
-        let failure = Failure::new(stelae_model::ExitCode::Drift, "stale", "it is stale");
+        let failure = Failure::new(ExitCode::Drift, "stale", "it is stale");
         let both = one_document(Some(json!({"schema": 1, "changed": ["a"]})), Some(&failure)).unwrap();
         assert_eq!((&both["changed"][0], &both["failure"]["kind"]), (&json!("a"), &json!("stale")));
         let alone = one_document(None, Some(&failure)).unwrap();

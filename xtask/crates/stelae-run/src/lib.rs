@@ -3,6 +3,7 @@
 //! Every wait in here takes a [`Deadline`](deadline::Deadline) that was made at the top and only shrinks; every
 //! process is started by [`process`], and by nothing else.
 
+mod calendar;
 mod causes;
 pub mod deadline;
 pub mod signals;

@@ -93,6 +93,11 @@ impl Guarded {
         self.say(&ToOuter::Release(pid));
     }
 
+    /// Says that this process is about to end.
+    pub fn ending(&self, code: u8) {
+        self.say(&ToOuter::Ending(code));
+    }
+
     /// Says which run this is, before anything of it is started: should both halves be killed, the next start ends what
     /// carries its id, and removes its workspace.
     ///

@@ -40,6 +40,9 @@ pub(super) enum ToOuter {
     Hello,
     /// How long everything below it may take to be stopped.
     Limits { grace_ms: u64, ceiling_ms: u64 },
+    /// It is about to end, with this exit code. (A status alone does not tell: what is between the halves in a namespace
+    /// ends with 1 when the inner one was killed.)
+    Ending(u8),
     /// This process, and what is its, stays on purpose.
     Release(i32),
     /// Something that only who is outside of the namespace can see.

@@ -3,12 +3,13 @@
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
-use stelae_model::lifecycle::{Ended, StopLimits};
+use stelae_model::lifecycle::{Ended, StopLimits, StoppedProcess};
 use stelae_model::{ExitCode, Failure, Isolation};
 
 use super::inner::{LIMITS, MARGIN};
@@ -93,8 +94,7 @@ impl Outer {
     /// # Errors
     /// Exit 10, `guardian-killed`: somebody else ended it; `guardian-hangs`: it did not end when it should have. 34,
     /// `survivor`. 129, 130, 143 when it died of a signal that came to us, too.
-    pub fn stand(self, talk: &dyn Fn(&str)) -> Result<Stood, Failure> {
-        let interrupt = Interrupt::install()?;
+    pub fn stand(self, interrupt: Interrupt, talk: &dyn Fn(&str)) -> Result<Stood, Failure> {
         let family = Family::enter()?;
         let (ours, theirs) = UnixStream::pair().map_err(|error| cannot_start(&error))?;
         let speaker = Arc::new(Speaker::new(&ours).map_err(|error| cannot_start(&error))?);
@@ -104,40 +104,45 @@ impl Outer {
         }
         let half = OtherHalf::start(&self.program, &self.args, &self.env, self.isolation, theirs.into())
             .map_err(|error| cannot_start(&error))?;
-        listen(Listener::new(ours), Arc::clone(&speaker), Arc::clone(&heard), interrupt.clone());
+        let all_heard =
+            listen(Listener::new(ours), Arc::clone(&speaker), Arc::clone(&heard), interrupt.clone());
         let mut watch =
             Watch { half, speaker, heard, interrupt, passed_on: 0, over: None, stopped: None, talk };
         let ended = watch.until_the_end();
+        // Its last words may still be on the line, which is at its end as soon as it is gone.
+        if ended.is_some() {
+            all_heard.recv_timeout(MARGIN).ok();
+        }
         self.conclude(&watch, family, ended)
     }
 
     fn conclude(self, watch: &Watch<'_>, family: Family, ended: Option<Ended>) -> Result<Stood, Failure> {
-        let orderly = matches!(ended, Some(Ended::Status(_)));
-        for pid in watch.heard.state().released.drain(..) {
-            process::spare(pid);
-        }
-        // What is left of one that ended by itself has had its chance; so has one that hangs.
-        let limits = match ended {
-            Some(Ended::Signal(_)) => {
-                StopLimits { grace: watch.heard.reserve() / 2, ..StopLimits::default() }
-            }
-            _ => StopLimits::at_once(),
+        let (said, began) = {
+            let mut state = watch.heard.state();
+            state.released.drain(..).for_each(process::spare);
+            (state.ending, state.began)
         };
+        // What is left of one that ended by itself has had its chance; so has one that hangs.
+        let killed = ended.is_some() && said.is_none();
+        let limits = if killed { watch.heard.limits() } else { StopLimits::at_once() };
         let proof = family.stop(limits, &watch.interrupt, &mut |_| ());
         proof.check()?;
-        let named =
-            |one: &stelae_model::lifecycle::StoppedProcess| format!("pid {}: {}", one.pid, one.command);
-        let stopped = proof.stopped.iter().map(named).collect();
-        if orderly {
-            self.live.remove();
-        }
-        match ended {
-            Some(Ended::Status(1)) if !watch.heard.state().began && self.isolation == Isolation::Pidns => {
-                Err(no_namespace().because("what `unshare` said stands above"))
+        match (said, ended) {
+            (Some(code), Some(_)) => {
+                self.live.remove();
+                let named = |one: &StoppedProcess| format!("pid {}: {}", one.pid, one.command);
+                Ok(Stood { code, ended: proof.stopped.iter().map(named).collect() })
             }
-            Some(Ended::Status(code)) => Ok(Stood { code: u8::try_from(code).unwrap_or(1), ended: stopped }),
-            Some(how) => Err(died(how, &watch.interrupt)),
-            None => Err(hangs()),
+            (_, None) => Err(hangs()),
+            (None, Some(how)) => {
+                let failure = died(how, &watch.interrupt);
+                let namespace = !began && self.isolation == Isolation::Pidns;
+                Err(if namespace {
+                    failure.hint("if `unshare` says why above: --isolation guard")
+                } else {
+                    failure
+                })
+            }
         }
     }
 }
@@ -180,6 +185,8 @@ struct State {
     began: bool,
     limits: Option<StopLimits>,
     released: Vec<i32>,
+    /// The exit code that it was about to end with.
+    ending: Option<u8>,
 }
 
 impl Heard {
@@ -206,8 +213,16 @@ fn follow_stdin(speaker: Arc<Speaker>, heard: Arc<Heard>) {
     });
 }
 
-fn listen(mut listener: Listener, speaker: Arc<Speaker>, heard: Arc<Heard>, interrupt: Interrupt) {
+/// Hears until the inner half is gone; what is given is at its end then.
+fn listen(
+    mut listener: Listener,
+    speaker: Arc<Speaker>,
+    heard: Arc<Heard>,
+    interrupt: Interrupt,
+) -> Receiver<()> {
+    let (listens, ends) = channel();
     thread::spawn(move || {
+        let _until_the_end: Sender<()> = listens;
         while let Some(message) = listener.hear() {
             let mut state = heard.state();
             state.began = true;
@@ -218,6 +233,7 @@ fn listen(mut listener: Listener, speaker: Arc<Speaker>, heard: Arc<Heard>, inte
                         (Duration::from_millis(grace_ms), Duration::from_millis(ceiling_ms));
                     state.limits = Some(StopLimits { grace, ceiling });
                 }
+                ToOuter::Ending(code) => state.ending = Some(code),
                 ToOuter::Release(pid) => state.released.push(pid),
                 ToOuter::Ask(question) => {
                     drop(state);
@@ -228,6 +244,7 @@ fn listen(mut listener: Listener, speaker: Arc<Speaker>, heard: Arc<Heard>, inte
             }
         }
     });
+    ends
 }
 
 /// The time in which the inner half works.

@@ -3,7 +3,9 @@
 //! * A program of ours gets a listening socket ([`listen`], then `Stdin::Listener`): there is no moment in which the
 //!   port is free.
 //! * A foreign program that only takes a number gets one that we hold with a [`Placeholder`] as long as it runs.
+//! * A run gets a loopback address of its own, an [`AddressLease`]: on that, no port is another run's.
 
+mod lease;
 mod owner;
 mod placeholder;
 mod table;
@@ -13,6 +15,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use rustix::fs::fstat;
 
+pub use lease::AddressLease;
 pub(crate) use owner::owner_of_socket;
 pub use owner::{Holder, Owner, PortTaken, listening_addresses, owner_of, port_taken};
 pub use placeholder::Placeholder;

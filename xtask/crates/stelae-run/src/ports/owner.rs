@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use stelae_model::{ExitCode, Failure};
 
 use super::table::{self, ListeningSocket, listeners_on};
+use crate::calendar::utc;
 use crate::guardian;
 use crate::process::tree;
 
@@ -38,10 +39,10 @@ pub struct Holder {
 }
 
 impl Owner {
-    /// `pid 123: python3 -m http.server 9090`, or the user, if that is all one can see.
+    /// `pid 123: python3 -m http.server 9090, since 2026-11-20 12:44:01Z`, or the user, if that is all one can see.
     pub fn describe(&self) -> String {
         match self.holders.first() {
-            Some(holder) => format!("pid {}: {}", holder.pid, holder.command),
+            Some(holder) => holder.describe(),
             None => format!("a process of user {} that we may not look at", self.uid),
         }
     }
@@ -49,6 +50,14 @@ impl Owner {
     /// Whether `pid`, or something below it, holds the socket.
     pub fn is_below(&self, pid: i32) -> bool {
         !self.outside && self.holders.iter().any(|holder| tree::ancestry(holder.pid).contains(&pid))
+    }
+}
+
+impl Holder {
+    /// Pid, command line and start: who was there first shows in the last.
+    fn describe(&self) -> String {
+        let since = self.started_unix_s.map(|at| format!(", since {}", utc(at))).unwrap_or_default();
+        format!("pid {}: {}{since}", self.pid, self.command)
     }
 }
 
@@ -177,6 +186,22 @@ mod tests {
         assert!(text.contains(&format!("pid {}", std::process::id())), "{text}");
         assert!(text.contains(&format!("0.0.0.0:{port}, which covers 127.0.0.1:{port}")), "{text}");
         assert!(text.contains("PROXY_PORT="), "{text}");
+    }
+
+    #[test]
+    fn an_owner_is_named_with_pid_command_and_start() {
+        let holder = |started_unix_s| Holder { pid: 7, command: "node x.js".to_owned(), started_unix_s };
+        let owner = |holders| Owner {
+            address: ([127, 0, 0, 1], 1).into(),
+            inode: 1,
+            uid: 1000,
+            holders,
+            outside: false,
+        };
+        let known = owner(vec![holder(Some(951_782_400))]).describe();
+        assert_eq!(known, "pid 7: node x.js, since 2000-02-29 00:00:00Z");
+        assert_eq!(owner(vec![holder(None)]).describe(), "pid 7: node x.js");
+        assert_eq!(owner(Vec::new()).describe(), "a process of user 1000 that we may not look at");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::calendar::civil_date;
 use crate::files::random;
 
 /// `20261120-094512-1f3a9c`: UTC time, then digits that tell runs of one second apart.
@@ -28,30 +29,9 @@ fn unique(random: u64, nanos: u32, counter: u32) -> String {
     format!("{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2])
 }
 
-/// Year, month and day of a number of days since 1970-01-01, in the proleptic Gregorian calendar: counted in 400-year
-/// eras of 146,097 days that begin on March 1st, so that the leap day is an era's, a century's or a year's last.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_right_around_leap_days() {
-        assert_eq!(civil_date(0), (1970, 1, 1));
-        assert_eq!(civil_date(11_016), (2000, 2, 29));
-        assert_eq!(civil_date(11_017), (2000, 3, 1));
-        assert_eq!(civil_date(20_777), (2026, 11, 20));
-    }
 
     #[test]
     fn chance_time_and_counter_all_tell_ids_apart() {

@@ -1,8 +1,9 @@
-//! What a session takes hold of before its first record: workspace, port, an earlier session's stack. Whatever keeps it
+//! What a session takes hold of before its first record: workspace, address, port, an earlier session's stack. Whatever keeps it
 //! from beginning is found here, and has changed nothing yet.
 
-use std::net::{IpAddr, Ipv4Addr};
-
+use camino::Utf8PathBuf;
+use stelae_model::env::Environment;
+use stelae_model::env::declared::STELAE_CACHE_HOME;
 use stelae_model::flow::{OldStack, Past};
 use stelae_model::{ExitCode, Failure};
 
@@ -15,7 +16,7 @@ use super::state::Restarted;
 use super::step_names;
 use super::workspace::Workspace;
 use crate::files::remove_stale;
-use crate::ports::{Placeholder, PortTaken};
+use crate::ports::{AddressLease, Placeholder, PortTaken};
 use crate::record::RunFolder;
 use crate::signals::Interrupt;
 
@@ -25,6 +26,7 @@ pub(super) struct Begun {
     pub(super) sandbox: Sandbox,
     pub(super) workspace: Option<Workspace>,
     pub(super) stack: Option<LiveStack>,
+    pub(super) lease: Option<AddressLease>,
     pub(super) placeholder: Option<Placeholder>,
     /// So many steps are read back.
     pub(super) read_back: usize,
@@ -32,22 +34,26 @@ pub(super) struct Begun {
     pub(super) notes: Vec<String>,
 }
 
-fn loopback() -> IpAddr {
-    IpAddr::V4(Ipv4Addr::LOCALHOST)
+/// One folder for all runs of a user, whatever they are runs of.
+fn leases(host: &Environment) -> Result<Utf8PathBuf, Failure> {
+    Ok(host.get::<STELAE_CACHE_HOME>()?.join("leases"))
 }
 
 fn taken(taken: &PortTaken) -> Failure {
     taken.failure("PROXY_PORT")
 }
 
-/// Takes hold of what a new run needs: a port that nobody else gets.
-pub(super) fn begin_new(plan: &Plan) -> Result<Begun, Failure> {
-    let placeholder = Placeholder::hold(loopback(), 0).map_err(|error| taken(&error))?;
+/// Takes hold of what a new run needs: an address that no other run has, and a port there that nobody else gets.
+pub(super) fn begin_new(plan: &Plan, host: &Environment) -> Result<Begun, Failure> {
+    let lease = AddressLease::take(&leases(host)?)?;
+    let address = lease.address();
+    let placeholder = Placeholder::hold(address, 0).map_err(|error| taken(&error))?;
     let port = placeholder.address().port();
     Ok(Begun {
-        sandbox: Sandbox { run: plan.run.clone(), workspace: plan.workspace.clone(), port },
+        sandbox: Sandbox { run: plan.run.clone(), workspace: plan.workspace.clone(), address, port },
         workspace: None,
         stack: None,
+        lease: Some(lease),
         placeholder: Some(placeholder),
         read_back: 0,
         notes: Vec::new(),
@@ -57,6 +63,7 @@ pub(super) fn begin_new(plan: &Plan) -> Result<Begun, Failure> {
 /// Takes hold of an earlier session's workspace first: as long as somebody else has it, the run is theirs.
 pub(super) fn begin_resumed(
     plan: &Plan,
+    host: &Environment,
     folder: &RunFolder,
     resumption: Resumption,
     interrupt: &Interrupt,
@@ -79,16 +86,22 @@ pub(super) fn begin_resumed(
         notes.push("ended the stack of the earlier session".to_owned());
         all_gone(end_leftovers(&plan.run, interrupt))?;
     }
-    let placeholder = match stack {
-        Some(_) => None,
-        None => Some(Placeholder::hold(loopback(), resumption.sandbox.port).map_err(|error| taken(&error))?),
+    // A stack that is up has both by itself: its processes inherited the lease.
+    let (lease, placeholder) = match stack {
+        Some(_) => (None, None),
+        None => {
+            let endpoint = resumption.sandbox.endpoint();
+            let lease = AddressLease::retake(&leases(host)?, endpoint.ip())?;
+            let held = Placeholder::hold(endpoint.ip(), endpoint.port()).map_err(|error| taken(&error))?;
+            (Some(lease), Some(held))
+        }
     };
     // What later steps gave belongs to a past that is about to be done again.
     for name in &steps[beginning.read_back..] {
         remove_stale(&folder.join(&file_of(name)))?;
     }
     let read_back = beginning.read_back;
-    Ok(Begun { sandbox: resumption.sandbox, workspace, stack, placeholder, read_back, notes })
+    Ok(Begun { sandbox: resumption.sandbox, workspace, stack, lease, placeholder, read_back, notes })
 }
 
 fn all_gone(survivors: Vec<String>) -> Result<(), Failure> {

@@ -14,7 +14,7 @@ use super::workspace::Workspace;
 use crate::deadline::Deadline;
 use crate::files::read_text;
 use crate::git::Git;
-use crate::ports::Placeholder;
+use crate::ports::{AddressLease, Placeholder};
 use crate::process::{self, Finished, Limits, Stream};
 use crate::record::{Recorder, RunFolder};
 use crate::signals::Interrupt;
@@ -42,6 +42,8 @@ pub(crate) struct SmokeContext {
     pub(crate) deadline: Deadline,
     /// The workspace, from the first step on.
     pub(crate) workspace: Option<Workspace>,
+    /// Keeps the address for the run; absent while a stack that is up keeps it by itself.
+    pub(crate) lease: Option<AddressLease>,
     /// Keeps the port for the gateway.
     pub(crate) placeholder: Option<Placeholder>,
     /// The stack, while it is up.

@@ -129,14 +129,15 @@ impl Ending {
         if !ended.leaves_stack_up() {
             self.check_port();
         }
+        // Not before everything that could use them is gone.
         self.engine.context.placeholder = None;
+        self.engine.context.lease = None;
         survivors
     }
 
     /// An assertion, and no more: when everything is dead, the port is free.
     fn check_port(&self) {
-        let address =
-            std::net::SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, self.engine.context.sandbox.port));
+        let address = self.engine.context.sandbox.endpoint();
         if let Some(owner) = crate::ports::owner_of(address) {
             self.recorder
                 .warn(format!("{address} is still listened on after the teardown, by {}", owner.describe()));

@@ -106,8 +106,8 @@ impl Run {
         let started = Instant::now();
         let git = Git::find(&self.host)?;
         let begun = match self.resumption.take() {
-            None => begin_new(&self.plan)?,
-            Some(resumption) => begin_resumed(&self.plan, &self.folder, resumption, interrupt)?,
+            None => begin_new(&self.plan, &self.host)?,
+            Some(resumption) => begin_resumed(&self.plan, &self.host, &self.folder, resumption, interrupt)?,
         };
         let recorder = Arc::new(Recorder::to_file(&self.folder.join("events.jsonl"), listeners));
         recorder.event(Event::RunStarted {
@@ -158,6 +158,7 @@ impl Run {
             clone_git,
             deadline: Deadline::after(Duration::ZERO),
             workspace: begun.workspace,
+            lease: begun.lease,
             placeholder: begun.placeholder,
             stack: begun.stack,
         })

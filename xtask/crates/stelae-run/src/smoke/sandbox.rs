@@ -1,4 +1,6 @@
-//! The sandbox of a run: its own homes, its own port; and the typed environment that follows from them.
+//! The sandbox of a run: its own homes, its own address and port; and the typed environment that follows from them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
@@ -12,8 +14,15 @@ pub struct Sandbox {
     pub run: String,
     /// The workspace; everything below is in it.
     pub workspace: Utf8PathBuf,
+    /// The loopback address that the run has leased; runs of before there were leases had 127.0.0.1.
+    #[serde(default = "unleased")]
+    pub address: IpAddr,
     /// The port that the run's gateway has.
     pub port: u16,
+}
+
+fn unleased() -> IpAddr {
+    Ipv4Addr::LOCALHOST.into()
 }
 
 /// What a sandbox borrows from the host: variables that its processes get as they are. Listed in the evidence.
@@ -36,6 +45,11 @@ pub(super) const BORROWED: [&str; 15] = [
 ];
 
 impl Sandbox {
+    /// Where the run's gateway listens.
+    pub fn endpoint(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+
     /// The clone.
     pub fn repo(&self) -> Utf8PathBuf {
         self.workspace.join("repo")
@@ -88,6 +102,7 @@ impl Sandbox {
         own("STELAE_SUPERVISOR_HOME", &self.workspace.join("supervisor"));
         own("STELAE_WORKSPACE_ROOT", &self.repo());
         process.push(("STELAE_RUN_ID".to_owned(), self.run.clone()));
+        process.push(("PROXY_HOST".to_owned(), self.address.to_string()));
         process.push(("PROXY_PORT".to_owned(), self.port.to_string()));
         Environment::resolve(&Layers {
             found: vec![
@@ -106,19 +121,28 @@ mod tests {
     use stelae_model::env::{ProgramEnv as _, XtaskEnv};
 
     #[test]
-    fn a_sandbox_shares_no_home_and_no_port_with_the_host() {
+    fn a_sandbox_shares_no_home_no_address_and_no_port_with_the_host() {
         let process = [("HOME", "/home/me"), ("PROXY_PORT", "1"), ("PATH", "/bin"), ("CARGO_HOME", "/c")];
         let process = process.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let host = Environment::resolve(&Layers { process, ..Layers::default() }).unwrap();
-        let sandbox = Sandbox { run: "r".into(), workspace: "/w".into(), port: 4711 };
+        let sandbox =
+            Sandbox { run: "r".into(), workspace: "/w".into(), address: [127, 0, 0, 99].into(), port: 4711 };
         let inside = sandbox.environment(&host).unwrap();
         let pairs = XtaskEnv::from_environment(&inside).unwrap().pairs();
         let text = |name: &str| pairs.iter().find(|(other, _)| *other == name).map(|(_, text)| text.as_str());
         assert_eq!(text("PROXY_PORT"), Some("4711"));
-        assert_eq!(text("PUBLIC_BASE_URL"), Some("http://127.0.0.1:4711"));
+        assert_eq!(text("PUBLIC_BASE_URL"), Some("http://127.0.0.99:4711"));
+        assert_eq!(inside.text("PROXY_HOST"), Some("127.0.0.99"));
         assert_eq!(text("STELAE_ROOT"), Some("/w/repo"));
         assert_eq!(inside.text("HOME"), Some("/w/home"));
         assert_eq!(inside.text("CARGO_HOME"), Some("/c"));
         assert_eq!(inside.text("STELAE_CACHE_HOME"), Some("/home/me/.cache/stelae"));
+    }
+
+    #[test]
+    fn a_sandbox_of_before_there_were_leases_is_read() {
+        let old = r#"{"run": "r", "workspace": "/w", "port": 4711}"#;
+        let sandbox: Sandbox = serde_json::from_str(old).unwrap();
+        assert_eq!(sandbox.endpoint(), ([127, 0, 0, 1], 4711).into());
     }
 }

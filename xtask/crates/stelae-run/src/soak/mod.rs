@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::env::programs::XTASK;
 use stelae_model::env::{Base, Environment, Invocation, ProgramEnv as _, XtaskEnv};
-use stelae_model::lifecycle::{Ended, StopLimits};
+use stelae_model::lifecycle::Ended;
 use stelae_model::value::EnvValue as _;
 use stelae_model::{ExitCode, Failure, Isolation};
 
@@ -31,11 +31,9 @@ pub use victim::Victim;
 
 use crate::deadline::Deadline;
 use crate::files::random;
-use crate::guardian::sweep_dead;
 use crate::ports;
-use crate::process::{Service, Session, Stdin};
+use crate::process::{self, Limits, Service, Session, Stdin};
 use crate::signals::Interrupt;
-use crate::smoke::Workspace;
 use crate::tail::tail;
 use tally::Samples;
 use victim::{Seen, marked};
@@ -106,6 +104,26 @@ impl fmt::Display for Lifecycle {
     }
 }
 
+impl Lifecycle {
+    /// Whether nobody is left to end it but whoever starts next.
+    fn needs_next_start(&self) -> bool {
+        self.victim == Victim::Both && self.isolation == Isolation::Guard
+    }
+
+    /// How long everyone had who does not die of SIGTERM. In a namespace nobody is asked, if its first process is killed.
+    fn grace(&self) -> Duration {
+        let killed =
+            matches!(self.victim, Victim::Inner | Victim::Both) && self.isolation == Isolation::Pidns;
+        if self.shape.takes_the_grace() && !killed { GRACE } else { Duration::ZERO }
+    }
+
+    /// How long it stays up by itself.
+    fn hold(&self) -> Duration {
+        let ends_by_itself = matches!(self.victim, Victim::Nobody | Victim::Service);
+        if self.moment_ms.is_some() || ends_by_itself { HOLD } else { HOLD_UNTIL_KILLED }
+    }
+}
+
 /// What became of it.
 #[derive(Debug, Default)]
 struct Outcome {
@@ -147,7 +165,8 @@ impl Soak {
             over.store(true, Ordering::Relaxed);
         });
         interrupt.bail("the soak")?;
-        self.look_for_leaks(&mut tally, interrupt);
+        self.next_start(environment, interrupt)?;
+        self.look_for_leaks(&mut tally);
         tally.conclude(samples);
         Ok(tally)
     }
@@ -187,14 +206,18 @@ impl Soak {
             Kill::Random => all[chance as usize % all.len()],
         };
         let moment_ms = (self.kill == Kill::Random).then(|| mixed(chance) % (LATEST_MOMENT_MS + 1));
-        Lifecycle {
-            shape,
-            isolation,
-            victim,
-            moment_ms,
-            run: format!("soak-{:016x}", random()),
-            mark: format!("600.{:09}", random() % 1_000_000_000),
-        }
+        self.lifecycle(shape, isolation, victim, moment_ms)
+    }
+
+    fn lifecycle(
+        &self,
+        shape: Shape,
+        isolation: Isolation,
+        victim: Victim,
+        moment_ms: Option<u64>,
+    ) -> Lifecycle {
+        let (run, mark) = (format!("soak-{:016x}", random()), format!("600.{:09}", random() % 1_000_000_000));
+        Lifecycle { shape, isolation, victim, moment_ms, run, mark }
     }
 
     /// Starts one, kills whom it is to kill, and looks until nothing of it is left.
@@ -215,14 +238,16 @@ impl Soak {
         if lifecycle.victim != Victim::Nobody && outer.try_exit().is_none() {
             let killed = Instant::now();
             seen.kill(lifecycle.victim);
-            let took = seen.await_end(killed, deadline, interrupt);
-            let grace = if lifecycle.shape.takes_the_grace() { GRACE } else { Duration::ZERO };
-            outcome.latency = Some(took.saturating_sub(grace));
+            if lifecycle.needs_next_start() {
+                self.next_start(environment, interrupt)?;
+            }
+            if lifecycle.victim != Victim::Service {
+                let took = seen.await_end(killed, deadline, interrupt);
+                outcome.latency = Some(took.saturating_sub(lifecycle.grace()));
+            }
         }
         let ended = await_exit(&mut outer, deadline, interrupt);
-        if lifecycle.victim == Victim::Both && lifecycle.isolation == Isolation::Guard {
-            self.next_start(interrupt);
-        }
+
         outcome.survivors = await_nobody(&lifecycle.mark, interrupt);
         outcome.failed = unexplained(lifecycle.victim, ended)
             .map(|why| format!("{why}; its log: {}", tail(&log).join(" | ")));
@@ -238,11 +263,8 @@ impl Soak {
             ..XtaskEnv::from_environment(environment)?
         };
         let root = environment.get::<stelae_model::env::declared::STELAE_ROOT>()?.as_path().to_owned();
-        let hold = if lifecycle.moment_ms.is_some() || lifecycle.victim == Victim::Nobody {
-            HOLD
-        } else {
-            HOLD_UNTIL_KILLED
-        };
+        let hold = lifecycle.hold();
+
         let invocation =
             XTASK.invoke(self.program.clone(), root, &Base::from_environment(environment)?, &env);
         Ok(invocation
@@ -268,16 +290,19 @@ impl Soak {
         }
     }
 
-    /// What every start begins with.
-    fn next_start(&self, interrupt: &Interrupt) {
-        let clear = &mut |path: &Utf8Path| Workspace::open(path)?.remove();
-        let limits = StopLimits { grace: GRACE, ceiling: Duration::from_secs(5) };
-        sweep_dead(&self.live_folder(), limits, interrupt, clear);
+    /// The next start, whatever it is of: it begins by ending what dead runs have left. A process of its own, as it is in
+    /// life; what is below us is not swept by us.
+    fn next_start(&self, environment: &Environment, interrupt: &Interrupt) -> Result<(), Failure> {
+        let next = self.lifecycle(Shape::Plain, Isolation::Guard, Victim::Nobody, None);
+        let log = self.logs().join(format!("{}.log", next.run));
+        let deadline = Deadline::after(HANGS_AFTER);
+        let limits = Limits { deadline, interrupt, stdout: &log, stderr: &log };
+        process::run(&self.invocation(&next, environment)?, &limits, &mut |_, _| ())?.success_or_failure()?;
+        Ok(())
     }
 
     /// Everything that a lifecycle takes and could fail to give back.
-    fn look_for_leaks(&self, tally: &mut Tally, interrupt: &Interrupt) {
-        self.next_start(interrupt);
+    fn look_for_leaks(&self, tally: &mut Tally) {
         for entry in entries(&self.leases()) {
             let free = fs::File::open(&entry).is_ok_and(|file| file.try_lock().is_ok());
             if !free {
@@ -357,6 +382,8 @@ fn unexplained(victim: Victim, ended: Option<Ended>) -> Option<String> {
     match ended {
         Ended::Status(status) if explained.contains(&status) => None,
         Ended::Signal(9) if killed => None,
+        // It came before anything was begun.
+        Ended::Signal(15) if victim == Victim::Term => None,
         other => Some(format!("it ended with {other}")),
     }
 }
