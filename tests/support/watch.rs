@@ -48,6 +48,27 @@ pub fn alive(mark: &str) -> Vec<String> {
     found
 }
 
+/// The children of a process, oldest first.
+///
+/// # Panics
+/// When `/proc` cannot be read.
+pub fn children(parent: i32) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").expect("a /proc").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        let Some((_, rest)) = stat.rsplit_once(')') else { continue };
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        if fields[1] == parent.to_string() && fields[0] != "Z" {
+            found.push((fields[19].parse::<u64>().unwrap_or(0), pid));
+        }
+    }
+    found.sort_unstable();
+    found.into_iter().map(|(_, pid)| pid).collect()
+}
+
 /// The runs of a source, by id.
 pub fn runs(source: &Utf8Path) -> Vec<String> {
     let folder = source.join("target/xtask/runs");

@@ -1,0 +1,236 @@
+//! One lifecycle each, in both kinds of isolation.
+
+use std::fs;
+use std::io::Read as _;
+use std::process::{Command, Stdio};
+
+use camino::Utf8PathBuf;
+use rustix::process::{Pid, Signal, kill_process};
+use stelae_tests::{Run, Source, Xtask, alive, children, programs, root, runs, until};
+
+const ISOLATIONS: [&str; 2] = ["guard", "pidns"];
+
+/// A lifecycle of `soak` that stays up until it is told to end.
+struct Up {
+    run: Run,
+    mark: String,
+    workspace: Utf8PathBuf,
+    _source: Source,
+}
+
+impl Up {
+    fn new(isolation: &str, shape: &str, number: u32) -> Self {
+        let source = Source::of_working_tree();
+        let mark = format!("600.{:05}{number:04}", std::process::id());
+        let xtask = Xtask::new(source.path(), &["--isolation", isolation, "--format", "json", "soak-cycle"]);
+        let workspace = xtask.tmp().join("work");
+        let run = xtask
+            .args(&["--run", &format!("test-{mark}"), "--shape", shape, "--mark", &mark])
+            .args(&["--workspace", workspace.as_str(), "--grace-ms", "200", "--hold-ms", "600000"])
+            .start();
+        let log = workspace.join("service.log");
+        let mut up = Self { run, mark, workspace, _source: source };
+        until("the service", || {
+            assert!(!up.run.has_ended(), "{}", up.run.stderr());
+            fs::read_to_string(&log).is_ok_and(|text| text.contains("up"))
+        });
+        up
+    }
+
+    /// The inner half; in a namespace it is below `unshare`.
+    fn inner(&self, isolation: &str) -> i32 {
+        let child = children(self.run.pid())[0];
+        if isolation == "pidns" { children(child)[0] } else { child }
+    }
+
+    fn await_nobody(&self) {
+        until("the end of everyone", || alive(&self.mark).is_empty());
+    }
+}
+
+fn signal(pid: i32, signal: Signal) {
+    // It may have gone by itself.
+    kill_process(Pid::from_raw(pid).unwrap(), signal).ok();
+}
+
+#[test]
+fn the_outer_half_is_killed() {
+    for (number, isolation) in (0..).zip(ISOLATIONS) {
+        let up = Up::new(isolation, "double-fork", number);
+        up.run.signal(Signal::KILL);
+        up.await_nobody();
+        // The inner half has cleared up after itself: nobody had to be swept.
+        until("the end of the workspace", || !up.workspace.exists());
+        assert_eq!(up.run.wait().code, 137);
+    }
+}
+
+#[test]
+fn the_inner_half_is_killed() {
+    for (number, isolation) in (10..).zip(ISOLATIONS) {
+        let up = Up::new(isolation, "cleared-ignores-term", number);
+        signal(up.inner(isolation), Signal::KILL);
+        until("the end of everyone", || alive(&up.mark).is_empty());
+        let ended = up.run.wait();
+        assert_eq!(ended.verdict(), (10, "guardian-killed".to_owned()), "{}", ended.stderr);
+        assert!(ended.stderr.contains("everything that it had started is gone"), "{}", ended.stderr);
+        // What it could not clear any more, the outer half has.
+        assert!(!up.workspace.exists(), "{}", ended.stderr);
+        assert_eq!(ended.left(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn both_halves_are_killed_and_the_next_start_ends_what_they_left() {
+    for (number, isolation) in (20..).zip(ISOLATIONS) {
+        let up = Up::new(isolation, "double-fork", number);
+        // The inner one is stopped first, so that it has no instant in which it could do anything.
+        let inner = up.inner(isolation);
+        signal(inner, Signal::STOP);
+        up.run.signal(Signal::STOP);
+        signal(up.run.pid(), Signal::KILL);
+        signal(inner, Signal::KILL);
+        if isolation == "pidns" {
+            until("the end of everyone", || alive(&up.mark).is_empty());
+        } else {
+            until("the end of both halves", || alive(&up.mark).iter().all(|one| !one.contains("soak-cycle")));
+            assert!(!alive(&up.mark).is_empty(), "the hole that the sweep is for is not there");
+        }
+        assert!(up.workspace.exists());
+        // Any verb that is guarded is a start.
+        let source = Source::of_working_tree();
+        let next = Xtask::new(source.path(), &["smoke", "--plan"]).run();
+        assert_eq!(next.code, 0, "{}", next.stderr);
+        up.await_nobody();
+        until("the end of the workspace", || !up.workspace.exists());
+    }
+}
+
+#[test]
+fn an_inner_half_that_was_stopped_is_continued() {
+    for (number, isolation) in (30..).zip(ISOLATIONS) {
+        let up = Up::new(isolation, "plain", number);
+        signal(up.inner(isolation), Signal::STOP);
+        until("its continuation", || up.run.stderr().contains("was stopped by a signal, and is continued"));
+        up.run.signal(Signal::TERM);
+        let ended = up.run.wait();
+        assert_eq!(ended.verdict(), (143, "interrupted".to_owned()), "{}", ended.stderr);
+        assert_eq!(ended.left(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn an_inner_half_that_does_not_end_is_killed_with_everything_below_it() {
+    for (number, isolation) in (40..).zip(ISOLATIONS) {
+        let mut up = Up::new(isolation, "setsid", number);
+        let inner = up.inner(isolation);
+        signal(inner, Signal::STOP);
+        for _ in 0..3 {
+            up.run.signal(Signal::INT);
+        }
+        // As often as it is continued, it is stopped again.
+        until("the end", || {
+            signal(inner, Signal::STOP);
+            up.run.has_ended()
+        });
+        up.await_nobody();
+        let ended = up.run.wait();
+        assert_eq!(ended.verdict(), (10, "guardian-hangs".to_owned()), "{}", ended.stderr);
+        assert_eq!(ended.left(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn nobody_inherits_the_life_line() {
+    for (number, isolation) in (50..).zip(ISOLATIONS) {
+        let up = Up::new(isolation, "main-exits", number);
+        let inner = up.inner(isolation);
+        let sockets = |pid: i32| {
+            let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+            let links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
+            links.filter(|link| link.to_string_lossy().starts_with("socket:")).collect::<Vec<_>>()
+        };
+        let line = sockets(inner);
+        assert!(!line.is_empty());
+        let below: Vec<i32> = children(inner);
+        assert!(!below.is_empty());
+        for pid in below {
+            assert!(sockets(pid).iter().all(|socket| !line.contains(socket)), "{pid} has the line");
+        }
+        up.run.signal(Signal::TERM);
+        assert_eq!(up.run.wait().code, 143);
+    }
+}
+
+#[test]
+fn who_says_that_he_is_guarded_and_is_not_is_refused() {
+    let source = Source::of_working_tree();
+    let live = source.path().join("live.json");
+    let args = ["--format", "json", "--guarded", "guard", "--live", live.as_str(), "smoke", "--plan"];
+    let ended = Xtask::new(source.path(), &args).run();
+    assert_eq!(ended.verdict(), (2, "not-guarded".to_owned()), "{}", ended.stderr);
+}
+
+#[test]
+fn a_namespace_and_something_that_stays_contradict_each_other() {
+    let source = Source::of_working_tree();
+    let args = ["--format", "json", "--isolation", "pidns", "smoke", "--manual-stage", "install"];
+    let ended = Xtask::new(source.path(), &args).run();
+    assert_eq!(ended.verdict(), (2, "contradictory".to_owned()), "{}", ended.stderr);
+    assert_eq!(runs(source.path()), Vec::<String>::new());
+}
+
+/// A reader of stdout that reads nothing holds the working half up, in a write that has no deadline. What ends it is the
+/// other half, or, when that is dead, the thread that reads the line.
+#[test]
+fn a_reader_that_reads_nothing_holds_nobody_up() {
+    for kill in [Signal::TERM, Signal::KILL] {
+        let home = stelae_tests::Home::new();
+        for args in [&["env", "init"][..], &["render-proxy"]] {
+            assert_eq!(home.run(args).code, 0);
+        }
+        let script = home.path().join("chatty.toml");
+        fs::write(&script, "steps = [{ listen = \"passed\" }, { chatter-every-ms = 1 }]\n").unwrap();
+        let stack = home.path().join("stack.toml");
+        let text = fs::read_to_string(root().join("config/stack.toml")).unwrap();
+        let fixture = env!("CARGO_BIN_EXE_stelae-fixture");
+        let text = text
+            .replace("\"<<STELAE_BIN_DIR>>/stelae-gateway\"", &format!("{fixture:?}"))
+            .replace(
+                "[\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]",
+                &format!("[\"--script\", {script:?}]"),
+            )
+            .replace("grace_ms = 6000", "grace_ms = 100")
+            .replace("ceiling_ms = 20_000", "ceiling_ms = 600_000")
+            .replace("ceiling_ci_ms = 25_000", "ceiling_ci_ms = 600_000");
+        fs::write(&stack, text).unwrap();
+        let set = |name: &str, folder: &str| format!("{name}={}", home.path().join(folder));
+        #[allow(clippy::disallowed_methods, reason = "a pipe that nobody reads is what is tested")]
+        let mut outer = Command::new(programs().xtask.as_std_path())
+            .args(["--format", "json", "--set", &set("STELAE_CONFIG_HOME", "config")])
+            .args(["--set", &set("STELAE_STATE_HOME", "state"), "--set", "PROXY_PORT=0"])
+            .args(["restart", "--attached", "--budget-s", "3600", "--stack", stack.as_str()])
+            .env("STELAE_CACHE_HOME", stelae_tests::cache())
+            .env("STELAE_ROOT", home.source.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(outer.id()).unwrap();
+        let pipe = outer.stdout.take().unwrap();
+        let full = || rustix::io::ioctl_fionread(&pipe).is_ok_and(|bytes| bytes > 60_000);
+        until("the pipe to be full", || {
+            assert!(outer.try_wait().unwrap().is_none(), "{}", {
+                let mut said = String::new();
+                let mut pipe = &pipe;
+                pipe.read_to_string(&mut said).ok();
+                said
+            });
+            full()
+        });
+        signal(pid, kill);
+        until("the end of everyone", || alive(script.as_str()).is_empty());
+        outer.wait().unwrap();
+    }
+}
