@@ -2,6 +2,7 @@
 //!
 //! The holders are this same test program, started once more; what they do there is in the bodies of the tests.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -16,7 +17,7 @@ use stelae_model::Failure;
 use stelae_run::ports::AddressLease;
 use stelae_run::process::Family;
 
-use crate::support::{Sandbox, isolated, until};
+use crate::support::{Sandbox, isolated, until, until_within};
 
 /// Set in a holder: the name of its log.
 const HOLDER: &str = "STELAE_TEST_HOLDER";
@@ -39,14 +40,17 @@ fn leases(sandbox: &Sandbox) -> Utf8PathBuf {
     sandbox.path("leases")
 }
 
-/// Every lease that can be had.
+/// Every lease that can be had: each of another address, until all are leased, and not until something else is the matter.
 fn all_that_are_free(folder: &Utf8Path) -> Vec<AddressLease> {
-    let mut all = Vec::new();
+    let (mut all, mut addresses) = (Vec::new(), BTreeSet::new());
     loop {
         match AddressLease::take(folder) {
-            Ok(lease) => all.push(lease),
+            Ok(lease) => {
+                assert!(addresses.insert(lease.address()), "{} was leased twice", lease.address());
+                all.push(lease);
+            }
             Err(failure) => {
-                assert_eq!(failure.kind, "no-address", "{failure}");
+                assert_eq!((failure.kind.as_str(), failure.why.len()), ("no-address", 1), "{failure}");
                 return all;
             }
         }
@@ -61,6 +65,8 @@ fn refused(folder: &Utf8Path, address: IpAddr) -> Failure {
 
 const COMPETITORS: usize = 16;
 const ACQUISITIONS: usize = 200;
+/// A race is some thousand leases and sixty processes, on a machine that has other work.
+const RACE: Duration = Duration::from_secs(300);
 /// How often each competitor is killed, at places that nobody chose.
 const KILLS: usize = 3;
 
@@ -88,7 +94,7 @@ fn race(test: &str, addresses: Option<usize>) {
         let mut competitors: Vec<_> =
             (0..COMPETITORS).map(|number| Competitor::start(test, sandbox, number, &mut random)).collect();
         let mut kills = 0;
-        until("the end of the race", || {
+        until_within(RACE, "the end of the race", || {
             kills += competitors.iter_mut().map(|one| usize::from(one.look(test))).sum::<usize>();
             competitors.iter().all(|one| one.over)
         });
@@ -158,7 +164,8 @@ fn compete(sandbox: &Sandbox, path: &Utf8Path) {
         let proof = File::create(sandbox.path("proof").join(lease.address().to_string())).unwrap();
         fcntl_lock(&proof, FlockOperation::NonBlockingLockExclusive)
             .unwrap_or_else(|error| panic!("{} has two live holders: {error}", lease.address()));
-        writeln!(log, "{}", took.as_nanos()).unwrap();
+        // In one piece: a kill between a number and its line break would make one line of two.
+        log.write_all(format!("{}\n", took.as_nanos()).as_bytes()).unwrap();
         // Others are let in while it is held.
         (0..10).for_each(|_| thread::yield_now());
         drop(proof);
@@ -168,7 +175,7 @@ fn compete(sandbox: &Sandbox, path: &Utf8Path) {
 
 fn await_lease(folder: &Utf8Path) -> (AddressLease, Duration) {
     let mut had = None;
-    until("an address", || {
+    until_within(RACE, "an address", || {
         let begun = Instant::now();
         match AddressLease::take(folder) {
             Ok(lease) => had = Some((lease, begun.elapsed())),
