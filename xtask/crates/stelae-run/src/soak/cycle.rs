@@ -87,7 +87,8 @@ impl Cycle {
         let listener =
             ports::listen(SocketAddr::new(address, PORT)).map_err(|taken| taken.failure("PROXY_PORT"))?;
         let base = Base::from_environment(environment)?;
-        let env = SoakEnv::from_environment(environment)?;
+        let run_id = stelae_model::value::EnvValue::parse(&self.run).map_err(Failure::unexpected)?;
+        let env = SoakEnv { run_id: Some(run_id) };
         let invocation = SOAK
             .invoke("/bin/sh".into(), folder.to_owned(), &base, &env)
             .args(["-c".to_owned(), self.shape.script(&self.mark)]);
