@@ -86,17 +86,28 @@ pub(crate) fn watch_over(global: &Global, guard: &Guard, printer: &Printer) -> O
     args.extend(env::args().skip(1));
     let outer =
         Outer { program: context.program()?, args, env, isolation, follows_stdin: guard.follows_stdin, live };
-    let stood = outer.stand(interrupt, &|text| printer.talk(text));
+    let stood = outer.stand(interrupt, &|text| talk(printer, text.to_owned()));
     if stood.is_err() {
         // What the inner half cannot clear any more is cleared now, not by the next start.
         sweep(&folder, printer);
     }
     let stood = stood?;
     for process in &stood.ended {
-        printer.talk(&format!("note: ended what the verb had left: {process}"));
+        talk(printer, format!("note: ended what the verb had left: {process}"));
     }
     // Whatever it ended with: what comes out is in the closed list.
     ExitCode::try_from(stood.code).map_err(Failure::unexpected)
+}
+
+/// Prints how it came out, without waiting for whoever does not read it.
+pub(crate) fn finish(printer: &Printer, outcome: Outcome) -> ExitCode {
+    let code = outcome.as_ref().map_or_else(|failure| failure.exit_code, |&code| code);
+    printer.patiently(move |printer| printer.finish(outcome)).unwrap_or(code)
+}
+
+/// Says something beside the working half.
+fn talk(printer: &Printer, text: String) {
+    printer.patiently(move |printer| printer.talk(&text));
 }
 
 /// Tells the outer half, if there is one, what this process ends with.
@@ -130,6 +141,6 @@ fn name_run(environment: &Environment, live: &LiveFile) -> Result<Vec<(String, S
 fn sweep(folder: &camino::Utf8Path, printer: &Printer) {
     let clear = &mut |path: &camino::Utf8Path| Workspace::open(path)?.remove();
     for done in sweep_dead(folder, SWEEP, &Interrupt::never(), clear) {
-        printer.talk(&format!("note: {done}"));
+        talk(printer, format!("note: {done}"));
     }
 }

@@ -16,10 +16,11 @@ fn main() -> ExitCode {
         Err(answer) => return answer,
     };
     let printer = print::Printer::new(cli.global.format, context::colour(&cli.global));
+    if let Some(guard) = cli.guard() {
+        let outcome = edge::guarded(|| guard::watch_over(&cli.global, &guard, &printer));
+        return ExitCode::from(guard::finish(&printer, outcome).number());
+    }
     let outcome = edge::guarded(|| {
-        if let Some(guard) = cli.guard() {
-            return guard::watch_over(&cli.global, &guard, &printer);
-        }
         cli.global.become_inner()?;
         cli.verb.run(&context::Context::new(&cli.global, printer.clone())?)
     });

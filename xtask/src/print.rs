@@ -4,13 +4,18 @@
 //! comes after it becomes its key `failure`. (`restart --attached` writes lines of JSON instead, and says so.)
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 use stelae_model::{ExitCode, Failure};
 
 use crate::cli::Format;
+
+/// A reader of stdout or stderr that takes nothing for so long does not read.
+const TAKEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Prints, in the format that was asked for. Clones print as one.
 #[derive(Clone, Debug)]
@@ -55,6 +60,19 @@ impl Printer {
     pub(crate) fn talk(&self, text: &str) {
         // A closed stderr must not end the verb.
         writeln!(io::stderr().lock(), "{text}").ok();
+    }
+
+    /// Does some printing, and goes on when it is done, or when nobody has taken it for a while: for whoever watches over
+    /// others, and may not be held up by a reader that does not read.
+    pub(crate) fn patiently<T: Send + 'static>(
+        &self,
+        print: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (done, is_done) = mpsc::channel();
+        let printer = self.clone();
+        // The end of the process ends it, if nothing else does. Nobody may wait for it any more.
+        thread::spawn(move || done.send(print(&printer)).ok());
+        is_done.recv_timeout(TAKEN_WITHIN).ok()
     }
 
     /// A failure, for a person.

@@ -93,6 +93,12 @@ impl Guarded {
         self.say(&ToOuter::Release(pid));
     }
 
+    /// Says that the verb will be over by then, whatever happens. If it is not (it may be held up by a reader of its output
+    /// that does not read), the outer half ends it.
+    pub fn over_in(&self, longest: Duration) {
+        self.say(&ToOuter::OverIn(millis(longest)));
+    }
+
     /// Says that this process is about to end.
     pub fn ending(&self, code: u8) {
         self.say(&ToOuter::Ending(code));

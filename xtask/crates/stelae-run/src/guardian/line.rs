@@ -40,6 +40,8 @@ pub(super) enum ToOuter {
     Hello,
     /// How long everything below it may take to be stopped.
     Limits { grace_ms: u64, ceiling_ms: u64 },
+    /// Whatever happens, it will be over in so many milliseconds.
+    OverIn(u64),
     /// It is about to end, with this exit code. (A status alone does not tell: what is between the halves in a namespace
     /// ends with 1 when the inner one was killed.)
     Ending(u8),

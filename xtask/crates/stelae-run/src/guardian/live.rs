@@ -5,18 +5,23 @@ use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::lifecycle::StopLimits;
 use stelae_model::{ExitCode, Failure};
 
 use super::line::Dead;
+use crate::deadline::Deadline;
 use crate::files::random;
 use crate::process;
 use crate::signals::Interrupt;
 
 /// So many names in a row that somebody else has just taken are no coincidence.
 const MOST_NAMES: usize = 100;
+
+/// A start that is held up for longer by what others have left is worse than what they have left.
+const SWEEPS_AT_MOST: Duration = Duration::from_secs(10);
 
 /// The file of this guardian, locked (shared) as long as this process lives.
 #[derive(Debug)]
@@ -118,8 +123,13 @@ pub fn sweep_dead(
             Found::Nothing => {}
         }
     }
-    let mut done = Vec::new();
+        let mut done = Vec::new();
+    let deadline = Deadline::after(SWEEPS_AT_MOST);
     for (path, lock, run) in dead {
+        if deadline.passed() {
+            done.push("there was no time to end what all dead runs have left: the next start goes on".to_owned());
+            break;
+        }
         let Some(run) = run else {
             // Killed before it said what it was, and so before it started anything.
             fs::remove_file(&path).ok();

@@ -185,6 +185,8 @@ struct State {
     began: bool,
     limits: Option<StopLimits>,
     released: Vec<i32>,
+    /// When it will be over by its own word.
+    over: Option<Deadline>,
     /// The exit code that it was about to end with.
     ending: Option<u8>,
 }
@@ -233,6 +235,9 @@ fn listen(
                         (Duration::from_millis(grace_ms), Duration::from_millis(ceiling_ms));
                     state.limits = Some(StopLimits { grace, ceiling });
                 }
+                ToOuter::OverIn(millis) => {
+                    state.over = Some(Deadline::after(Duration::from_millis(millis) + MARGIN));
+                }
                 ToOuter::Ending(code) => state.ending = Some(code),
                 ToOuter::Release(pid) => state.released.push(pid),
                 ToOuter::Ask(question) => {
@@ -271,7 +276,8 @@ impl Watch<'_> {
                 return Some(ended);
             }
             self.pass_on();
-            if self.over.is_some_and(|over| over.passed()) {
+            let by_its_word = self.heard.state().over;
+            if self.over.into_iter().chain(by_its_word).any(|over| over.passed()) {
                 return None;
             }
             if looked.elapsed() >= LOOK_EVERY {

@@ -133,6 +133,7 @@ impl Run {
         let Some(guarded) = guardian::guarded() else { return Ok(()) };
         let half = Duration::from_millis(self.plan.budgets.teardown_reserve_ms) / 2;
         guarded.limit(StopLimits { grace: half, ceiling: half });
+        guarded.over_in(Duration::from_millis(self.plan.budgets.longest_ms()));
         let workspace = (self.plan.keep != Keep::Always).then(|| self.plan.workspace.clone());
         guarded.register(&guardian::Dead { run: self.plan.run.clone(), workspace })
     }
