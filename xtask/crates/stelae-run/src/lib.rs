@@ -23,6 +23,8 @@ pub mod mcp;
 pub mod watch;
 
 pub mod record;
+
+pub mod evidence;
 pub mod report;
 mod tail;
 

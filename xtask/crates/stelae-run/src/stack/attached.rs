@@ -17,6 +17,7 @@ use stelae_model::{ExitCode, Failure};
 
 use super::config::{PORT_WRITTEN_DOWN, StackConfig};
 use crate::deadline::Deadline;
+use crate::evidence::Evidence;
 use crate::ports;
 use crate::process::{Family, RELEASED, Service, Session, Stdin};
 use crate::record::Recorder;
@@ -39,6 +40,8 @@ pub struct Attached<'a> {
     pub config: &'a StackConfig,
     /// The gateway's log.
     pub log: Utf8PathBuf,
+    /// What is seen before the teardown, and what the teardown finds, is kept here.
+    pub evidence: Evidence,
     /// Who is told.
     pub recorder: &'a Recorder,
     /// Ctrl-C and its kin.
@@ -195,7 +198,9 @@ impl Attached<'_> {
             grace: Duration::from_millis(self.config.stack.gateway.grace_ms),
             ..StopLimits::default()
         };
-        let proof = family.stop(limits, self.interrupt, &mut |_| {});
+        let keep_snapshot = &mut |root| self.evidence.keep_snapshot(root, self.recorder);
+        let proof = family.stop(limits, self.interrupt, keep_snapshot);
+        self.evidence.keep_teardown(&proof, self.recorder);
         self.recorder.event(Event::TornDown {
             signalled: proof.stopped.len(),
             survivors: proof
