@@ -122,8 +122,11 @@ impl Attached<'_> {
         self.config.check_port(self.environment)?;
         let stdin = match self.config.stack.gateway.socket {
             Socket::Passed => Stdin::Listener(listener),
-            // It was free a moment ago. Whoever shares the port's placeholder keeps it for the gateway.
-            Socket::Own => Stdin::Null,
+            // It was free a moment ago. Whoever shares the port's placeholder keeps it for the gateway; we must not.
+            Socket::Own => {
+                drop(listener);
+                Stdin::Null
+            }
         };
         let token = control_token()?;
         self.recorder.hide(&token);
