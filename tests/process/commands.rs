@@ -174,3 +174,20 @@ fn a_flood_is_kept_in_bounds() {
         assert_eq!(finished.stdout_whole().unwrap().len(), 40_000_000 + "first\nlast\n".len());
     });
 }
+
+#[test]
+fn a_flood_costs_bounded_memory() {
+    isolated("commands::a_flood_costs_bounded_memory", |sandbox| {
+        const KIB: u64 = 200 * 1024;
+        let script = format!("yes 0123456789 | head -c {}; echo; echo last", KIB * 1024);
+        let finished = carry_out(sandbox, &script, Deadline::after(LONG)).unwrap();
+        assert!(finished.status.is_success());
+        assert_eq!(finished.tail.last().map(String::as_str), Some("last"));
+        // The most that this very process ever had in its memory: the test is all that it does.
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")).unwrap();
+        let most: u64 = most.trim().parse().unwrap();
+        assert!(most < 64 * 1024, "{most} KiB");
+        assert_eq!(finished.stdout_whole().unwrap_err().kind, "output-too-large");
+    });
+}

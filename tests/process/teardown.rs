@@ -70,9 +70,10 @@ fn who_dies_politely_is_asked_and_who_does_not_is_killed() {
         let stubborn = sandbox.start("stubborn", "on-term = 'ignore'\nsteps = [{ say = 'up' }]");
         sandbox.await_log("polite", "up");
         sandbox.await_log("stubborn", "up");
-        let mut snapshot = None;
-        let proof = family.stop(GRACE, &Interrupt::never(), &mut |seen| snapshot = Some(seen.clone()));
-        let seen: Vec<i32> = snapshot.unwrap().processes.iter().map(|process| process.row.pid).collect();
+        let mut seen = Vec::new();
+        let proof = family.stop(GRACE, &Interrupt::never(), &mut |root| {
+            seen = tree::descendants(root).into_iter().map(|row| row.pid).collect();
+        });
         assert!(seen.contains(&polite.pid()) && seen.contains(&stubborn.pid()), "{seen:?}");
         let of = |pid| proof.stopped.iter().find(|stopped| stopped.pid == pid).unwrap();
         assert_eq!(
@@ -155,7 +156,7 @@ fn stopping_one_service_leaves_the_other_alone() {
         assert_eq!(first.try_exit(), Some(Ended::Signal(9)));
         assert_eq!(second.try_exit(), None);
         let us = i32::try_from(std::process::id()).unwrap();
-        assert_eq!(tree::descendants(us).len(), 5, "{:?}", tree::snapshot(us));
+        assert_eq!(tree::descendants(us).len(), 5, "{:?}", tree::descendants(us));
         assert_eq!(stop(family).stopped.len(), 5);
         assert_eq!(second.try_exit(), Some(Ended::Signal(9)), "a sweep must not lose the status");
     });
@@ -176,7 +177,7 @@ fn a_released_service_outlives_the_teardown() {
         let proof = stop(family);
         assert_eq!(proof.proof, Proof::OnlyReleased, "{proof:?}");
         assert!(runs(pid), "{proof:?}");
-        let row = tree::snapshot(i32::try_from(std::process::id()).unwrap()).processes[0].row.clone();
+        let row = tree::descendants(i32::try_from(std::process::id()).unwrap()).remove(0);
         assert_eq!((row.pid, row.group, row.session), (pid, pid, pid), "it has a session of its own");
         kill_group(pid);
     });

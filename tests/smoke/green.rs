@@ -52,6 +52,20 @@ fn a_fresh_clone_is_proven_and_nothing_is_left() {
             .is_some_and(|text| text.contains("wordcount_smoke")))
     );
     assert_eq!(read("rendered/proxy.json"), read("rendered/proxy.after.json"));
+
+    // Both looks before the teardown, the run's and that of the stack's own supervisor; and both proofs.
+    let snapshot = json("snapshot.json");
+    let commands = snapshot["processes"].to_string();
+    for part in
+        ["restart --attached", "serve --config", "\"state\":\"listen\"", "STELAE_CONTROL_TOKEN\":\"sha256:"]
+    {
+        assert!(commands.contains(part), "{part}: {snapshot}");
+    }
+    let rungs = snapshot["probes"]["history"].to_string();
+    assert!(rungs.contains("canary") && snapshot["problems"] == Value::Array(vec![]), "{snapshot}");
+    assert_eq!(json("stack/snapshot.json")["schema"], 1);
+    assert_eq!(json("teardown.json")["proof"], "no-child-left");
+    assert_eq!(json("stack/teardown.json")["proof"], "no-child-left");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use stelae_model::env::{Base, Environment, ProgramEnv as _, XtaskEnv};
 use stelae_model::event::Event;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::deadline::Deadline;
+use stelae_run::evidence::Evidence;
 use stelae_run::guardian::{guarded, isolation};
 use stelae_run::process::Family;
 use stelae_run::record::{Listener, Recorder, run_id};
@@ -39,6 +40,9 @@ pub(crate) struct Restart {
     /// The gateway's log [default: gateway.log in the supervisor's home]
     #[arg(long, value_name = "PATH")]
     log: Option<Utf8PathBuf>,
+    /// Folder for what is seen before the stack is torn down [default: evidence in the supervisor's home]
+    #[arg(long, value_name = "PATH")]
+    evidence: Option<Utf8PathBuf>,
     /// Description of the stack [default: config/stack.toml]
     #[arg(long, value_name = "PATH")]
     stack: Option<Utf8PathBuf>,
@@ -112,8 +116,11 @@ impl Restart {
         interrupt: &Interrupt,
         until: &HoldUntil,
     ) -> Result<(), Failure> {
+        let evidence = self.evidence.as_deref().map_or_else(|| default_evidence(environment), absolute)?;
+        let mut evidence = Evidence::begin(evidence, recorder);
         let config = StackConfig::read(environment, self.stack.as_deref())?;
         let log = self.log.as_deref().map_or_else(|| default_log(environment), absolute)?;
+        evidence.follow("gateway", &log);
         // Whoever holds a life line has seen to the programs before; this process was given no cargo.
         if self.life_line.is_none() {
             ensure_gateway(
@@ -124,7 +131,7 @@ impl Restart {
                 recorder,
             )?;
         }
-        let stack = Attached { environment, config: &config, log, recorder, interrupt };
+        let stack = Attached { environment, config: &config, log, evidence, recorder, interrupt };
         if let Some(guarded) = guarded() {
             guarded.limit(stack.teardown_limits());
         }
@@ -157,7 +164,8 @@ impl Restart {
             vec!["--format".to_owned(), "json".to_owned(), "restart".to_owned(), "--attached".to_owned()];
         args.extend(["--budget-s".to_owned(), self.budget_s.as_secs_f64().to_string()]);
         args.extend(["--life-line".to_owned(), "stdin".to_owned()]);
-        for (flag, value) in [("--log", &self.log), ("--stack", &self.stack)] {
+        for (flag, value) in [("--log", &self.log), ("--evidence", &self.evidence), ("--stack", &self.stack)]
+        {
             if let Some(path) = value {
                 args.extend([flag.to_owned(), absolute(path)?.to_string()]);
             }
@@ -199,6 +207,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 fn text(text: &str) -> Result<stelae_model::value::Text, Failure> {
     stelae_model::value::EnvValue::parse(text).map_err(Failure::unexpected)
+}
+
+fn default_evidence(environment: &Environment) -> Result<Utf8PathBuf, Failure> {
+    Ok(default_log(environment)?.with_file_name("evidence"))
 }
 
 fn default_log(environment: &Environment) -> Result<Utf8PathBuf, Failure> {

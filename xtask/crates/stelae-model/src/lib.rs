@@ -22,6 +22,7 @@ pub mod stack;
 pub mod stages;
 
 pub mod event;
+pub mod evidence;
 pub mod expect;
 pub mod throttle;
 pub mod transcript;

@@ -112,6 +112,16 @@ pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
+/// The same for a value, as pretty JSON that only its owner reads.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn replace_json(path: &Utf8Path, value: &impl serde::Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    replace(path, &text, Readable::ByOwner)
+}
+
 /// Waits until the disk has a folder's entries: without this a crash can forget a rename.
 pub(crate) fn sync_dir(path: &Utf8Path) -> io::Result<()> {
     File::open(path)?.sync_all()

@@ -26,6 +26,8 @@ pub mod mcp;
 pub mod watch;
 
 pub mod record;
+
+pub mod evidence;
 pub mod report;
 mod tail;
 

@@ -198,7 +198,7 @@ fn compare(label: &str, declaration: &Declaration, process: &Observed) -> Vec<Di
 }
 
 /// A value as it may be printed: what nobody declared is not ours to show, whatever it is called.
-fn shown(name: &str, text: &str) -> String {
+pub fn shown(name: &str, text: &str) -> String {
     match declared(name) {
         Some(declared) if !declared.secret => text.to_owned(),
         _ => digest(text),

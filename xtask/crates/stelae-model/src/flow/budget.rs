@@ -71,7 +71,7 @@ impl Budgets {
         self.steps.iter().find(|step| step.step == name)
     }
 
-        /// Milliseconds after which the run is over whatever happens: its own, and those of the steps that do not count.
+    /// Milliseconds after which the run is over whatever happens: its own, and those of the steps that do not count.
     pub fn longest_ms(&self) -> u64 {
         let besides = self.steps.iter().filter(|step| !step.counted).map(|step| step.budget_ms);
         besides.fold(self.run_ms, u64::saturating_add)
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn what_fits_is_accepted_and_what_does_not_is_named() {
-                assert_eq!(budgets().check(), Ok(()));
+        assert_eq!(budgets().check(), Ok(()));
         assert_eq!(budgets().longest_ms(), 1_020_000);
 
         let mut tight = budgets();

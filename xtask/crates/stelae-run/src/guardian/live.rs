@@ -123,11 +123,13 @@ pub fn sweep_dead(
             Found::Nothing => {}
         }
     }
-        let mut done = Vec::new();
+    let mut done = Vec::new();
     let deadline = Deadline::after(SWEEPS_AT_MOST);
     for (path, lock, run) in dead {
         if deadline.passed() {
-            done.push("there was no time to end what all dead runs have left: the next start goes on".to_owned());
+            done.push(
+                "there was no time to end what all dead runs have left: the next start goes on".to_owned(),
+            );
             break;
         }
         let Some(run) = run else {
@@ -205,8 +207,7 @@ impl Found {
 mod tests {
     use super::*;
 
-    const LIMITS: StopLimits =
-        StopLimits { grace: std::time::Duration::ZERO, ceiling: std::time::Duration::from_secs(5) };
+    const LIMITS: StopLimits = StopLimits { grace: Duration::ZERO, ceiling: Duration::from_secs(5) };
 
     fn folder() -> (tempfile::TempDir, Utf8PathBuf) {
         let guard = tempfile::tempdir().unwrap();

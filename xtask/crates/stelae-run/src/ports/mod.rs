@@ -19,6 +19,7 @@ pub use lease::AddressLease;
 pub(crate) use owner::owner_of_socket;
 pub use owner::{Holder, Owner, PortTaken, listening_addresses, owner_of, port_taken};
 pub use placeholder::Placeholder;
+pub(crate) use table::tcp_sockets;
 pub use table::{ListeningSocket, listeners_on};
 
 /// Binds and listens.

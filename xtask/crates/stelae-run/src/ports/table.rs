@@ -1,6 +1,7 @@
 //! The kernel's table of listening TCP sockets.
 
 use std::fs;
+use std::io::{self, BufRead as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// One listening socket.
@@ -28,6 +29,63 @@ pub(super) fn all() -> Vec<ListeningSocket> {
     let rows = |path| fs::read_to_string(path).unwrap_or_default();
     let (v4, v6) = (rows("/proc/net/tcp"), rows("/proc/net/tcp6"));
     v4.lines().chain(v6.lines()).filter_map(parse).collect()
+}
+
+/// One TCP socket, in whatever state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TcpSocket {
+    /// `listen`, `established`, …
+    pub(crate) state: &'static str,
+    /// Its own address.
+    pub(crate) local: SocketAddr,
+    /// The other end; none of one that listens.
+    pub(crate) remote: Option<SocketAddr>,
+    /// Its identity.
+    pub(crate) inode: u64,
+}
+
+/// The TCP sockets that are `wanted`, by their inode. Read line by line: a busy machine has a hundred thousand.
+///
+/// # Errors
+/// There is no such table, or it cannot be read.
+pub(crate) fn tcp_sockets(wanted: &dyn Fn(u64) -> bool) -> io::Result<Vec<TcpSocket>> {
+    let mut found = Vec::new();
+    for path in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        let file = match fs::File::open(path) {
+            // A kernel without IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.ends_with('6') => continue,
+            opened => opened?,
+        };
+        for line in io::BufReader::new(file).lines() {
+            found.extend(parse_any(&line?).filter(|socket| wanted(socket.inode)));
+        }
+    }
+    Ok(found)
+}
+
+fn parse_any(line: &str) -> Option<TcpSocket> {
+    let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+    let state = match *fields.get(3)? {
+        "01" => "established",
+        "02" => "syn-sent",
+        "03" => "syn-received",
+        "04" => "fin-wait-1",
+        "05" => "fin-wait-2",
+        "06" => "time-wait",
+        "07" => "closed",
+        "08" => "close-wait",
+        "09" => "last-ack",
+        "0A" => "listen",
+        "0B" => "closing",
+        // The header, or a state of a kernel to come.
+        _ => return None,
+    };
+    Some(TcpSocket {
+        state,
+        local: parse_address(fields.get(1)?)?,
+        remote: parse_address(fields.get(2)?).filter(|_| state != "listen"),
+        inode: fields.get(9)?.parse().ok()?,
+    })
 }
 
 /// Whether a socket bound to `bound` gets connections to `wanted`. `[::]` takes IPv4 too, unless told otherwise, which
@@ -84,7 +142,15 @@ mod tests {
             (socket.address.to_string().as_str(), socket.uid, socket.inode),
             ("127.0.0.1:9090", 1000, 4242)
         );
-        assert_eq!(parse(&row.replace(" 0A ", " 01 ")), None);
+        let connected = row.replace(" 0A ", " 01 ");
+        assert_eq!(parse(&connected), None);
+        let any = |row: &str| {
+            parse_any(row)
+                .map(|socket| (socket.state, socket.remote.map(|remote| remote.to_string()), socket.inode))
+        };
+        assert_eq!(any(row), Some(("listen", None, 4242)));
+        assert_eq!(any(&connected), Some(("established", Some("0.0.0.0:0".to_owned()), 4242)));
+        assert_eq!(any("  sl  local_address rem_address   st tx_queue"), None);
         let v6 = parse_address("00000000000000000000000001000000:2382").unwrap();
         assert_eq!(v6.to_string(), "[::1]:9090");
     }

@@ -11,7 +11,6 @@ use stelae_model::lifecycle::{StopLimits, TeardownProof};
 use stelae_model::{ExitCode, Failure};
 
 use super::teardown::{Scope, Teardown};
-use super::tree::{self, Snapshot};
 use super::{os, reaper};
 use crate::signals::{self, Interrupt};
 
@@ -50,18 +49,20 @@ impl Family {
     /// Stops everything below us that was not released, and shows that it is gone. Nothing can be started any more,
     /// from before the first signal on.
     ///
-    /// `before` gets a snapshot while everything is still as it was: write it down before returning. The number of
-    /// signals that `interrupt` has got shortens the grace.
+    /// `before` is called while everything is still as it was, with the pid that everything is below: it is for taking
+    /// evidence, and has to have an end. The number of signals that `interrupt` has got shortens the grace.
     pub fn stop(
         mut self,
         limits: StopLimits,
         interrupt: &Interrupt,
-        before: &mut dyn FnMut(&Snapshot),
+        before: &mut dyn FnMut(i32),
     ) -> TeardownProof {
         reaper::set_closing(true);
+        before(us());
+        let proof = Teardown::new(Scope::Everyone, limits, interrupt).carry_out();
+        // Not sooner: a panic on the way is for the drop.
         self.stopped = true;
-        before(&tree::snapshot(us()));
-        Teardown::new(Scope::Everyone, limits, interrupt).carry_out()
+        proof
     }
 }
 

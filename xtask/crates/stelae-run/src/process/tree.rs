@@ -3,7 +3,6 @@
 use std::fs;
 use std::io;
 
-use serde::{Deserialize, Serialize};
 use stelae_model::lifecycle::{self, ProcessRow};
 
 use super::os;
@@ -149,47 +148,6 @@ pub fn sockets(pid: i32) -> Result<Vec<u64>, Unreadable> {
             target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
         })
         .collect())
-}
-
-/// One process in a snapshot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SnapshotProcess {
-    /// Where it stands in the table.
-    #[serde(rename = "process")]
-    pub row: ProcessRow,
-    /// Its command line, shortened.
-    pub command: String,
-}
-
-/// The processes below us at one moment; evidence, taken before the first signal.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// Parents before their children, zombies included.
-    pub processes: Vec<SnapshotProcess>,
-    /// How many more there were.
-    pub left_out: usize,
-    /// Why the table could not be read, if it could not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unreadable: Option<String>,
-}
-
-/// Takes a snapshot of what is below `root`, of at most 500 processes.
-pub fn snapshot(root: i32) -> Snapshot {
-    const MOST: usize = 500;
-    let rows = match table() {
-        Ok(rows) => rows,
-        Err(error) => return Snapshot { unreadable: Some(error.to_string()), ..Snapshot::default() },
-    };
-    let found = lifecycle::descendants(&rows, root);
-    let describe = |row: &&ProcessRow| SnapshotProcess {
-        row: (*row).clone(),
-        command: command_line(row.pid).unwrap_or_default(),
-    };
-    Snapshot {
-        processes: found.iter().take(MOST).map(describe).collect(),
-        left_out: found.len().saturating_sub(MOST),
-        unreadable: None,
-    }
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -131,9 +131,7 @@ impl RunFolder {
     /// # Errors
     /// What the system says.
     pub fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
-        let mut text = serde_json::to_vec_pretty(value)?;
-        text.push(b'\n');
-        self.write(name, &text)
+        files::replace_json(&self.join(name), value)
     }
 
     /// All its files, relative, sorted.

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use camino::Utf8Path;
 use stelae_model::event::{Event, Record, SCHEMA};
+use stelae_model::evidence::Probes;
 use stelae_model::value::Secret;
 
 /// Whoever listens to the events of a run: the terminal, a JSON stream.
@@ -26,6 +27,7 @@ struct Inner {
     listeners: Vec<Listener>,
     hidden: Vec<String>,
     warnings: Vec<String>,
+    probes: Probes,
     broken: bool,
 }
 
@@ -60,6 +62,7 @@ impl Recorder {
             listeners,
             hidden: Vec::new(),
             warnings: Vec::new(),
+            probes: Probes::default(),
             broken: false,
         };
         Self { inner: Mutex::new(inner) }
@@ -72,11 +75,25 @@ impl Recorder {
         }
     }
 
+    /// A text without what is never written: for evidence that is no event.
+    pub fn masked(&self, text: &str) -> String {
+        without(text, &self.lock().hidden)
+    }
+
+    /// How far each service has come, and what was seen on the way; not all of it, for ever.
+    pub fn probes(&self) -> Probes {
+        self.lock().probes.clone()
+    }
+
     /// Records an event.
     pub fn event(&self, event: Event) {
         let mut inner = self.lock();
         if let Event::Warning { text } = &event {
             inner.warnings.push(text.clone());
+        }
+        if let Event::Rung { process, rung, status } = &event {
+            let at_ms = millis(inner.started);
+            inner.probes.record(at_ms, process, rung, status);
         }
         if let Some(error) = inner.record(event) {
             drop(inner);
@@ -151,9 +168,12 @@ impl Inner {
             return record;
         }
         let Ok(text) = serde_json::to_string(&record) else { return record };
-        let masked = self.hidden.iter().fold(text, |text, secret| text.replace(secret.as_str(), "(secret)"));
-        serde_json::from_str(&masked).unwrap_or(record)
+        serde_json::from_str(&without(&text, &self.hidden)).unwrap_or(record)
     }
+}
+
+fn without(text: &str, hidden: &[String]) -> String {
+    hidden.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "(secret)"))
 }
 
 /// How many records an earlier session left. A device is not read: `/dev/full` has no end.
@@ -216,5 +236,22 @@ mod tests {
         recorder.line("gateway", "token is hunter2!");
         let text = format!("{:?}", heard.lock().unwrap());
         assert!(text.contains("token is (secret)!") && !text.contains("hunter2"), "{text}");
+        assert_eq!(recorder.masked("hunter2 hunter3"), "(secret) hunter3");
+    }
+
+    #[test]
+    fn the_way_of_each_service_is_remembered() {
+        let recorder = Recorder::to_listeners(Vec::new());
+        let rung = |rung: &str, status: &str| Event::Rung {
+            process: "gateway".to_owned(),
+            rung: rung.to_owned(),
+            status: status.to_owned(),
+        };
+        recorder.event(rung("spawned", "ready"));
+        recorder.note("something else");
+        recorder.event(rung("listening", "nothing listens"));
+        let history = recorder.probes().history;
+        let seen: Vec<_> = history.iter().map(|probe| (probe.rung.as_str(), probe.status.as_str())).collect();
+        assert_eq!(seen, [("spawned", "ready"), ("listening", "nothing listens")]);
     }
 }

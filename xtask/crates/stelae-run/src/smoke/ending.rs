@@ -13,6 +13,8 @@ use super::engine::{SmokeEngine, file_of};
 use super::stack::{LiveStack, end_leftovers};
 use super::state::Restarted;
 use super::{Finished, TEARDOWN, steps};
+use crate::deadline::Deadline;
+use crate::evidence::{self, LogFile};
 use crate::process::Family;
 use crate::record::Recorder;
 use crate::signals::{self, Interrupt};
@@ -105,12 +107,18 @@ impl Ending {
         } else {
             (Vec::new(), 2)
         };
+        // A look at everything first, out of the same reserve.
+        let look = evidence::AT_MOST.min(reserve / 8);
+        let reserve = reserve - look;
         // As much to ask as to kill: together they fit into the reserve.
         let limits = StopLimits { grace: reserve / share, ceiling: reserve / share };
         let family = std::mem::replace(&mut self.family, Family::none());
         let context = &mut self.engine.context;
-        let proof = family
-            .stop(limits, &self.interrupt, &mut |snapshot| context.keep_json("snapshot.json", snapshot));
+        let logs = ["restart", "gateway"].map(|name| LogFile::whole(name, context.log(name)));
+        let proof = family.stop(limits, &self.interrupt, &mut |root| {
+            let snapshot = evidence::take(root, &logs, &self.recorder, Deadline::after(look));
+            context.keep_json("snapshot.json", &snapshot);
+        });
         if let Some(LiveStack::Child(child)) = &mut context.stack {
             child.tell(&self.recorder);
         }

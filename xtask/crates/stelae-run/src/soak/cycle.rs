@@ -12,9 +12,11 @@ use stelae_model::{ExitCode, Failure};
 
 use super::shape::Shape;
 use crate::deadline::Deadline;
+use crate::evidence::Evidence;
 use crate::guardian;
 use crate::ports::{self, AddressLease};
 use crate::process::{Family, Service, Session, Stdin};
+use crate::record::Recorder;
 use crate::signals::Interrupt;
 use crate::smoke::{IfExists, Workspace};
 
@@ -64,16 +66,14 @@ impl Cycle {
         let lease = AddressLease::take(&self.leases)?;
         let family = Family::enter()?;
         let held = self.hold(environment, interrupt, workspace.path(), lease.address());
-        let evidence = workspace.path().join("snapshot.json");
-        let mut kept = Ok(());
-        let proof = family.stop(limits, interrupt, &mut |snapshot| {
-            kept = serde_json::to_vec(snapshot)
-                .map_err(std::io::Error::other)
-                .and_then(|text| std::fs::write(&evidence, text));
-        });
+        let recorder = Recorder::to_listeners(Vec::new());
+        let evidence = Evidence::begin(workspace.path().join("evidence"), &recorder);
+        let proof = family.stop(limits, interrupt, &mut |root| evidence.keep_snapshot(root, &recorder));
         proof.check()?;
         workspace.remove()?;
-        kept.map_err(|error| Failure::unexpected("no snapshot was kept").because(error.to_string()))?;
+        if let Some(warning) = recorder.warnings().first() {
+            return Err(Failure::unexpected("no snapshot was kept").because(warning));
+        }
         held
     }
 

@@ -3,11 +3,11 @@
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::env::Environment;
 use stelae_model::env::declared::PROXY_PORT;
 use stelae_model::event::Event;
-use stelae_model::lifecycle::{StopLimits, TeardownProof};
+use stelae_model::lifecycle::{Rung, StopLimits, TeardownProof};
 use stelae_model::stack::Socket;
 use stelae_model::throttle::{Admission, Throttle};
 use stelae_model::value::Secret;
@@ -15,6 +15,7 @@ use stelae_model::{ExitCode, Failure};
 
 use super::config::{PORT_WRITTEN_DOWN, StackConfig};
 use crate::deadline::Deadline;
+use crate::evidence::Evidence;
 use crate::ports;
 use crate::process::{Family, Service, Session, Stdin};
 use crate::record::Recorder;
@@ -37,6 +38,8 @@ pub struct Attached<'a> {
     pub config: &'a StackConfig,
     /// The gateway's log.
     pub log: Utf8PathBuf,
+    /// What is seen before the teardown, and what the teardown finds, is kept here.
+    pub evidence: Evidence,
     /// Who is told.
     pub recorder: &'a Recorder,
     /// Ctrl-C and its kin.
@@ -90,8 +93,11 @@ impl Attached<'_> {
         self.config.check_port(self.environment)?;
         let stdin = match self.config.stack.gateway.socket {
             Socket::Passed => Stdin::Listener(listener),
-            // It was free a moment ago. Whoever shares the port's placeholder keeps it for the gateway.
-            Socket::Own => Stdin::Null,
+            // It was free a moment ago. Whoever shares the port's placeholder keeps it for the gateway; we must not.
+            Socket::Own => {
+                drop(listener);
+                Stdin::Null
+            }
         };
         let token = control_token()?;
         self.recorder.hide(&token);
@@ -99,15 +105,17 @@ impl Attached<'_> {
         let mut gateway = Service::start(&invocation, &self.log, stdin, Session::Ours)?;
         let mut log = LogReader::new(&gateway);
         let wanted = self.config.wanted(self.environment)?;
-        let ready = wait_ready(&mut gateway, &wanted, deadline, self.interrupt, &mut |progress| {
-            log.poll(self.recorder);
-            self.tell(&progress);
-        });
-        log.poll(self.recorder);
+        let ready =
+            wait_ready(&mut gateway, &wanted, deadline, self.interrupt, &mut |progress| match progress {
+                Progress::Line(line) => log.tell(line, self.recorder),
+                Progress::Reached(reached) => self.tell(reached, "ready"),
+                Progress::Status(stands, status) => self.tell(stands, status),
+            });
         let ready = ready.map_err(|failure| match self.interrupt.why() {
             Some(why) => failure.because(why),
             None => failure,
         })?;
+        log.go_on_from(gateway.log(), ready.told_until);
         self.recorder.event(Event::Ready {
             url: self.config.url(),
             pid: u32::try_from(gateway.pid()).unwrap_or(0),
@@ -117,18 +125,12 @@ impl Attached<'_> {
         Ok(Up { gateway, log })
     }
 
-    fn tell(&self, progress: &Progress<'_>) {
-        let rung = |rung: &'static str, status: &str| Event::Rung {
+    fn tell(&self, rung: Rung, status: &str) {
+        self.recorder.event(Event::Rung {
             process: "gateway".to_owned(),
-            rung: rung.to_owned(),
+            rung: rung.name().to_owned(),
             status: status.to_owned(),
-        };
-        match progress {
-            Progress::Reached(reached) => self.recorder.event(rung(reached.name(), "ready")),
-            Progress::Status(stands, status) => self.recorder.event(rung(stands.name(), status)),
-            // The log has a reader of its own, which goes on when the watch is over.
-            Progress::Line(_) => {}
-        }
+        });
     }
 
     /// Holds a stack that is up, until it is told to end. Its log goes on being told.
@@ -171,7 +173,9 @@ impl Attached<'_> {
 
     /// Ends everything, and tells what was found.
     pub fn tear_down(&self, family: Family) -> TeardownProof {
-        let proof = family.stop(self.teardown_limits(), self.interrupt, &mut |_| {});
+        let keep_snapshot = &mut |root| self.evidence.keep_snapshot(root, self.recorder);
+        let proof = family.stop(self.teardown_limits(), self.interrupt, keep_snapshot);
+        self.evidence.keep_teardown(&proof, self.recorder);
         self.recorder.event(Event::TornDown {
             signalled: proof.stopped.len(),
             survivors: proof
@@ -199,18 +203,29 @@ impl LogReader {
         Self { follower, throttle: Throttle::new(LINES_PER_SECOND), begun: Instant::now() }
     }
 
+    /// Goes on where the watch stopped. Until then it is the watch that reads: a second reader, asked at each line of the
+    /// first, would read a whole backlog within one look, and keep the watch from the exit, the signals and the limits.
+    fn go_on_from(&mut self, log: &Utf8Path, offset: u64) {
+        self.follower = Follower::new(log, offset);
+    }
+
     fn poll(&mut self, recorder: &Recorder) {
         let Self { follower, throttle, begun } = self;
-        let at = begun.elapsed();
-        follower.poll(&mut |line| {
-            let Admission::Tell { after_leaving_out } = throttle.admit(at) else { return };
-            if after_leaving_out > 0 {
-                recorder.note(format!("{after_leaving_out} lines of the gateway's log are left out here"));
-            }
-            let (source, text) = source_of(line);
-            recorder.line(&source, text);
-        });
+        follower.poll(&mut |line| tell_line(line, throttle, *begun, recorder));
     }
+
+    fn tell(&mut self, line: &str, recorder: &Recorder) {
+        tell_line(line, &mut self.throttle, self.begun, recorder);
+    }
+}
+
+fn tell_line(line: &str, throttle: &mut Throttle, begun: Instant, recorder: &Recorder) {
+    let Admission::Tell { after_leaving_out } = throttle.admit(begun.elapsed()) else { return };
+    if after_leaving_out > 0 {
+        recorder.note(format!("{after_leaving_out} lines of the gateway's log are left out here"));
+    }
+    let (source, text) = source_of(line);
+    recorder.line(&source, text);
 }
 
 /// The gateway writes `[name] text` for what its server `name` wrote.

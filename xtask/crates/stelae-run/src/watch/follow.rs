@@ -74,6 +74,12 @@ impl Follower {
         text(&self.partial)
     }
 
+    /// Where in the file the first line begins that was not handed out yet: where another follower goes on.
+    pub fn told_until(&self) -> u64 {
+        let read = self.open.as_ref().map_or(self.from, |open| open.offset);
+        read.saturating_sub(self.partial.len() as u64)
+    }
+
     fn read_open(&mut self, on_line: &mut dyn FnMut(&str)) -> usize {
         let Some(open) = &mut self.open else { return 0 };
         let length = open.file.metadata().map_or(open.offset, |metadata| metadata.len());

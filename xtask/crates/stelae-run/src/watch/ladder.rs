@@ -40,6 +40,8 @@ pub struct Ready {
     pub rungs: Vec<(Rung, Duration)>,
     /// The names in its tool list, as the server ordered them.
     pub tools: Vec<String>,
+    /// Where in its log the first line begins that was not told as [`Progress::Line`].
+    pub told_until: u64,
 }
 
 /// Waits until `service` is what is `wanted`.
@@ -72,7 +74,7 @@ pub fn wait_ready(
     let verdict = watch.until_verdict(deadline, interrupt);
     if verdict == Verdict::Ready {
         let rungs = watch.startup.reached().iter().map(|(&rung, &at)| (rung, at)).collect();
-        return Ok(Ready { rungs, tools: watch.tools });
+        return Ok(Ready { rungs, tools: watch.tools, told_until: watch.follower.told_until() });
     }
     watch.read_to_the_end();
     let Watch { stranger, tail, begun, .. } = watch;

@@ -39,7 +39,7 @@ impl Step for Restart {
         // It has to be over a little sooner than we are: then it is the one that says why.
         let budget =
             cx.deadline.remaining().saturating_sub(SAYING_WHY).max(SAYING_WHY).as_secs_f64().to_string();
-        let log = cx.log("gateway");
+        let (log, evidence) = (cx.log("gateway"), cx.place("stack"));
         let invocation = cx
             .xtask(&[
                 "restart",
@@ -50,6 +50,8 @@ impl Step for Restart {
                 &budget,
                 "--log",
                 log.as_str(),
+                "--evidence",
+                evidence.as_str(),
             ])?
             .args(own);
         let events = cx.log("restart");

@@ -41,6 +41,18 @@ fn a_line_comes_when_it_is_complete_however_it_was_written() {
 }
 
 #[test]
+fn another_follower_goes_on_where_this_one_stopped() {
+    let log = Log::new();
+    log.append("earlier\none\nhalf a li");
+    let mut first = Follower::new(&log.path, 8);
+    assert_eq!(first.told_until(), 8, "it has not looked yet");
+    assert_eq!(lines(&mut first), ["one"]);
+    let mut second = Follower::new(&log.path, first.told_until());
+    log.append("ne\n");
+    assert_eq!(lines(&mut second), ["half a line"]);
+}
+
+#[test]
 fn colours_are_left_out_even_across_writes() {
     let log = Log::new();
     let mut follower = Follower::new(&log.path, 0);
