@@ -13,7 +13,7 @@ use stelae_run::process::Family;
 use stelae_run::record::{Listener, Recorder, run_id};
 use stelae_run::report::{Terminal, json_lines};
 use stelae_run::signals::Interrupt;
-use stelae_run::stack::{Attached, Attendance, HoldUntil, StackChild, StackConfig, StackRecord};
+use stelae_run::stack::{Attached, Attendance, HoldUntil, KeptPorts, StackChild, StackConfig, StackRecord};
 
 use crate::context::{Context, absolute};
 use crate::gateway::ensure_gateway;
@@ -117,8 +117,11 @@ impl Restart {
         }
         let stack = Attached { environment, config: &config, log, recorder, interrupt };
         let deadline = Deadline::budget(self.budget_s);
-        let ended = stack.start(deadline, until).and_then(|mut up| stack.hold(&mut up, until));
+        // Kept until the stack is gone.
+        let mut ports = KeptPorts::default();
+        let ended = stack.start(deadline, until, &mut ports).and_then(|mut up| stack.hold(&mut up, until));
         let proof = stack.tear_down(family);
+        drop(ports);
         ended.and_then(|()| proof.check())
     }
 

@@ -10,25 +10,18 @@ use stelae_model::env::Environment;
 use stelae_model::env::declared::PROXY_PORT;
 use stelae_model::event::Event;
 use stelae_model::lifecycle::{StopLimits, TeardownProof};
-use stelae_model::stack::Socket;
-use stelae_model::throttle::{Admission, Throttle};
+use stelae_model::stack::{GATEWAY, Roster, Service, Socket, plan_start};
 use stelae_model::value::Secret;
 use stelae_model::{ExitCode, Failure};
 
 use super::config::{PORT_WRITTEN_DOWN, StackConfig};
+use super::crew::Crew;
+use super::member::{Description, Input, Member};
 use crate::deadline::Deadline;
-use crate::ports;
-use crate::process::{Family, RELEASED, Service, Session, Stdin};
+use crate::ports::{self, Placeholder};
+use crate::process::{Family, RELEASED};
 use crate::record::Recorder;
 use crate::signals::Interrupt;
-use crate::tail::tail;
-use crate::watch::{Follower, Progress, wait_ready};
-
-/// How often log, exit, signals and the life line are looked at while the stack is up.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// More than anybody reads; the log itself has all of them.
-const LINES_PER_SECOND: usize = 1_000;
 
 /// What a stack is started with.
 #[derive(Debug)]
@@ -37,7 +30,7 @@ pub struct Attached<'a> {
     pub environment: &'a Environment,
     /// What it is.
     pub config: &'a StackConfig,
-    /// The gateway's log.
+    /// The gateway's log; those of the services lie beside it.
     pub log: Utf8PathBuf,
     /// Who is told.
     pub recorder: &'a Recorder,
@@ -48,8 +41,13 @@ pub struct Attached<'a> {
 /// A stack that is ready.
 #[derive(Debug)]
 pub struct Up {
-    gateway: Service,
-    log: LogReader,
+    crew: Crew,
+}
+
+/// The ports that are kept for the services. Drop it when the stack is gone.
+#[derive(Debug, Default)]
+pub struct KeptPorts {
+    placeholders: Vec<Placeholder>,
 }
 
 /// What ends the time that a stack is held, besides a signal.
@@ -100,13 +98,40 @@ impl HoldUntil {
 }
 
 impl Attached<'_> {
-    /// Starts the gateway, and waits until it is ready.
+    /// Starts the services and the gateway, each as soon as what it needs is ready, and waits until all of them are.
+    /// Everything that can be known before is found out before the first of them is started.
     ///
     /// # Errors
     /// Exit 33 for a taken port, 20 for a port that differs, 40 for a missing program; and everything that
-    /// [`wait_ready`] finds. Nothing is stopped here: that is the family's part, on every way out.
-    pub fn start(&self, deadline: Deadline, hold: &HoldUntil) -> Result<Up, Failure> {
+    /// [`wait_ready`](crate::watch::wait_ready) finds, with what became of whoever needs the one that failed. Nothing is
+    /// stopped here: that is the family's part, on every way out.
+    pub fn start(&self, deadline: Deadline, hold: &HoldUntil, ports: &mut KeptPorts) -> Result<Up, Failure> {
         let begun = Instant::now();
+        let plan = plan_start(&self.config.stack)?;
+        let mut members = vec![self.gateway()?];
+        for (name, service) in &self.config.stack.services {
+            members.push(self.service(name, service, ports)?);
+        }
+        let mut crew = Crew::new(Roster::new(plan), members);
+        let started = crew.start(deadline, self.recorder, self.interrupt);
+        started.map_err(|failure| match hold.has_come() {
+            Some(why) => failure.because(why),
+            None => failure,
+        })?;
+        let Some((gateway, ready)) = crew.gateway() else {
+            return Err(Failure::unexpected("everybody is ready, but not the gateway"));
+        };
+        self.recorder.event(Event::Ready {
+            url: self.config.url(),
+            pid: u32::try_from(gateway.pid()).unwrap_or(0),
+            tools: ready.tools.clone(),
+            elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        Ok(Up { crew })
+    }
+
+    fn gateway(&self) -> Result<Member, Failure> {
+        let gateway = &self.config.stack.gateway;
         let port = self.environment.get::<PROXY_PORT>()?.number();
         let listener = ports::listen(self.config.address).map_err(|taken| {
             let failure = taken.failure("PROXY_PORT");
@@ -117,76 +142,52 @@ impl Attached<'_> {
             failure.because(self.config.port_note(port)).hint(PORT_WRITTEN_DOWN)
         })?;
         self.config.check_port(self.environment)?;
-        let stdin = match self.config.stack.gateway.socket {
-            Socket::Passed => Stdin::Listener(listener),
+        let input = match gateway.socket {
+            Socket::Passed => Input::Listener(self.config.address, Some(listener)),
             // It was free a moment ago. Whoever shares the port's placeholder keeps it for the gateway.
-            Socket::Own => Stdin::Null,
+            Socket::Own => Input::Nothing,
         };
         let token = control_token()?;
         self.recorder.hide(&token);
-        let invocation = self.config.gateway(self.environment, token)?;
-        let mut gateway = Service::start(&invocation, &self.log, stdin, Session::Ours)?;
-        let mut log = LogReader::new(&gateway);
-        let wanted = self.config.wanted(self.environment)?;
-        let ready = wait_ready(&mut gateway, &wanted, deadline, self.interrupt, &mut |progress| {
-            log.poll(self.recorder);
-            self.tell(&progress);
-        });
-        log.poll(self.recorder);
-        let ready = ready.map_err(|failure| match hold.has_come() {
-            Some(why) => failure.because(why),
-            None => failure,
-        })?;
-        self.recorder.event(Event::Ready {
-            url: self.config.url(),
-            pid: u32::try_from(gateway.pid()).unwrap_or(0),
-            tools: ready.tools,
-            elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-        });
-        Ok(Up { gateway, log })
+        Member::new(Description {
+            name: GATEWAY.to_owned(),
+            invocation: self.config.gateway(self.environment, token)?,
+            input,
+            log: self.log.clone(),
+            wanted: self.config.wanted(self.environment)?,
+            grace: Duration::from_millis(gateway.grace_ms),
+            restarts: gateway.restarts,
+            port_hint: None,
+        })
     }
 
-    fn tell(&self, progress: &Progress<'_>) {
-        let rung = |rung: &'static str, status: &str| Event::Rung {
-            process: "gateway".to_owned(),
-            rung: rung.to_owned(),
-            status: status.to_owned(),
-        };
-        match progress {
-            Progress::Reached(reached) => self.recorder.event(rung(reached.name(), "ready")),
-            Progress::Status(stands, status) => self.recorder.event(rung(stands.name(), status)),
-            // The log has a reader of its own, which goes on when the watch is over.
-            Progress::Line(_) => {}
+    fn service(&self, name: &str, service: &Service, ports: &mut KeptPorts) -> Result<Member, Failure> {
+        let wanted = self.config.service_wanted(service, self.environment)?;
+        let port_hint = self.config.port_hint(name);
+        if let Some(address) = wanted.address {
+            let held = Placeholder::hold(address.ip(), address.port());
+            ports.placeholders.push(held.map_err(|taken| taken.failure("").hint(port_hint.clone()))?);
         }
+        Member::new(Description {
+            name: name.to_owned(),
+            invocation: self.config.service(name, service, self.environment)?,
+            input: Input::Nothing,
+            // `NAME.log` could be somebody else's: the supervisor's own is `restart.log`.
+            log: self.log.with_file_name(format!("service-{name}.log")),
+            wanted,
+            grace: Duration::from_millis(service.grace_ms),
+            restarts: service.restarts,
+            port_hint: Some(port_hint),
+        })
     }
 
-    /// Holds a stack that is up, until it is told to end. Its log goes on being told.
+    /// Holds a stack that is up, until it is told to end. Its logs go on being told, and who dies is started again if it
+    /// may be.
     ///
     /// # Errors
-    /// Exit 10, `service-died`, when the gateway ends by itself.
+    /// Exit 10, `service-died`, when one of its processes ends by itself, and does not come back.
     pub fn hold(&self, up: &mut Up, until: &HoldUntil) -> Result<(), Failure> {
-        loop {
-            up.log.poll(self.recorder);
-            if let Some(ended) = up.gateway.try_exit() {
-                up.log.poll(self.recorder);
-                return Err(Failure::new(
-                    ExitCode::StepFailed,
-                    "service-died",
-                    format!("the gateway died while the stack was up: {ended}"),
-                )
-                .on(up.gateway.command())
-                .log_tail(tail(up.gateway.log()))
-                .hint(format!("look at its log: {}", up.gateway.log())));
-            }
-            if let Some(why) = until.has_come() {
-                self.recorder.note(why);
-                return Ok(());
-            }
-            if self.interrupt.check().is_some() {
-                return Ok(());
-            }
-            self.interrupt.wait(LOOK_EVERY);
-        }
+        up.crew.hold(self.recorder, self.interrupt, &mut || until.has_come())
     }
 
     /// Ends everything, and tells what was found.
@@ -209,46 +210,6 @@ impl Attached<'_> {
     }
 }
 
-/// Tells the gateway's log line by line, each under the name of the process that wrote it.
-#[derive(Debug)]
-struct LogReader {
-    follower: Follower,
-    throttle: Throttle,
-    begun: Instant,
-}
-
-impl LogReader {
-    fn new(gateway: &Service) -> Self {
-        let follower = Follower::new(gateway.log(), gateway.log_start());
-        Self { follower, throttle: Throttle::new(LINES_PER_SECOND), begun: Instant::now() }
-    }
-
-    fn poll(&mut self, recorder: &Recorder) {
-        let Self { follower, throttle, begun } = self;
-        let at = begun.elapsed();
-        follower.poll(&mut |line| {
-            let Admission::Tell { after_leaving_out } = throttle.admit(at) else { return };
-            if after_leaving_out > 0 {
-                recorder.note(format!("{after_leaving_out} lines of the gateway's log are left out here"));
-            }
-            let (source, text) = source_of(line);
-            recorder.line(&source, text);
-        });
-    }
-}
-
-/// The gateway writes `[name] text` for what its server `name` wrote.
-fn source_of(line: &str) -> (String, &str) {
-    let named = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
-    match named {
-        Some((name, text)) if stelae_model::proxy::is_server_name(name) && name != "gateway" => {
-            (format!("server:{name}"), text)
-        }
-        Some(("gateway", text)) => ("gateway".to_owned(), text),
-        _ => ("gateway".to_owned(), line),
-    }
-}
-
 /// 128 random bits of the kernel.
 fn control_token() -> Result<Secret<String>, Failure> {
     let mut bytes = [0_u8; 16];
@@ -264,14 +225,6 @@ fn control_token() -> Result<Secret<String>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_of_servers_carry_their_name() {
-        assert_eq!(source_of("[wordcount] hello"), ("server:wordcount".to_owned(), "hello"));
-        assert_eq!(source_of("[gateway] listening"), ("gateway".to_owned(), "listening"));
-        assert_eq!(source_of("[not a name] x"), ("gateway".to_owned(), "[not a name] x"));
-        assert_eq!(source_of("panicked"), ("gateway".to_owned(), "panicked"));
-    }
 
     #[test]
     fn tokens_are_long_and_never_the_same() {
