@@ -166,6 +166,11 @@ impl Run {
         kill_process(Pid::from_raw(self.pid()).expect("a pid"), signal).expect("it is there");
     }
 
+    /// What it has written to stdout until now.
+    pub fn stdout(&self) -> String {
+        fs::read_to_string(self.sandbox.path().join("stdout")).unwrap_or_default()
+    }
+
     /// What it has written to stderr until now.
     pub fn stderr(&self) -> String {
         fs::read_to_string(self.sandbox.path().join("stderr")).unwrap_or_default()
