@@ -363,11 +363,51 @@ fn a_signal_ends_a_start_that_pauses_or_waits() {
 
 #[test]
 fn the_ceiling_holds_for_all_restarts_together() {
+    let script = "steps = [{ say-attempt = {} }, { sleep-ms = 400 }, { exit = 3 }]";
+    let limits = "restarts = 10\nceiling_ms = 1500\nidle_ms = 1500";
+    let bench = Bench::new(GATEWAY, "").service("a", script, &format!("ready_line = 'never'\n{limits}"));
+    let failed = bench.fails();
+    failed.says("the first time, it ended with exit status 3").says("first-crash.log");
+    // It ended while it was being watched, or while it was not being started again for want of time.
+    let verdict = (failed.code, failed.failure["kind"].as_str().unwrap());
+    assert!([(31, "ceiling"), (30, "crash-loop")].contains(&verdict), "{}", failed.failure);
+    // Each of eleven starts had its own ceiling otherwise, and time enough.
+    let attempts = bench.log("service-a.log").lines().count();
+    assert!((2..11).contains(&attempts), "{attempts} attempts");
+}
+
+#[test]
+fn a_ceiling_that_passes_after_a_crash_says_so() {
     let script = "steps = [{ say-attempt = {} }, { exit-before-attempt = 2 }, { chatter-every-ms = 5 }]";
     let failed = Bench::new(GATEWAY, "")
         .service("a", script, "ready_line = 'never'\nrestarts = 10\nceiling_ms = 1500\nidle_ms = 1500")
         .fails();
     failed.is(31, "ceiling").says("the first time, it ended with exit status 3").says("first-crash.log");
+}
+
+#[test]
+fn the_port_of_a_service_is_kept_until_it_takes_it() {
+    let bench = Bench::new(GATEWAY, "");
+    let (port, gate) = (free_port(), bench.path("gate"));
+    let script = format!(
+        "steps = [{{ say = 'started' }}, {{ await-file = '{gate}' }}, {{ listen = '127.0.0.1:{port}' }}]"
+    );
+    let bench = bench.service("a", &script, &format!("port = {port}"));
+    let held = bench.start();
+    held.await_said(r#""text":"started""#);
+    assert_eq!(bind_plainly(port), Err(rustix::io::Errno::ADDRINUSE));
+    fs::write(&gate, "").unwrap();
+    held.await_ready();
+    held.ends();
+    // And no longer.
+    assert_eq!(bind_plainly(port), Ok(()));
+}
+
+/// Binds as a program does that does not know `SO_REUSEADDR`.
+fn bind_plainly(port: u16) -> rustix::io::Result<()> {
+    use rustix::net::{AddressFamily, SocketType, bind, socket};
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&socket, &std::net::SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
 #[test]
