@@ -121,7 +121,7 @@ impl Held<'_> {
         let events = events(&ended);
         let failure = events.iter().find_map(|event| event.get("failure")).cloned();
         let failure = failure.unwrap_or_else(|| panic!("no failure: {}{}", ended.stdout, ended.stderr));
-        Failed { code: ended.code, failure }
+        Failed { code: ended.code, failure, events }
     }
 }
 
@@ -129,6 +129,7 @@ impl Held<'_> {
 struct Failed {
     code: i32,
     failure: Value,
+    events: Vec<Value>,
 }
 
 impl Failed {
@@ -220,7 +221,7 @@ fn a_dead_service_fails_whoever_needs_it_and_cuts_the_others_short() {
             )
             .service("b", "", "needs = ['a']")
             .service("c", "", "needs = ['b']")
-            .service("slow", "", "ready_line = 'never'")
+            .service("slow", "lifetime-s = 20", "ready_line = 'never'")
             .fails();
         failed
             .is(30, "exited-before-ready")
@@ -231,6 +232,9 @@ fn a_dead_service_fails_whoever_needs_it_and_cuts_the_others_short() {
             .says("c was not started: it needs b, which cannot do without a")
             .says("gateway was not started: it needs a, which ended")
             .says("the reason");
+        // It was alive when everything was ended: nobody had waited until it had gone by itself.
+        let torn_down = failed.events.iter().find(|event| event["kind"] == "torn-down").unwrap();
+        assert_eq!(torn_down["signalled"], 1, "{torn_down}");
     }
 }
 
