@@ -193,7 +193,7 @@ impl Attached<'_> {
     /// Ends everything, and tells what was found.
     pub fn tear_down(&self, family: Family) -> TeardownProof {
         let limits = StopLimits {
-            grace: Duration::from_millis(self.config.stack.gateway.grace_ms),
+            grace: Duration::from_millis(self.config.stack.grace_ms()),
             ..StopLimits::default()
         };
         let proof = family.stop(limits, self.interrupt, &mut |_| {});
