@@ -9,6 +9,7 @@ use std::net::TcpListener;
 use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use stelae_run::ports::Placeholder;
 use stelae_tests::{Ended, Run, Xtask, alive, await_line, programs, until};
 use tempfile::TempDir;
 
@@ -21,16 +22,17 @@ const NEVER_MS: u64 = 3_600_000;
 struct Bench {
     folder: TempDir,
     stack: String,
-    port: u16,
+    /// Two tests must not be given the same one.
+    port: Placeholder,
 }
 
 impl Bench {
     /// With a gateway that plays `script`; `keys` are more keys of `[gateway]`.
     fn new(script: &str, keys: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // The kernel does not hand a port out again so soon.
-        let port = free_port();
-        let mut bench = Self { folder, stack: String::new(), port };
+        let placeholder = free_port();
+        let port = placeholder.address().port();
+        let mut bench = Self { folder, stack: String::new(), port: placeholder };
         fs::create_dir_all(bench.path("config")).unwrap();
         fs::create_dir_all(bench.path("logs")).unwrap();
         bench.stack = format!(
@@ -74,7 +76,7 @@ impl Bench {
         let mut args = vec!["--format".to_owned(), "json".to_owned()];
         args.extend(set("STELAE_CONFIG_HOME", root.as_str()));
         args.extend(set("STELAE_STATE_HOME", self.path("state").as_str()));
-        args.extend(set("PROXY_PORT", &self.port.to_string()));
+        args.extend(set("PROXY_PORT", &self.port.address().port().to_string()));
         args.extend(["restart", "--attached", "--budget-s", "600", "--log"].map(str::to_owned));
         args.push(self.path("logs/gateway.log").to_string());
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -154,14 +156,15 @@ fn nothing_is_left(bench: &Bench, ended: &Ended) {
     assert_eq!(ended.left(), Vec::<String>::new());
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+fn free_port() -> Placeholder {
+    Placeholder::hold([127, 0, 0, 1].into(), 0).unwrap()
 }
 
 #[test]
 fn each_starts_when_what_it_needs_is_ready_and_the_gateway_last() {
     let bench = Bench::new(GATEWAY, "");
-    let (port, other) = (free_port(), bench.path("other.attempts"));
+    let (kept, other) = (free_port(), bench.path("other.attempts"));
+    let port = kept.address().port();
     // It becomes ready only when the one that nobody asked to wait for it is started beside it.
     let first = format!("steps = [{{ await-file = '{other}' }}, {{ listen = '127.0.0.1:{port}' }}]");
     let bench = bench
@@ -390,13 +393,16 @@ fn a_ceiling_that_passes_after_a_crash_says_so() {
 #[test]
 fn the_port_of_a_service_is_kept_until_it_takes_it() {
     let bench = Bench::new(GATEWAY, "");
-    let (port, gate) = (free_port(), bench.path("gate"));
+    let (kept, gate) = (free_port(), bench.path("gate"));
+    let port = kept.address().port();
     let script = format!(
         "steps = [{{ say = 'started' }}, {{ await-file = '{gate}' }}, {{ listen = '127.0.0.1:{port}' }}]"
     );
     let bench = bench.service("a", &script, &format!("port = {port}"));
     let held = bench.start();
     held.await_said(r#""text":"started""#);
+    // From here on, it is the stack that keeps it.
+    drop(kept);
     assert_eq!(bind_plainly(port), Err(rustix::io::Errno::ADDRINUSE));
     fs::write(&gate, "").unwrap();
     held.await_ready();
