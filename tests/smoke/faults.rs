@@ -89,6 +89,16 @@ fn a_variable_that_nobody_declared_is_a_leak() {
 }
 
 #[test]
+fn a_service_that_an_env_file_gives_another_host_is_found() {
+    let source = Source::of_working_tree();
+    source.write("config/idle.env", "PROXY_HOST=127.0.0.9\nOWN=1\n");
+    let service = "[services.idle]\ncommand = \"sleep\"\nargs = [\"600\"]\nenv_file = \"config/idle.env\"\n";
+    source.edit(STACK, "[readiness]\n", &format!("{service}\n[readiness]\n"));
+    let parts = ["service:idle (pid ", "PROXY_HOST is \"127.0.0.9\"", "declared is \"127.0.0.1\""];
+    fails(&source, 20, "environment-differs", "structural", &parts);
+}
+
+#[test]
 fn a_servers_own_variable_that_redefines_a_declared_one_is_found() {
     let source = Source::of_working_tree();
     let server = "config/bundles/core/servers/stelae.toml";

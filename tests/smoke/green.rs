@@ -69,6 +69,25 @@ fn a_fresh_clone_is_proven_and_nothing_is_left() {
 }
 
 #[test]
+fn a_service_beside_the_gateway_is_part_of_what_is_proven() {
+    let source = Source::of_working_tree();
+    source.write("config/idle.env", "OWN=1\n");
+    let service = "[services.idle]\ncommand = \"sleep\"\nargs = [\"600\"]\nenv_file = \"config/idle.env\"\n";
+    source.edit("config/stack.toml", "[readiness]\n", &format!("{service}\n[readiness]\n"));
+    let ended = smoke(&source).run();
+    assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
+    assert_eq!(ended.left(), Vec::<String>::new());
+    let folder = source.run_folder(&ended.run_id());
+    let report = fs::read_to_string(folder.join("environment.json")).unwrap();
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let processes = report["processes"].as_array().unwrap();
+    let service = processes.iter().find(|one| one["process"] == "service:idle").unwrap();
+    assert!(service["command"].as_str().unwrap().ends_with("sleep 600"), "{service}");
+    assert!(service["environment"]["OWN"].as_str().unwrap().starts_with("sha256:"), "{service}");
+    assert!(folder.join("logs/service-idle.log").exists());
+}
+
+#[test]
 fn a_secret_of_a_server_is_passed_on_and_kept_nowhere() {
     let source = Source::of_working_tree();
     let server = "config/bundles/core/servers/stelae.toml";

@@ -9,3 +9,4 @@ mod env;
 mod fences;
 mod render;
 mod restart;
+mod services;

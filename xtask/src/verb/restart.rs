@@ -15,7 +15,9 @@ use stelae_run::process::Family;
 use stelae_run::record::{Listener, Recorder, run_id};
 use stelae_run::report::{Terminal, json_lines};
 use stelae_run::signals::Interrupt;
-use stelae_run::stack::{Attached, Attendance, HoldUntil, StackChild, StackConfig, StackRecord};
+use stelae_run::stack::{
+    Attached, Attendance, HoldUntil, KeptPorts, StackChild, StackConfig, StackRecord, service_log,
+};
 
 use crate::context::{Context, absolute};
 use crate::gateway::ensure_gateway;
@@ -121,6 +123,9 @@ impl Restart {
         let config = StackConfig::read(environment, self.stack.as_deref())?;
         let log = self.log.as_deref().map_or_else(|| default_log(environment), absolute)?;
         evidence.follow("gateway", &log);
+        for name in config.stack.services.keys() {
+            evidence.follow(&format!("service:{name}"), &service_log(&log, name));
+        }
         // Whoever holds a life line has seen to the programs before; this process was given no cargo.
         if self.life_line.is_none() {
             ensure_gateway(
@@ -136,8 +141,11 @@ impl Restart {
             guarded.limit(stack.teardown_limits());
         }
         let deadline = Deadline::budget(self.budget_s);
-        let ended = stack.start(deadline).and_then(|mut up| stack.hold(&mut up, until));
+        // Kept until the stack is gone.
+        let mut ports = KeptPorts::default();
+        let ended = stack.start(deadline, &mut ports).and_then(|mut up| stack.hold(&mut up, until));
         let proof = stack.tear_down(family);
+        drop(ports);
         ended.and_then(|()| proof.check())
     }
 

@@ -1,7 +1,16 @@
 //! `config/stack.toml`: which services there are, and when the stack is ready.
 
+mod check;
+mod order;
+mod roster;
+
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use order::{GATEWAY, Planned, plan_start};
+pub use roster::{Dependant, Roster, Stands};
 
 use crate::render::Source;
 use crate::{ExitCode, Failure};
@@ -12,16 +21,28 @@ use crate::{ExitCode, Failure};
 pub struct Stack {
     /// Version of this schema: 1.
     pub version: u32,
-    /// The gateway: the service that has the endpoint.
-    pub gateway: Service,
+    /// The gateway: the process that has the endpoint.
+    pub gateway: Gateway,
+    /// What runs beside it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<String, Service>,
     /// When the stack is ready.
     pub readiness: ReadinessRules,
 }
 
-/// A service: one process, for as long as the stack is up.
+impl Stack {
+    /// Milliseconds between the polite signal and the kill, when everything is stopped at once: the longest that
+    /// anybody asks for.
+    pub fn grace_ms(&self) -> u64 {
+        let services = self.services.values().map(|service| service.grace_ms);
+        services.fold(self.gateway.grace_ms, u64::max)
+    }
+}
+
+/// The gateway: one process, for as long as the stack is up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Service {
+pub struct Gateway {
     /// Its program; `<<NAME>>` stands for a variable.
     pub command: String,
     /// Its arguments; `<<NAME>>` stands for a variable.
@@ -37,6 +58,51 @@ pub struct Service {
     /// Milliseconds between the polite signal and the kill.
     #[serde(default = "default_grace_ms")]
     pub grace_ms: u64,
+    /// Names of the services that have to be ready before it is started; absent: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Vec<String>>,
+    /// How often it is started again after it ended by itself, in the life of one stack; at most 10.
+    #[serde(default)]
+    pub restarts: u32,
+}
+
+/// A service beside the gateway: one process, for as long as the stack is up. With neither `port` nor `ready_line`, it
+/// is ready as soon as it runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its program; `<<NAME>>` stands for a variable.
+    pub command: String,
+    /// Its arguments; `<<NAME>>` stands for a variable.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// As the gateway's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env_file: Option<String>,
+    /// Milliseconds between the polite signal and the kill.
+    #[serde(default = "default_grace_ms")]
+    pub grace_ms: u64,
+    /// The port that it binds itself, on `PROXY_HOST`; a placeholder keeps the port for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// It is ready only when a line of its log contains this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_line: Option<String>,
+    /// Path on its port that answers 2xx as soon as it serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_path: Option<String>,
+    /// Names of the services that have to be ready before it is started.
+    #[serde(default)]
+    pub needs: Vec<String>,
+    /// How often it is started again after it ended by itself, in the life of one stack; at most 10.
+    #[serde(default)]
+    pub restarts: u32,
+    /// As in [`ReadinessRules`], for this service; absent: the stack's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_ms: Option<u64>,
+    /// As in [`ReadinessRules`], for this service, restarts included; absent: the stack's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ceiling_ms: Option<u64>,
 }
 
 fn default_grace_ms() -> u64 {
@@ -93,7 +159,7 @@ pub struct Canary {
 ///
 /// # Errors
 /// Exit 20, `stack-config`, with line and column; another version than 1, a time of more than a day, limits that do not
-/// nest.
+/// nest, and what [`Service`]s must not say; `unknown-service`, `needs-cycle`.
 pub fn parse_stack(path: &str, text: &str) -> Result<Stack, Failure> {
     let stack: Stack = parse_toml("stack-config", path, text)?;
     let rules = &stack.readiness;
@@ -113,7 +179,14 @@ pub fn parse_stack(path: &str, text: &str) -> Result<Stack, Failure> {
                 rules.idle_ms, rules.ceiling_ms, rules.ceiling_ci_ms
             )));
     }
+    check::services(path, &stack)?;
+    plan_start(&stack).map_err(|failure| in_file(path, failure))?;
     Ok(stack)
+}
+
+/// The failure of a key, with the file that has it.
+fn in_file(path: &str, failure: Failure) -> Failure {
+    Failure { on: failure.on.iter().map(|key| format!("{path}: {key}")).collect(), ..failure }
 }
 
 /// The version of `stack.toml` and `smoke.toml` that this program reads.
@@ -173,7 +246,7 @@ pub(crate) fn check_times(
 mod tests {
     use super::*;
 
-    const GOOD: &str = "version = 1\n[gateway]\ncommand = \"g\"\n[readiness]\nidle_ms = 1\nceiling_ms = 2\n\
+    pub(super) const GOOD: &str = "version = 1\n[gateway]\ncommand = \"g\"\n[readiness]\nidle_ms = 1\nceiling_ms = 2\n\
                         ceiling_ci_ms = 3\nmcp_path = \"/mcp\"\nrequired_tools = []\n";
 
     #[test]

@@ -6,24 +6,33 @@ use std::time::Duration;
 use stelae_model::env::attest::{Attestation, Declaration, Observed, attest};
 use stelae_model::env::declared::STELAE_CONTROL_TOKEN;
 use stelae_model::env::programs::{GATEWAY, XTASK};
-use stelae_model::env::{Base, Environment, GatewayEnv, ProgramEnv, ServerEnv, Variable as _, XtaskEnv};
-use stelae_model::proxy::{ProxyConfig, ServerEntry};
+use stelae_model::env::{
+    Base, Environment, GatewayEnv, ProgramEnv, ServerEnv, ServiceEnv, Variable as _, XtaskEnv,
+};
+use stelae_model::proxy::ProxyConfig;
 use stelae_model::{ExitCode, Failure};
 
 use crate::process::tree::{self, Unreadable};
+use crate::stack::StackConfig;
 
 /// Variables that carry a passed socket; they are for the gateway, and for nobody behind it.
 const PASSED_SOCKET: [&str; 2] = ["LISTEN_FDS", "LISTEN_FDS_FIRST_FD"];
 /// The token is made by the supervisor when it starts the gateway: nobody outside can know its value.
 const TOKEN: &str = STELAE_CONTROL_TOKEN::DECLARED.name;
 
-/// What every process of a stack must have, by label: the supervisor, the gateway, each server on stdio.
+/// Variables of the services' env files, by the label of the service.
+pub type OwnVariables = BTreeMap<String, BTreeMap<String, String>>;
+
+/// What every process of a stack must have, by label: the supervisor, the gateway, each service beside it, each server
+/// on stdio behind it. `own` has a row for every service. The gateway's program is ours, and has no variables of its own:
+/// what its env file adds is a leak.
 ///
 /// # Errors
 /// Exit 20, `missing-variable`.
 pub fn declarations(
     environment: &Environment,
     proxy: &ProxyConfig,
+    own: &OwnVariables,
 ) -> Result<BTreeMap<String, Declaration>, Failure> {
     let base = Base::from_environment(environment)?;
     let xtask = declare(XTASK.name, &base, &XtaskEnv::from_environment(environment)?);
@@ -32,11 +41,17 @@ pub fn declarations(
     gateway.must_be_set.insert(TOKEN.to_owned());
     gateway.may_have.extend(PASSED_SOCKET.map(str::to_owned));
     let mut all = BTreeMap::from([(XTASK.name.to_owned(), xtask), (GATEWAY.name.to_owned(), gateway)]);
+    let service_env = ServiceEnv::from_environment(environment)?;
+    for (label, own) in own {
+        let mut service = declare(label, &base, &service_env);
+        service.must_have.extend(undeclared::<ServiceEnv>(own));
+        all.insert(label.clone(), service);
+    }
     let server_env = ServerEnv { control_token: None, ..ServerEnv::from_environment(environment)? };
     for (name, entry) in proxy.mcp_servers.iter().filter(|(_, entry)| entry.command.is_some()) {
         let label = format!("server:{name}");
         let mut server = declare(&label, &base, &server_env);
-        server.must_have.extend(own_variables(entry));
+        server.must_have.extend(undeclared::<ServerEnv>(&entry.env));
         server.must_be_set.extend(entry.control.then(|| TOKEN.to_owned()));
         server.may_be_absent = !entry.required;
         all.insert(label, server);
@@ -44,12 +59,13 @@ pub fn declarations(
     Ok(all)
 }
 
-/// Variables of a server's own, as its entry says them. One that is declared for every server is none: the entry may
-/// set it, and the gateway passes it on, but what was declared still holds, and the difference is reported.
-fn own_variables(entry: &ServerEntry) -> impl Iterator<Item = (String, String)> {
-    let declared = Base::VARIABLES.iter().chain(ServerEnv::VARIABLES).map(|declared| declared.name);
+/// Variables of a process's own, as its entry or its env file says them. One that is declared for every program of its
+/// kind is none: it may be set there, and is passed on, but what was declared still holds, and the difference is
+/// reported.
+fn undeclared<E: ProgramEnv>(own: &BTreeMap<String, String>) -> impl Iterator<Item = (String, String)> {
+    let declared = Base::VARIABLES.iter().chain(E::VARIABLES).map(|declared| declared.name);
     let declared: BTreeSet<&str> = declared.collect();
-    let own = entry.env.iter().filter(move |(name, _)| !declared.contains(name.as_str()));
+    let own = own.iter().filter(move |(name, _)| !declared.contains(name.as_str()));
     own.map(|(name, text)| (name.clone(), text.clone()))
 }
 
@@ -95,14 +111,15 @@ pub fn observe(root: i32) -> Result<Vec<Observed>, Failure> {
 /// second look finds it too.
 ///
 /// # Errors
-/// What [`declarations`] and [`observe`] find. Differences are no error here: see [`Attestation::verdict`].
+/// What [`StackConfig::own_variables`], [`declarations`] and [`observe`] find. Differences are no error here: see
+/// [`Attestation::verdict`].
 pub fn attest_stack(
     environment: &Environment,
-    proxy: &ProxyConfig,
+    config: &StackConfig,
     root: i32,
 ) -> Result<Attestation, Failure> {
     const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
-    let declarations = declarations(environment, proxy)?;
+    let declarations = declarations(environment, &config.proxy, &config.own_variables(environment)?)?;
     let first = attest(&declarations, &observe(root)?);
     if first.differences.is_empty() {
         return Ok(first);
@@ -126,7 +143,7 @@ mod tests {
             r#"{{"mcpProxy": {{"name": "s", "addr": ":1", "baseURL": "x"}}, "mcpServers": {{"a": {entry}}}}}"#
         );
         let proxy: ProxyConfig = serde_json::from_str(&text).unwrap();
-        let mut all = declarations(&environment, &proxy).unwrap();
+        let mut all = declarations(&environment, &proxy, &OwnVariables::new()).unwrap();
         all.retain(|label, _| label == "server:a");
         let plain = declare(
             "server:a",
@@ -172,6 +189,20 @@ mod tests {
         );
         let token = server(r#"{"command": "x", "env": {"STELAE_CONTROL_TOKEN": "t"}}"#);
         assert!(matches!(&differences(&token)[..], [Difference::Leaked { .. }]));
+    }
+
+    #[test]
+    fn what_an_env_file_says_must_be_there_and_does_not_redefine_what_is_declared() {
+        let found = vec![("STELAE_ROOT", "/r".to_owned()), ("STELAE_BIN_DIR", "/b".to_owned())];
+        let environment = Environment::resolve(&Layers { found, ..Layers::default() }).unwrap();
+        let text = r#"{"mcpProxy": {"name": "s", "addr": ":1", "baseURL": "x"}, "mcpServers": {}}"#;
+        let file = [("OWN", "1"), ("PROXY_PORT", "9")].map(|(name, text)| (name.to_owned(), text.to_owned()));
+        let own = OwnVariables::from([("service:a".to_owned(), file.into())]);
+        let all = declarations(&environment, &serde_json::from_str(text).unwrap(), &own).unwrap();
+        let service = &all["service:a"];
+        let must_have = ["OWN", "PROXY_PORT", "STELAE_PROCESS"].map(|name| service.must_have[name].as_str());
+        assert_eq!(must_have, ["1", "9090", "service:a"]);
+        assert!(!service.must_be_set.contains(TOKEN) && !service.may_be_absent);
     }
 
     #[test]

@@ -82,10 +82,36 @@ impl<E: ProgramEnv> Program<E> {
 
     /// Describes one start of the program: `base`, `env` and its label are its whole environment.
     pub fn invoke(&self, program: Utf8PathBuf, cwd: Utf8PathBuf, base: &super::Base, env: &E) -> Invocation {
-        let label = (STELAE_PROCESS::DECLARED.name, self.name.to_owned());
-        let pairs = base.pairs().into_iter().chain(env.pairs()).chain([label]);
-        let environment: BTreeMap<String, String> =
-            pairs.map(|(name, text)| (name.to_owned(), text)).collect();
-        Invocation::new(self.name, program, cwd, environment)
+        invocation(self.name, program, cwd, base, env)
     }
+
+    /// The same for a program of which several run at once, each under its own name.
+    pub fn invoke_named(
+        &self,
+        name: &str,
+        program: Utf8PathBuf,
+        cwd: Utf8PathBuf,
+        base: &super::Base,
+        env: &E,
+    ) -> Invocation {
+        invocation(&self.label(name), program, cwd, base, env)
+    }
+
+    /// The label of the one that runs under `name`: `service:cache`.
+    pub fn label(&self, name: &str) -> String {
+        format!("{}:{name}", self.name)
+    }
+}
+
+fn invocation(
+    process: &str,
+    program: Utf8PathBuf,
+    cwd: Utf8PathBuf,
+    base: &super::Base,
+    env: &impl ProgramEnv,
+) -> Invocation {
+    let label = (STELAE_PROCESS::DECLARED.name, process.to_owned());
+    let pairs = base.pairs().into_iter().chain(env.pairs()).chain([label]);
+    let environment: BTreeMap<String, String> = pairs.map(|(name, text)| (name.to_owned(), text)).collect();
+    Invocation::new(process, program, cwd, environment)
 }

@@ -41,6 +41,21 @@ program_environment! {
 }
 
 program_environment! {
+    /// A service beside the gateway. It does not get the token: only servers that `proxy.json` marks do.
+    ServiceEnv {
+        root: STELAE_ROOT,
+        config_home: STELAE_CONFIG_HOME,
+        state_home: STELAE_STATE_HOME,
+        bin_dir: STELAE_BIN_DIR,
+        workspace_root: STELAE_WORKSPACE_ROOT,
+        run_id: STELAE_RUN_ID,
+        proxy_host: PROXY_HOST,
+        proxy_port: PROXY_PORT,
+        public_base_url: PUBLIC_BASE_URL,
+    }
+}
+
+program_environment! {
     /// An agent that drives the stack.
     AgentEnv {
         config_home: STELAE_CONFIG_HOME,
@@ -108,6 +123,8 @@ program_environment! {
 pub const GATEWAY: Program<GatewayEnv> = Program::new("gateway");
 /// A server behind the gateway; started by the gateway.
 pub const SERVER: Program<ServerEnv> = Program::new("server");
+/// A service beside the gateway, each under its own name: `service:NAME`.
+pub const SERVICE: Program<ServiceEnv> = Program::new("service");
 /// The builtin agent.
 pub const AGENT: Program<AgentEnv> = Program::new("agent");
 /// A clone's own `xtask`.
@@ -138,6 +155,7 @@ pub fn matrix() -> Vec<MatrixRow> {
         MatrixRow { program: "(base)", variables: Base::VARIABLES },
         row(&GATEWAY),
         row(&SERVER),
+        row(&SERVICE),
         row(&AGENT),
         row(&XTASK),
         row(&CARGO),

@@ -3,6 +3,7 @@
 //! Nothing here looks at a clock, a process or a socket. `stelae-run::{process,watch}` see, these types decide; so
 //! every verdict is tested by feeding it what was seen, without one signal or sleep.
 
+mod crashes;
 mod ended;
 mod kin;
 mod proof;
@@ -10,6 +11,7 @@ mod rung;
 mod startup;
 mod stop;
 
+pub use crashes::{AfterCrash, Crash, Crashes};
 pub use ended::Ended;
 pub use kin::{Kin, ProcessRow, descendants};
 pub use proof::{Proof, StoppedProcess, Survivor, TeardownProof};

@@ -58,6 +58,8 @@ pub enum Event {
     Interrupted(ExitCode),
     /// The deadline of the whole run passed.
     BudgetPassed,
+    /// Something else failed, and nobody waits for this start any more.
+    CutShort,
 }
 
 /// What a start came to.
@@ -103,6 +105,8 @@ pub enum Verdict {
     },
     /// We were told to stop.
     Interrupted(ExitCode),
+    /// It was given up because of somebody else: no verdict on this service.
+    CutShort,
 }
 
 /// The state of one start.
@@ -145,6 +149,7 @@ impl Startup {
             Event::Exited(ended) => Some(Verdict::Exited(ended)),
             Event::Stranger => Some(Verdict::PortTaken),
             Event::Interrupted(code) => Some(Verdict::Interrupted(code)),
+            Event::CutShort => Some(Verdict::CutShort),
             Event::BudgetPassed => {
                 let (rung, status) = self.stands_on();
                 Some(Verdict::BudgetPassed { rung, status })

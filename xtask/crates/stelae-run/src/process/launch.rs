@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 
 use camino::Utf8Path;
 use stelae_model::env::Invocation;
+use stelae_model::env::programs::{GATEWAY, SERVER};
 use stelae_model::{ExitCode, Failure};
 
 use super::{reaper, tree};
@@ -23,6 +24,12 @@ pub(super) fn environment(invocation: &Invocation) -> impl Iterator<Item = (&str
 pub(super) fn mark_of(pid: i32) -> Option<String> {
     let environ = tree::environ(pid).ok()?;
     environ.into_iter().find_map(|(name, value)| (name == PROCESS_VARIABLE).then_some(value))
+}
+
+/// Whether the mark `mark` says that its bearer belongs to `process`. What carries `server:NAME` was started by the
+/// gateway, in a group of its own, and is left to us when the gateway dies.
+pub(super) fn marks(mark: &str, process: &str) -> bool {
+    mark == process || process == GATEWAY.name && mark.starts_with(&SERVER.label(""))
 }
 
 /// Opens a file for the output of a process: appended to, so that two writers do not overwrite each other and a
@@ -68,4 +75,17 @@ pub(super) fn described(invocation: &Invocation) -> String {
         .chain(invocation.args.iter().map(String::as_str))
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_belong_to_the_gateway_and_to_nobody_else() {
+        assert!(
+            marks("service:a", "service:a") && marks("server:a", "gateway") && marks("gateway", "gateway")
+        );
+        assert!(!marks("service:a", "gateway") && !marks("server:a", "service:a") && !marks("x", "gateway"));
+    }
 }

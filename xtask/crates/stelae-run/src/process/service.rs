@@ -128,7 +128,7 @@ impl Service {
         let below_us = chain.iter().position(|&pid| pid == family::us()).and_then(|at| at.checked_sub(1));
         below_us.is_some_and(|at| {
             let adopted = !reaper::roots().contains(&chain[at]);
-            adopted && launch::mark_of(chain[at]).is_none_or(|mark| mark == self.process)
+            adopted && launch::mark_of(chain[at]).is_none_or(|mark| launch::marks(&mark, &self.process))
         })
     }
 

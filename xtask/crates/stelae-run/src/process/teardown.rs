@@ -104,7 +104,8 @@ fn look_at_tree(root: i32, process: &str, kin: &mut Kin) -> Look {
         Err(error) => return Look::blind(Vec::new(), &error),
     };
     let others: Vec<i32> = reaper::roots().into_iter().filter(|&pid| pid != root).collect();
-    let marked = |row: &ProcessRow| launch::mark_of(row.pid).is_some_and(|mark| mark == process);
+    let marked =
+        |row: &ProcessRow| launch::mark_of(row.pid).is_some_and(|mark| launch::marks(&mark, process));
     let (mut members, mut reaped) = (Vec::new(), Vec::new());
     for row in kin.members(&rows, us(), &others, &marked) {
         let ended = if row.zombie && row.parent == us() { reaper::reap_adopted(row.pid) } else { None };

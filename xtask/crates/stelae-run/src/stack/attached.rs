@@ -7,27 +7,20 @@ use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::env::Environment;
 use stelae_model::env::declared::PROXY_PORT;
 use stelae_model::event::Event;
-use stelae_model::lifecycle::{Rung, StopLimits, TeardownProof};
-use stelae_model::stack::Socket;
-use stelae_model::throttle::{Admission, Throttle};
+use stelae_model::lifecycle::{StopLimits, TeardownProof};
+use stelae_model::stack::{GATEWAY, Roster, Service, Socket, plan_start};
 use stelae_model::value::Secret;
 use stelae_model::{ExitCode, Failure};
 
 use super::config::{PORT_WRITTEN_DOWN, StackConfig};
+use super::crew::Crew;
+use super::member::{Description, Input, Member};
 use crate::deadline::Deadline;
 use crate::evidence::Evidence;
-use crate::ports;
-use crate::process::{Family, Service, Session, Stdin};
+use crate::ports::{self, Placeholder};
+use crate::process::Family;
 use crate::record::Recorder;
 use crate::signals::Interrupt;
-use crate::tail::tail;
-use crate::watch::{Follower, Progress, wait_ready};
-
-/// How often log, exit, signals and the life line are looked at while the stack is up.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// More than anybody reads; the log itself has all of them.
-const LINES_PER_SECOND: usize = 1_000;
 
 /// What a stack is started with.
 #[derive(Debug)]
@@ -36,7 +29,7 @@ pub struct Attached<'a> {
     pub environment: &'a Environment,
     /// What it is.
     pub config: &'a StackConfig,
-    /// The gateway's log.
+    /// The gateway's log; those of the services lie beside it.
     pub log: Utf8PathBuf,
     /// What is seen before the teardown, and what the teardown finds, is kept here.
     pub evidence: Evidence,
@@ -49,8 +42,13 @@ pub struct Attached<'a> {
 /// A stack that is ready.
 #[derive(Debug)]
 pub struct Up {
-    gateway: Service,
-    log: LogReader,
+    crew: Crew,
+}
+
+/// The ports that are kept for the services. Drop it when the stack is gone.
+#[derive(Debug, Default)]
+pub struct KeptPorts {
+    placeholders: Vec<Placeholder>,
 }
 
 /// What ends the time that a stack is held, besides a signal.
@@ -74,13 +72,40 @@ impl HoldUntil {
 }
 
 impl Attached<'_> {
-    /// Starts the gateway, and waits until it is ready.
+    /// Starts the services and the gateway, each as soon as what it needs is ready, and waits until all of them are.
+    /// Everything that can be known before is found out before the first of them is started.
     ///
     /// # Errors
     /// Exit 33 for a taken port, 20 for a port that differs, 40 for a missing program; and everything that
-    /// [`wait_ready`] finds. Nothing is stopped here: that is the family's part, on every way out.
-    pub fn start(&self, deadline: Deadline) -> Result<Up, Failure> {
+    /// [`wait_ready`](crate::watch::wait_ready) finds, with what became of whoever needs the one that failed. Nothing is
+    /// stopped here: that is the family's part, on every way out.
+    pub fn start(&self, deadline: Deadline, ports: &mut KeptPorts) -> Result<Up, Failure> {
         let begun = Instant::now();
+        let plan = plan_start(&self.config.stack)?;
+        let mut members = vec![self.gateway()?];
+        for (name, service) in &self.config.stack.services {
+            members.push(self.service(name, service, ports)?);
+        }
+        let mut crew = Crew::new(Roster::new(plan), members);
+        let started = crew.start(deadline, self.recorder, self.interrupt);
+        started.map_err(|failure| match self.interrupt.why() {
+            Some(why) => failure.because(why),
+            None => failure,
+        })?;
+        let Some((gateway, ready)) = crew.gateway() else {
+            return Err(Failure::unexpected("everybody is ready, but not the gateway"));
+        };
+        self.recorder.event(Event::Ready {
+            url: self.config.url(),
+            pid: u32::try_from(gateway.pid()).unwrap_or(0),
+            tools: ready.tools.clone(),
+            elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        Ok(Up { crew })
+    }
+
+    fn gateway(&self) -> Result<Member, Failure> {
+        let gateway = &self.config.stack.gateway;
         let port = self.environment.get::<PROXY_PORT>()?.number();
         let listener = ports::listen(self.config.address).map_err(|taken| {
             let failure = taken.failure("PROXY_PORT");
@@ -91,84 +116,60 @@ impl Attached<'_> {
             failure.because(self.config.port_note(port)).hint(PORT_WRITTEN_DOWN)
         })?;
         self.config.check_port(self.environment)?;
-        let stdin = match self.config.stack.gateway.socket {
-            Socket::Passed => Stdin::Listener(listener),
+        let input = match gateway.socket {
+            Socket::Passed => Input::Listener(self.config.address, Some(listener)),
             // It was free a moment ago. Whoever shares the port's placeholder keeps it for the gateway; we must not.
             Socket::Own => {
                 drop(listener);
-                Stdin::Null
+                Input::Nothing
             }
         };
         let token = control_token()?;
         self.recorder.hide(&token);
-        let invocation = self.config.gateway(self.environment, token)?;
-        let mut gateway = Service::start(&invocation, &self.log, stdin, Session::Ours)?;
-        let mut log = LogReader::new(&gateway);
-        let wanted = self.config.wanted(self.environment)?;
-        let ready =
-            wait_ready(&mut gateway, &wanted, deadline, self.interrupt, &mut |progress| match progress {
-                Progress::Line(line) => log.tell(line, self.recorder),
-                Progress::Reached(reached) => self.tell(reached, "ready"),
-                Progress::Status(stands, status) => self.tell(stands, status),
-            });
-        let ready = ready.map_err(|failure| match self.interrupt.why() {
-            Some(why) => failure.because(why),
-            None => failure,
-        })?;
-        log.go_on_from(gateway.log(), ready.told_until);
-        self.recorder.event(Event::Ready {
-            url: self.config.url(),
-            pid: u32::try_from(gateway.pid()).unwrap_or(0),
-            tools: ready.tools,
-            elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-        });
-        Ok(Up { gateway, log })
+        Member::new(Description {
+            name: GATEWAY.to_owned(),
+            invocation: self.config.gateway(self.environment, token)?,
+            input,
+            log: self.log.clone(),
+            wanted: self.config.wanted(self.environment)?,
+            grace: Duration::from_millis(gateway.grace_ms),
+            restarts: gateway.restarts,
+            port_hint: None,
+        })
     }
 
-    fn tell(&self, rung: Rung, status: &str) {
-        self.recorder.event(Event::Rung {
-            process: "gateway".to_owned(),
-            rung: rung.name().to_owned(),
-            status: status.to_owned(),
-        });
+    fn service(&self, name: &str, service: &Service, ports: &mut KeptPorts) -> Result<Member, Failure> {
+        let wanted = self.config.service_wanted(service, self.environment)?;
+        let port_hint = self.config.port_hint(name);
+        if let Some(address) = wanted.address {
+            let held = Placeholder::hold(address.ip(), address.port());
+            ports.placeholders.push(held.map_err(|taken| taken.failure("").hint(port_hint.clone()))?);
+        }
+        Member::new(Description {
+            name: name.to_owned(),
+            invocation: self.config.service(name, service, self.environment)?,
+            input: Input::Nothing,
+            log: service_log(&self.log, name),
+            wanted,
+            grace: Duration::from_millis(service.grace_ms),
+            restarts: service.restarts,
+            port_hint: Some(port_hint),
+        })
     }
 
-    /// Holds a stack that is up, until it is told to end. Its log goes on being told.
+    /// Holds a stack that is up, until it is told to end. Its logs go on being told, and who dies is started again if it
+    /// may be.
     ///
     /// # Errors
-    /// Exit 10, `service-died`, when the gateway ends by itself.
+    /// Exit 10, `service-died`, when one of its processes ends by itself, and does not come back.
     pub fn hold(&self, up: &mut Up, until: &HoldUntil) -> Result<(), Failure> {
-        loop {
-            up.log.poll(self.recorder);
-            if let Some(ended) = up.gateway.try_exit() {
-                up.log.poll(self.recorder);
-                return Err(Failure::new(
-                    ExitCode::StepFailed,
-                    "service-died",
-                    format!("the gateway died while the stack was up: {ended}"),
-                )
-                .on(up.gateway.command())
-                .log_tail(tail(up.gateway.log()))
-                .hint(format!("look at its log: {}", up.gateway.log())));
-            }
-            if until.has_come() {
-                self.recorder.note("the stack's lifetime is over");
-                return Ok(());
-            }
-            if self.interrupt.check().is_some() {
-                self.interrupt.why().iter().for_each(|why| self.recorder.note(why.clone()));
-                return Ok(());
-            }
-            self.interrupt.wait(LOOK_EVERY);
-        }
+        let mut over = || until.has_come().then_some("the stack's lifetime is over");
+        up.crew.hold(self.recorder, self.interrupt, &mut over)
     }
 
     /// How long the teardown may take.
     pub fn teardown_limits(&self) -> StopLimits {
-        StopLimits {
-            grace: Duration::from_millis(self.config.stack.gateway.grace_ms),
-            ..StopLimits::default()
-        }
+        StopLimits { grace: Duration::from_millis(self.config.stack.grace_ms()), ..StopLimits::default() }
     }
 
     /// Ends everything, and tells what was found.
@@ -189,55 +190,9 @@ impl Attached<'_> {
     }
 }
 
-/// Tells the gateway's log line by line, each under the name of the process that wrote it.
-#[derive(Debug)]
-struct LogReader {
-    follower: Follower,
-    throttle: Throttle,
-    begun: Instant,
-}
-
-impl LogReader {
-    fn new(gateway: &Service) -> Self {
-        let follower = Follower::new(gateway.log(), gateway.log_start());
-        Self { follower, throttle: Throttle::new(LINES_PER_SECOND), begun: Instant::now() }
-    }
-
-    /// Goes on where the watch stopped. Until then it is the watch that reads: a second reader, asked at each line of the
-    /// first, would read a whole backlog within one look, and keep the watch from the exit, the signals and the limits.
-    fn go_on_from(&mut self, log: &Utf8Path, offset: u64) {
-        self.follower = Follower::new(log, offset);
-    }
-
-    fn poll(&mut self, recorder: &Recorder) {
-        let Self { follower, throttle, begun } = self;
-        follower.poll(&mut |line| tell_line(line, throttle, *begun, recorder));
-    }
-
-    fn tell(&mut self, line: &str, recorder: &Recorder) {
-        tell_line(line, &mut self.throttle, self.begun, recorder);
-    }
-}
-
-fn tell_line(line: &str, throttle: &mut Throttle, begun: Instant, recorder: &Recorder) {
-    let Admission::Tell { after_leaving_out } = throttle.admit(begun.elapsed()) else { return };
-    if after_leaving_out > 0 {
-        recorder.note(format!("{after_leaving_out} lines of the gateway's log are left out here"));
-    }
-    let (source, text) = source_of(line);
-    recorder.line(&source, text);
-}
-
-/// The gateway writes `[name] text` for what its server `name` wrote.
-fn source_of(line: &str) -> (String, &str) {
-    let named = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
-    match named {
-        Some((name, text)) if stelae_model::proxy::is_server_name(name) && name != "gateway" => {
-            (format!("server:{name}"), text)
-        }
-        Some(("gateway", text)) => ("gateway".to_owned(), text),
-        _ => ("gateway".to_owned(), line),
-    }
+/// The log of a service, beside the gateway's. (`NAME.log` could be somebody else's: the supervisor's own is `restart.log`.)
+pub fn service_log(gateways: &Utf8Path, name: &str) -> Utf8PathBuf {
+    gateways.with_file_name(format!("service-{name}.log"))
 }
 
 /// 128 random bits of the kernel.
@@ -255,14 +210,6 @@ fn control_token() -> Result<Secret<String>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_of_servers_carry_their_name() {
-        assert_eq!(source_of("[wordcount] hello"), ("server:wordcount".to_owned(), "hello"));
-        assert_eq!(source_of("[gateway] listening"), ("gateway".to_owned(), "listening"));
-        assert_eq!(source_of("[not a name] x"), ("gateway".to_owned(), "[not a name] x"));
-        assert_eq!(source_of("panicked"), ("gateway".to_owned(), "panicked"));
-    }
 
     #[test]
     fn tokens_are_long_and_never_the_same() {

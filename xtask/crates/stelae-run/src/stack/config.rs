@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use stelae_model::env::declared::{CI, PATH, PROXY_PORT, STELAE_CONFIG_HOME, STELAE_ROOT};
-use stelae_model::env::programs::GATEWAY;
-use stelae_model::env::{Base, Environment, GatewayEnv, Invocation, ProgramEnv as _, expand_env_file};
+use stelae_model::env::declared::{CI, PATH, PROXY_HOST, PROXY_PORT, STELAE_CONFIG_HOME, STELAE_ROOT};
+use stelae_model::env::programs::{GATEWAY, SERVICE};
+use stelae_model::env::{
+    Base, Environment, GatewayEnv, Invocation, ProgramEnv as _, ServiceEnv, expand_env_file,
+};
 use stelae_model::lifecycle::Patience;
 use stelae_model::proxy::ProxyConfig;
 use stelae_model::render::{Names, Source, Syntax, parse_json, resolve};
@@ -85,25 +87,70 @@ impl StackConfig {
     /// # Errors
     /// Exit 21 for a template in `command` or `args`; 20 for its env file; 40 when its program is not there.
     pub fn gateway(&self, environment: &Environment, token: Secret<String>) -> Result<Invocation, Failure> {
-        let service = &self.stack.gateway;
-        let mut words = resolved_words(&self.file, service, &Names::from(environment))?;
+        let gateway = &self.stack.gateway;
+        let (program, words) = self.command("gateway", &gateway.command, &gateway.args, environment)?;
+        let env = GatewayEnv { control_token: Some(token), ..GatewayEnv::from_environment(environment)? };
+        let base = Base::from_environment(environment)?;
+        let own = self.env_file(gateway.env_file.as_deref(), environment)?;
+        Ok(GATEWAY.invoke(program, self.root.clone(), &base, &env).args(words).own_variables(own))
+    }
+
+    /// The process of a service: program, arguments, and its whole environment.
+    ///
+    /// # Errors
+    /// As [`Self::gateway`].
+    pub fn service(
+        &self,
+        name: &str,
+        service: &Service,
+        environment: &Environment,
+    ) -> Result<Invocation, Failure> {
+        let table = format!("services.{name}");
+        let (program, words) = self.command(&table, &service.command, &service.args, environment)?;
+        let env = ServiceEnv::from_environment(environment)?;
+        let base = Base::from_environment(environment)?;
+        let own = self.env_file(service.env_file.as_deref(), environment)?;
+        let invocation = SERVICE.invoke_named(name, program, self.root.clone(), &base, &env);
+        Ok(invocation.args(words).own_variables(own))
+    }
+
+    /// The variables of the services' env files, by label; a service without one has a row, too.
+    ///
+    /// # Errors
+    /// Exit 20 for a file that cannot be read, or says something else than variables.
+    pub fn own_variables(
+        &self,
+        environment: &Environment,
+    ) -> Result<BTreeMap<String, BTreeMap<String, String>>, Failure> {
+        let services = self.stack.services.iter();
+        let file = |service: &Service| self.env_file(service.env_file.as_deref(), environment);
+        services.map(|(name, service)| Ok((SERVICE.label(name), file(service)?))).collect()
+    }
+
+    /// Program and arguments of one table of `stack.toml`.
+    fn command(
+        &self,
+        table: &str,
+        command: &str,
+        args: &[String],
+        environment: &Environment,
+    ) -> Result<(Utf8PathBuf, Vec<String>), Failure> {
+        let place = format!("{}: {table}", self.file);
+        let mut words = resolved_words(&place, command, args, &Names::from(environment))?;
         let command = Utf8PathBuf::from(words.remove(0));
         let program = match command.as_str().contains('/') {
             true => command,
             false => programs::find(command.as_str(), environment.get::<PATH>()?.as_str())?,
         };
-        let env = GatewayEnv { control_token: Some(token), ..GatewayEnv::from_environment(environment)? };
-        let base = Base::from_environment(environment)?;
-        let own = self.env_file(service, environment)?;
-        Ok(GATEWAY.invoke(program, self.root.clone(), &base, &env).args(words).own_variables(own))
+        Ok((program, words))
     }
 
     fn env_file(
         &self,
-        service: &Service,
+        name: Option<&str>,
         environment: &Environment,
     ) -> Result<BTreeMap<String, String>, Failure> {
-        let Some(name) = &service.env_file else { return Ok(BTreeMap::new()) };
+        let Some(name) = name else { return Ok(BTreeMap::new()) };
         let path = self.root.join(name);
         let text = std::fs::read_to_string(&path).map_err(|error| {
             Failure::new(
@@ -124,8 +171,6 @@ impl StackConfig {
     /// Exit 20, when `CI` is not what it should be.
     pub fn wanted(&self, environment: &Environment) -> Result<Wanted, Failure> {
         let rules = &self.stack.readiness;
-        let ci = environment.get::<CI>()?.is_some();
-        let ceiling = if ci { rules.ceiling_ci_ms } else { rules.ceiling_ms };
         let canary = rules.canary.as_ref();
         Ok(Wanted {
             ready_line: None,
@@ -141,10 +186,41 @@ impl StackConfig {
             }),
             patience: Patience {
                 idle: Duration::from_millis(rules.idle_ms),
-                ceiling: Duration::from_millis(ceiling),
+                ceiling: self.ceiling(environment)?,
             },
             port_variable: "PROXY_PORT".to_owned(),
         })
+    }
+
+    /// What "ready" means for a service. A ceiling of its own is the same under continuous integration.
+    ///
+    /// # Errors
+    /// As [`Self::wanted`].
+    pub fn service_wanted(&self, service: &Service, environment: &Environment) -> Result<Wanted, Failure> {
+        let own = service.ceiling_ms.map(Duration::from_millis);
+        let ceiling = own.map_or_else(|| self.ceiling(environment), Ok)?;
+        let idle = Duration::from_millis(service.idle_ms.unwrap_or(self.stack.readiness.idle_ms));
+        let host = environment.get::<PROXY_HOST>()?.address();
+        Ok(Wanted {
+            ready_line: service.ready_line.clone(),
+            address: service.port.map(|port| SocketAddr::new(host, port)),
+            health_path: service.health_path.clone(),
+            readiness_path: None,
+            mcp: None,
+            patience: Patience { idle: idle.min(ceiling), ceiling },
+            // It has none: the hint is made by whoever knows the service's name.
+            port_variable: String::new(),
+        })
+    }
+
+    /// What to do when the port of a service is taken.
+    pub fn port_hint(&self, name: &str) -> String {
+        format!("end it, or give services.{name} another `port` in {}", self.file)
+    }
+
+    fn ceiling(&self, environment: &Environment) -> Result<Duration, Failure> {
+        let (rules, ci) = (&self.stack.readiness, environment.get::<CI>()?.is_some());
+        Ok(Duration::from_millis(if ci { rules.ceiling_ci_ms } else { rules.ceiling_ms }))
     }
 
     /// URL of the MCP endpoint.
@@ -154,10 +230,15 @@ impl StackConfig {
 }
 
 /// Command and arguments with their tokens resolved; the command comes first.
-fn resolved_words(file: &Utf8Path, service: &Service, names: &Names) -> Result<Vec<String>, Failure> {
-    let command = (format!("{file}: gateway.command"), &service.command);
-    let args = service.args.iter().enumerate();
-    let args = args.map(|(index, arg)| (format!("{file}: gateway.args[{index}]"), arg));
+fn resolved_words(
+    place: &str,
+    command: &str,
+    args: &[String],
+    names: &Names,
+) -> Result<Vec<String>, Failure> {
+    let command = (format!("{place}.command"), command);
+    let args = args.iter().enumerate();
+    let args = args.map(|(index, arg)| (format!("{place}.args[{index}]"), arg.as_str()));
     std::iter::once(command).chain(args).map(|(place, word)| resolved_word(&place, word, names)).collect()
 }
 
@@ -200,20 +281,12 @@ fn bad_proxy(path: &Utf8Path, why: String) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use stelae_model::stack::Socket;
-
     use super::*;
 
     fn failure(command: &str, args: &[&str]) -> Failure {
-        let service = Service {
-            command: command.into(),
-            args: args.iter().map(|&arg| arg.to_owned()).collect(),
-            socket: Socket::Passed,
-            env_file: None,
-            grace_ms: 0,
-        };
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
         let names = Names::new([("PROXY_PORT", Some("1"))]);
-        resolved_words("/other/stack.toml".into(), &service, &names).unwrap_err()
+        resolved_words("/other/stack.toml: gateway", command, &args, &names).unwrap_err()
     }
 
     #[test]

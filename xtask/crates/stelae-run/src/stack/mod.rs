@@ -3,9 +3,13 @@
 mod attached;
 mod child;
 mod config;
+mod crew;
+mod first_crash;
+mod log_reader;
+mod member;
 mod record;
 
-pub use attached::{Attached, HoldUntil, Up};
+pub use attached::{Attached, HoldUntil, KeptPorts, Up, service_log};
 pub use child::{Attendance, StackChild};
 pub use config::{StackConfig, read_proxy};
 pub use record::StackRecord;

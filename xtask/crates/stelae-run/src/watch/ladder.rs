@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
@@ -64,13 +65,29 @@ pub fn wait_ready(
     interrupt: &Interrupt,
     on_progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Ready, Failure> {
+    wait_ready_unless(service, wanted, deadline, interrupt, &AtomicBool::new(false), on_progress)
+}
+
+/// The same, given up as soon as `cut` is set: one of several that start at once need not be waited for any longer
+/// when another has failed.
+///
+/// # Errors
+/// Those of [`wait_ready`]; `cut-short`, exit 10, which is no verdict on the service.
+pub(crate) fn wait_ready_unless(
+    service: &mut Service,
+    wanted: &Wanted,
+    deadline: Deadline,
+    interrupt: &Interrupt,
+    cut: &AtomicBool,
+    on_progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Ready, Failure> {
     let mut wanted = wanted.clone();
     if !deadline.is_budget() {
         // A limit that the caller set for this start is nothing but a lower ceiling.
         wanted.patience.ceiling = wanted.patience.ceiling.min(deadline.remaining());
     }
     let wanted = &wanted;
-    let mut watch = Watch::new(service, wanted, on_progress);
+    let mut watch = Watch::new(service, wanted, cut, on_progress);
     let verdict = watch.until_verdict(deadline, interrupt);
     if verdict == Verdict::Ready {
         let rungs = watch.startup.reached().iter().map(|(&rung, &at)| (rung, at)).collect();
@@ -85,6 +102,7 @@ pub fn wait_ready(
 struct Watch<'a> {
     service: &'a mut Service,
     wanted: &'a Wanted,
+    cut: &'a AtomicBool,
     on_progress: &'a mut dyn FnMut(Progress<'_>),
     begun: Instant,
     startup: Startup,
@@ -103,6 +121,7 @@ impl<'a> Watch<'a> {
     fn new(
         service: &'a mut Service,
         wanted: &'a Wanted,
+        cut: &'a AtomicBool,
         on_progress: &'a mut dyn FnMut(Progress<'_>),
     ) -> Self {
         Self {
@@ -117,6 +136,7 @@ impl<'a> Watch<'a> {
             tools: Vec::new(),
             service,
             wanted,
+            cut,
             on_progress,
         }
     }
@@ -147,6 +167,9 @@ impl<'a> Watch<'a> {
         }
         if let Some(code) = interrupt.check() {
             return self.observe(Event::Interrupted(code));
+        }
+        if self.cut.load(Ordering::Acquire) {
+            return self.observe(Event::CutShort);
         }
         if deadline.is_budget() && deadline.passed() {
             return self.observe(Event::BudgetPassed);

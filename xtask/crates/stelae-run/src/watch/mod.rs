@@ -12,6 +12,7 @@ mod servers;
 mod wanted;
 
 pub use follow::Follower;
+pub(crate) use ladder::wait_ready_unless;
 pub use ladder::{Progress, Ready, wait_ready};
 pub(crate) use servers::ask_servers;
 pub use wanted::{Canary, McpWanted, Wanted};

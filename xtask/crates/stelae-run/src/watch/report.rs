@@ -57,6 +57,11 @@ impl Case<'_> {
                 )
                 .because(format!("it stood on rung {rung}: {status}")),
             Verdict::Interrupted(code) => signals::interrupted(code, &format!("the start of {name}")),
+            Verdict::CutShort => self.about(
+                ExitCode::StepFailed,
+                "cut-short",
+                format!("{name} was not waited for any longer, as something else had failed"),
+            ),
             Verdict::Ready => Failure::unexpected(format!("{name} is ready, and was reported as failed")),
         }
     }

@@ -18,7 +18,7 @@ use crate::programs;
 use crate::smoke::context::{SmokeContext, read};
 use crate::smoke::sandbox::BORROWED;
 use crate::smoke::state::{Attested, Restarted};
-use crate::stack::read_proxy;
+use crate::stack::StackConfig;
 use crate::tail::tail;
 use crate::watch::ask_servers;
 
@@ -142,9 +142,9 @@ pub(super) fn check_servers(cx: &SmokeContext, restarted: &Restarted) -> Result<
 /// Compares every live process's environment with what the run declared, and keeps the report under this name.
 pub(super) fn attest(cx: &SmokeContext, report: &str) -> Result<(), Failure> {
     let inside = cx.sandbox.environment(&cx.host)?;
-    let proxy = read_proxy(&cx.sandbox.proxy_json())?;
+    let config = StackConfig::read(&inside, None)?;
     let supervisor = cx.stack.as_ref().map_or(0, super::super::stack::LiveStack::supervisor);
-    let attestation = attest_stack(&inside, &proxy, supervisor)?;
+    let attestation = attest_stack(&inside, &config, supervisor)?;
     let borrowed = BORROWED.iter().filter_map(|name| {
         let resolved = cx.host.resolved(name)?;
         Some(json!({"variable": name, "value": resolved.shown()?}))
