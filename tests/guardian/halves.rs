@@ -36,12 +36,6 @@ impl Up {
         up
     }
 
-    /// The inner half; in a namespace it is below `unshare`.
-    fn inner(&self, isolation: &str) -> i32 {
-        let child = children(self.run.pid())[0];
-        if isolation == "pidns" { children(child)[0] } else { child }
-    }
-
     fn await_nobody(&self) {
         until("the end of everyone", || alive(&self.mark).is_empty());
     }
@@ -68,7 +62,7 @@ fn the_outer_half_is_killed() {
 fn the_inner_half_is_killed() {
     for (number, isolation) in (10..).zip(ISOLATIONS) {
         let up = Up::new(isolation, "cleared-ignores-term", number);
-        signal(up.inner(isolation), Signal::KILL);
+        signal(up.run.inner(), Signal::KILL);
         until("the end of everyone", || alive(&up.mark).is_empty());
         let ended = up.run.wait();
         assert_eq!(ended.verdict(), (10, "guardian-killed".to_owned()), "{}", ended.stderr);
@@ -84,7 +78,7 @@ fn both_halves_are_killed_and_the_next_start_ends_what_they_left() {
     for (number, isolation) in (20..).zip(ISOLATIONS) {
         let up = Up::new(isolation, "double-fork", number);
         // The inner one is stopped first, so that it has no instant in which it could do anything.
-        let inner = up.inner(isolation);
+        let inner = up.run.inner();
         signal(inner, Signal::STOP);
         up.run.signal(Signal::STOP);
         signal(up.run.pid(), Signal::KILL);
@@ -109,7 +103,7 @@ fn both_halves_are_killed_and_the_next_start_ends_what_they_left() {
 fn an_inner_half_that_was_stopped_is_continued() {
     for (number, isolation) in (30..).zip(ISOLATIONS) {
         let up = Up::new(isolation, "plain", number);
-        signal(up.inner(isolation), Signal::STOP);
+        signal(up.run.inner(), Signal::STOP);
         until("its continuation", || up.run.stderr().contains("was stopped by a signal, and is continued"));
         up.run.signal(Signal::TERM);
         let ended = up.run.wait();
@@ -122,7 +116,7 @@ fn an_inner_half_that_was_stopped_is_continued() {
 fn nobody_inherits_the_life_line() {
     for (number, isolation) in (50..).zip(ISOLATIONS) {
         let up = Up::new(isolation, "main-exits", number);
-        let inner = up.inner(isolation);
+        let inner = up.run.inner();
         let sockets = |pid: i32| {
             let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
             let links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());

@@ -4,7 +4,7 @@ use std::fs;
 
 use camino::{Utf8DirEntry, Utf8PathBuf};
 use rustix::process::Signal;
-use stelae_tests::{Run, until};
+use stelae_tests::until;
 
 use crate::stage::{Ending, PATIENT, Service, Stage};
 
@@ -17,15 +17,15 @@ const LINE: u64 = 128;
 const MOST: u64 = 64 * MIB;
 
 /// The most memory that it ever had; none when it is gone.
-fn peak(run: &Run) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", run.pid())).ok()?;
+fn peak(supervisor: i32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{supervisor}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().unwrap() * 1024)
 }
 
 /// How much of the log it has read.
-fn read_so_far(run: &Run, stage: &Stage) -> Option<u64> {
-    let process = Utf8PathBuf::from(format!("/proc/{}", run.pid()));
+fn read_so_far(supervisor: i32, stage: &Stage) -> Option<u64> {
+    let process = Utf8PathBuf::from(format!("/proc/{supervisor}"));
     let descriptors = process.join("fd").read_dir_utf8().ok()?.flatten();
     let is_log = |descriptor: &Utf8DirEntry| {
         fs::read_link(descriptor.path()).is_ok_and(|file| file == stage.log().as_std_path())
@@ -44,14 +44,15 @@ fn a_flood_of_output_is_ready_all_the_same_and_costs_bounded_memory() {
     let stage = Stage::new(&service);
     let mut run = stage.start(&service);
     Stage::await_ready(&mut run);
+    let supervisor = run.inner();
     assert_eq!(fs::metadata(stage.log()).unwrap().len(), FLOOD);
     // It reads on while the stack is up, and has to have read all of it for this to mean anything.
-    until("the supervisor to have read its flood", || read_so_far(&run, &stage) == Some(FLOOD));
-    let mut most = peak(&run).unwrap();
+    until("the supervisor to have read its flood", || read_so_far(supervisor, &stage) == Some(FLOOD));
+    let mut most = peak(supervisor).unwrap();
     // The look before the teardown is part of what is measured.
     run.signal(Signal::TERM);
     while !run.has_ended() {
-        most = most.max(peak(&run).unwrap_or(0));
+        most = most.max(peak(supervisor).unwrap_or(0));
     }
     let ending = stage.end(run);
     assert_eq!(ending.code, 143, "{:?}", ending.events.last());

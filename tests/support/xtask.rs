@@ -168,6 +168,26 @@ impl Run {
         i32::try_from(self.child.id()).expect("pids are small")
     }
 
+    /// Pid of the half of it that does the work; in a namespace that is below `unshare`.
+    ///
+    /// # Panics
+    /// When it is not guarded, or has not begun.
+    pub fn inner(&self) -> i32 {
+        let is_inner = |pid: &i32| {
+            let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).into_owned();
+            command.contains("--guarded") && !command.contains("unshare")
+        };
+        let mut inner = None;
+        crate::until("the inner half", || {
+            let below = crate::children(self.pid());
+            let further = below.iter().flat_map(|&pid| crate::children(pid)).collect::<Vec<_>>();
+            inner = below.into_iter().chain(further).find(is_inner);
+            inner.is_some()
+        });
+        inner.expect("it was found")
+    }
+
     /// Sends it a signal, and nobody else.
     ///
     /// # Panics

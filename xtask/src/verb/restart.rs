@@ -194,9 +194,6 @@ impl Restart {
             StackChild::start(&invocation, &log, Attendance::MayStay, deadline, interrupt, &recorder)?;
         record.write(&run, &child)?;
         let (url, pid) = (child.url.clone(), child.release());
-        if let Some(guarded) = guarded() {
-            guarded.release(pid);
-        }
 
         drop(family);
         context.printer.data(&serde_json::json!({"schema": 1, "url": url, "pid": pid, "run": run}), || {

@@ -8,6 +8,7 @@ use stelae_model::event::{Event, Record};
 use stelae_model::{ExitCode, Failure};
 
 use crate::deadline::Deadline;
+use crate::guardian;
 use crate::process::{Service, Session, Stdin, tree};
 use crate::record::Recorder;
 use crate::signals::{self, Interrupt};
@@ -144,9 +145,13 @@ impl StackChild {
         }))
     }
 
-    /// Leaves it running when we go.
+    /// Leaves it running when we go, and when the other half of our guardian does.
     pub fn release(self) -> i32 {
-        self.service.release()
+        let pid = self.service.release();
+        if let Some(guarded) = guardian::guarded() {
+            guarded.release(pid);
+        }
+        pid
     }
 
     /// Reads its events. Keeps its failure, if it said one; sets `said` when it said that it is ready.
