@@ -84,16 +84,20 @@ impl Printer {
 
     /// Ends the process's main function: prints what is left to print, and gives the exit code.
     pub(crate) fn finish(&self, outcome: Result<ExitCode, Failure>) -> ExitCode {
+        if let Err(failure) = &outcome {
+            // First for the person: whoever should read stdout may not.
+            self.failure(failure);
+        }
         self.document(outcome.as_ref().err());
-        let outcome = match self.lost.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match self.lost.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // Whoever reads stdout has less than there is, and must not take it for all.
-            Some(error) if outcome.is_ok() => Err(lost(&error)),
-            _ => outcome,
-        };
-        outcome.unwrap_or_else(|failure| {
-            self.failure(&failure);
-            failure.exit_code
-        })
+            Some(error) if outcome.is_ok() => {
+                let failure = lost(&error);
+                self.failure(&failure);
+                failure.exit_code
+            }
+            _ => outcome.unwrap_or_else(|failure| failure.exit_code),
+        }
     }
 
     /// Prints the document, if this is JSON and there is anything to say.

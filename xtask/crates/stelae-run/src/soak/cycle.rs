@@ -94,10 +94,22 @@ impl Cycle {
             .args(["-c".to_owned(), self.shape.script(&self.mark)]);
         let log = folder.join("service.log");
         interrupt.bail("the lifecycle")?;
-        Service::start(&invocation, &log, Stdin::Listener(listener), Session::Ours)?;
+        let mut service = Service::start(&invocation, &log, Stdin::Listener(listener), Session::Ours)?;
+
         let deadline = Deadline::after(UP_WITHIN);
-        while !std::fs::read_to_string(&log).is_ok_and(|text| text.contains(UP)) {
+        loop {
+            // The exit is asked for before the log is read: then the log that is read is complete.
+            let ended = service.try_exit();
+            if std::fs::read_to_string(&log).is_ok_and(|text| text.contains(UP)) {
+                break;
+            }
             interrupt.bail("the lifecycle")?;
+            if let Some(ended) = ended {
+                let what = format!("the service ended before it was up: {ended}");
+                return Err(Failure::new(ExitCode::ExitedBeforeReady, "exited-before-ready", what)
+                    .on(self.shape.name())
+                    .log_tail(crate::tail::tail(&log)));
+            }
             if deadline.passed() {
                 return Err(Failure::new(ExitCode::NotReadyInTime, "not-up", "the service does not come up")
                     .on(self.shape.name())

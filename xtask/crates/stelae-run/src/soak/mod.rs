@@ -372,7 +372,9 @@ fn combinations(isolations: &[Isolation]) -> Vec<(Shape, Isolation, Victim)> {
 fn unexplained(victim: Victim, ended: Option<Ended>) -> Option<String> {
     let Some(ended) = ended else { return Some("it hangs".to_owned()) };
     let explained: BTreeSet<i32> = match victim {
-        Victim::Nobody | Victim::Service => [0].into(),
+        Victim::Nobody => [0].into(),
+        // It may have been killed before it was up.
+        Victim::Service => [0, i32::from(ExitCode::ExitedBeforeReady.number())].into(),
         // It may have been over before.
         Victim::Term => [0, i32::from(ExitCode::Terminated.number())].into(),
         Victim::Inner => [0, i32::from(ExitCode::StepFailed.number())].into(),
