@@ -17,7 +17,7 @@ use rustix::fs::fstat;
 
 pub use lease::AddressLease;
 pub(crate) use owner::owner_of_socket;
-pub use owner::{Holder, Owner, PortTaken, listening_addresses, owner_of, port_taken};
+pub use owner::{Holder, Owner, PortTaken, listening_addresses, name_stranger, owner_of, port_taken};
 pub use placeholder::Placeholder;
 pub(crate) use table::tcp_sockets;
 pub use table::{ListeningSocket, listeners_on};

@@ -149,6 +149,19 @@ pub fn port_taken(address: SocketAddr, owner: Option<&Owner>, ours: bool, port_v
     }
 }
 
+/// A failure of another process, in a namespace, which could not see the stranger that has the port; we may, or know whom to
+/// ask.
+#[must_use]
+pub fn name_stranger(mut failure: Failure) -> Failure {
+    let on = failure.on.first_mut().filter(|_| failure.kind == "port-taken");
+    let Some(on) = on else { return failure };
+    let address = on.split_once(", ").and_then(|(address, _)| address.parse().ok());
+    if let Some(owner) = address.and_then(owner_of).filter(|owner| owner.outside) {
+        *on = format!("{}, {}", owner.address, owner.describe());
+    }
+    failure
+}
+
 /// One that can be typed. Whether it is free is for the next start to find out.
 fn another_port(port: u16) -> u16 {
     port.checked_add(1).unwrap_or(9090)

@@ -17,6 +17,11 @@ use crate::signals::Interrupt;
 /// How long a round may last: who was forked in it is seen at the next look only.
 const ROUND: Duration = Duration::from_millis(20);
 
+/// A process that starts the next one and ends, again and again, can be missed by a look: whoever is not below us is not
+/// ours to wait for, and so there is no ECHILD here. One look is exact if nobody was started anywhere meanwhile; of
+/// others it takes so many in a row in which nobody was seen.
+const EMPTY_LOOKS: u32 = 8;
+
 /// What a sweep did.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Swept {
@@ -33,16 +38,19 @@ pub fn sweep(run: &str, limits: StopLimits, interrupt: &Interrupt) -> Swept {
     if let Some(swept) = guardian::ask_to_sweep(run, limits) {
         return swept;
     }
-    let (begun, mut stop) = (Instant::now(), Stop::new(limits));
+    let (begun, mut stop, mut empty_looks) = (Instant::now(), Stop::new(limits), 0);
     let mut asked: Vec<(i32, Signal)> = Vec::new();
     let mut swept = Swept::default();
     loop {
+        let forks = os::forks();
         // A table that cannot be read is no proof that nobody is left.
         let (members, unreadable) = match members(run) {
             Ok(members) => (members, None),
             Err(error) => (Vec::new(), Some(format!("the process table cannot be read: {error}"))),
         };
-        let nothing_left = members.is_empty() && unreadable.is_none();
+        empty_looks = if members.is_empty() && unreadable.is_none() { empty_looks + 1 } else { 0 };
+        let exact = forks.is_some() && os::forks() == forks;
+        let nothing_left = empty_looks >= if exact { 1 } else { EMPTY_LOOKS };
         let seen = Seen { elapsed: begun.elapsed(), interrupts: interrupt.count(), nothing_left };
         let signal = match stop.next(seen) {
             Move::Gone => return swept,

@@ -17,6 +17,8 @@ use crate::signals::Interrupt;
 /// How long a round may last: who was forked in it is seen at the next look only.
 const ASKING_ROUND: Duration = Duration::from_millis(20);
 const KILLING_ROUND: Duration = Duration::from_millis(2);
+/// When there is nobody whose end could be waited for.
+const AT_ONCE: Duration = Duration::from_micros(500);
 
 /// Who is to be stopped.
 pub(super) enum Scope {
@@ -44,6 +46,13 @@ struct Look {
 }
 
 impl Look {
+    /// Somebody who is still there only has to be waited for, which the next look does.
+    fn is_over_at_once(&self) -> bool {
+        let no_one_runs = self.members.iter().all(|row| row.zombie);
+        self.unreadable.is_none()
+            && (no_one_runs || self.members.iter().any(|row| row.zombie && row.parent == us()))
+    }
+
     fn blind(reaped: Vec<(i32, Ended)>, error: &io::Error) -> Self {
         let unreadable = Some(format!("the process table cannot be read: {error}"));
         Self { members: Vec::new(), reaped, proof: Proof::None, unreadable }
@@ -216,7 +225,8 @@ impl<'a> Teardown<'a> {
                 }
             };
             let alive = look.members.iter().filter(|row| !row.zombie);
-            os::wait_any(alive.filter_map(|row| self.met.get(&key(row))?.handle.as_ref()), &wakers, round);
+            let handles = alive.filter_map(|row| self.met.get(&key(row))?.handle.as_ref());
+            os::wait_any(handles, &wakers, if look.is_over_at_once() { AT_ONCE } else { round });
         }
     }
 

@@ -17,6 +17,10 @@ pub(in crate::process) fn process_table() -> io::Result<Vec<ProcessRow>> {
     Ok(reaper::roots().into_iter().filter_map(process_row).collect())
 }
 
+pub(in crate::process) fn forks() -> Option<u64> {
+    None
+}
+
 pub(in crate::process) fn process_row(pid: i32) -> Option<ProcessRow> {
     let us = getpid().as_raw_nonzero().get();
     (!reaper::has_ended(pid)).then_some(ProcessRow {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use stelae_model::Failure;
 use stelae_model::flow::Step;
 
+use crate::ports;
 use crate::smoke::context::SmokeContext;
 use crate::smoke::stack::LiveStack;
 use crate::smoke::state::{Rendered, Restarted};
@@ -56,7 +57,8 @@ impl Step for Restart {
             .args(own);
         let events = cx.log("restart");
         let child =
-            StackChild::start(&invocation, &events, attendance, cx.deadline, &cx.interrupt, &cx.recorder)?;
+            StackChild::start(&invocation, &events, attendance, cx.deadline, &cx.interrupt, &cx.recorder)
+                .map_err(ports::name_stranger)?;
         let restarted = Restarted {
             rendered,
             url: child.url.clone(),
