@@ -239,6 +239,9 @@ impl Soak {
             let killed = Instant::now();
             seen.kill(lifecycle.victim);
             if lifecycle.needs_next_start() {
+                await_exit(&mut outer, deadline, interrupt);
+                seen.await_inner(deadline, interrupt);
+
                 self.next_start(environment, interrupt)?;
             }
             if lifecycle.victim != Victim::Service {

@@ -103,17 +103,27 @@ impl Seen {
 
     /// Waits until everyone who was seen is gone; says how long that took.
     pub(super) fn await_end(&self, since: Instant, deadline: Deadline, interrupt: &Interrupt) -> Duration {
-        const LOOK_EVERY: Duration = Duration::from_micros(500);
-        let alive = |row: &ProcessRow| tree::started_ticks(row.pid) == Some(row.started);
-        let mut left: Vec<&ProcessRow> = self.rows.iter().collect();
-        while !deadline.passed() && interrupt.check().is_none() {
-            left.retain(|row| alive(row));
-            if left.is_empty() {
-                break;
-            }
-            interrupt.wait(LOOK_EVERY);
-        }
+        await_all(self.rows.iter().collect(), deadline, interrupt);
         since.elapsed()
+    }
+
+    /// Waits until the inner half is gone: what is dying holds its locks still, and counts as alive.
+    pub(super) fn await_inner(&self, deadline: Deadline, interrupt: &Interrupt) {
+        let inner = self.inner();
+        await_all(self.rows.iter().filter(|row| Some(row.pid) == inner).collect(), deadline, interrupt);
+    }
+}
+
+fn await_all(mut left: Vec<&ProcessRow>, deadline: Deadline, interrupt: &Interrupt) {
+    const LOOK_EVERY: Duration = Duration::from_micros(500);
+    // A zombie has given everything back.
+    let alive = |row: &ProcessRow| tree::started_ticks(row.pid) == Some(row.started);
+    while !deadline.passed() && interrupt.check().is_none() {
+        left.retain(|row| alive(row));
+        if left.is_empty() {
+            break;
+        }
+        interrupt.wait(LOOK_EVERY);
     }
 }
 
