@@ -116,8 +116,9 @@ impl Seen {
 
 fn await_all(mut left: Vec<&ProcessRow>, deadline: Deadline, interrupt: &Interrupt) {
     const LOOK_EVERY: Duration = Duration::from_micros(500);
-    // A zombie has given everything back.
-    let alive = |row: &ProcessRow| tree::started_ticks(row.pid) == Some(row.started);
+    // A zombie has given everything back when it is the last of its threads.
+    let alive =
+        |row: &ProcessRow| tree::started_ticks(row.pid) == Some(row.started) || tree::threads(row.pid) > 1;
     while !deadline.passed() && interrupt.check().is_none() {
         left.retain(|row| alive(row));
         if left.is_empty() {
