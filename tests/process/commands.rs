@@ -6,6 +6,7 @@ use stelae_model::lifecycle::Ended;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::deadline::Deadline;
 use stelae_run::process::{Family, Finished, Limits, Stream, run};
+use stelae_run::record::Recorder;
 use stelae_run::signals::Interrupt;
 
 use crate::support::{Sandbox, isolated, runs, until};
@@ -99,6 +100,13 @@ fn a_grandchild_that_holds_the_output_holds_nobody_up() {
         // As our deadline is an hour away, waiting for the grandchild would be noticed.
         let finished = carry_out(sandbox, "sleep 1000 & echo $! > pid", Deadline::after(LONG)).unwrap();
         assert!(finished.leaky && finished.status.is_success());
+        let recorder = Recorder::to_listeners(Vec::new());
+        recorder.minding_leaks(finished);
+        assert!(
+            recorder.warnings()[0].starts_with("shell left processes behind"),
+            "{:?}",
+            recorder.warnings()
+        );
         let pid = std::fs::read_to_string(sandbox.path("pid")).unwrap().trim().parse().unwrap();
         until("the end of the leftover", || !runs(pid));
     });

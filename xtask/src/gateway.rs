@@ -48,7 +48,8 @@ pub(crate) fn ensure_gateway(
         .args(["build", "--locked", "--package", PROGRAM, "--bin", PROGRAM])
         .args(["--profile", &profile]);
     let limits = Limits { deadline: Deadline::after(LIMIT), interrupt, stdout: log, stderr: log };
-    let finished = process::run(&invocation, &limits, &mut |_, line| recorder.line("cargo", line))?;
+    let finished = recorder
+        .minding_leaks(process::run(&invocation, &limits, &mut |_, line| recorder.line("cargo", line))?);
     finished.success_or_failure().map(drop)
 }
 

@@ -66,12 +66,12 @@ impl Git {
     }
 
     fn finish(invocation: &Invocation, limits: &Limits<'_>, recorder: &Recorder) -> Result<String, Failure> {
-        let finished = process::run(invocation, limits, &mut |stream, text| {
+        let finished = recorder.minding_leaks(process::run(invocation, limits, &mut |stream, text| {
             // What git says on stderr is for a person; its stdout is ours to read.
             if stream == process::Stream::Stderr {
                 recorder.line("git", text);
             }
-        })?;
+        })?);
         finished.success_or_failure()?.stdout_whole()
     }
 

@@ -11,6 +11,8 @@ use stelae_model::event::{Event, Record, SCHEMA};
 use stelae_model::evidence::Probes;
 use stelae_model::value::Secret;
 
+use crate::process::Finished;
+
 /// Whoever listens to the events of a run: the terminal, a JSON stream.
 pub type Listener = Box<dyn FnMut(&Record) + Send>;
 
@@ -114,6 +116,15 @@ impl Recorder {
     /// Records something that is not as it should be.
     pub fn warn(&self, text: impl Into<String>) {
         self.event(Event::Warning { text: text.into() });
+    }
+
+    /// Tells of a command that left processes behind, which were killed; gives it back.
+    pub fn minding_leaks(&self, finished: Finished) -> Finished {
+        if finished.leaky {
+            let Finished { process, command, .. } = &finished;
+            self.warn(format!("{process} left processes behind, which were killed: {command}"));
+        }
+        finished
     }
 
     /// A piece of evidence could not be written: said once, remembered for the verdict.

@@ -102,11 +102,12 @@ impl SmokeContext {
         let (out, talk) = (self.log(&format!("{source}-stdout")), self.log(source));
         let limits =
             Limits { deadline: self.deadline, interrupt: &self.interrupt, stdout: &out, stderr: &talk };
-        let finished = process::run(&invocation, &limits, &mut |stream, text| {
-            if stream == Stream::Stderr {
-                self.recorder.line(source, text);
-            }
-        })?;
+        let finished =
+            self.recorder.minding_leaks(process::run(&invocation, &limits, &mut |stream, text| {
+                if stream == Stream::Stderr {
+                    self.recorder.line(source, text);
+                }
+            })?);
         if let Some(failure) = failure_of(&finished) {
             return Err(failure);
         }

@@ -77,11 +77,11 @@ fn cargo_build(cx: &SmokeContext, target: &Utf8Path) -> Result<BTreeMap<String, 
         .args(packages);
     let (messages, talk) = (cx.log("cargo-messages"), cx.log("cargo"));
     let limits = Limits { deadline: cx.deadline, interrupt: &cx.interrupt, stdout: &messages, stderr: &talk };
-    let finished = process::run(&invocation, &limits, &mut |stream, line| {
+    let finished = cx.recorder.minding_leaks(process::run(&invocation, &limits, &mut |stream, line| {
         if stream == Stream::Stderr {
             cx.recorder.line("cargo", line);
         }
-    })?;
+    })?);
     let finished = finished.success_or_failure().map_err(|mut failure| {
         "build-failed".clone_into(&mut failure.kind);
         failure.what = "the clone does not build".to_owned();

@@ -150,11 +150,11 @@ fn play(
     let talk = cx.log(&format!("agent-{}", stage.name));
     let limits =
         Limits { deadline: cx.deadline, interrupt: &cx.interrupt, stdout: transcript, stderr: &talk };
-    let finished = process::run(&invocation, &limits, &mut |stream, line| {
+    let finished = cx.recorder.minding_leaks(process::run(&invocation, &limits, &mut |stream, line| {
         if stream == process::Stream::Stderr {
             cx.recorder.line("agent", line);
         }
-    })?;
+    })?);
     // The transcript says more than the exit code, so it is judged first; but a bad exit is never green.
     if !finished.status.is_success() && judge_transcript(cx, stage, transcript).is_ok() {
         return finished.success_or_failure().map(drop);
