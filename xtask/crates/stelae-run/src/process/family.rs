@@ -58,8 +58,7 @@ impl Family {
         before: &mut dyn FnMut(i32),
     ) -> TeardownProof {
         reaper::set_closing(true);
-        before(us());
-        let proof = Teardown::new(Scope::Everyone, limits, interrupt).carry_out();
+        let proof = Teardown::with_snapshot(Scope::Everyone, limits, interrupt, before).carry_out();
         // Not sooner: a panic on the way is for the drop.
         self.stopped = true;
         proof

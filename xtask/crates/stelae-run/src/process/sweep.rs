@@ -53,6 +53,7 @@ pub fn sweep(run: &str, limits: StopLimits, interrupt: &Interrupt) -> Swept {
         let nothing_left = empty_looks >= if exact { 1 } else { EMPTY_LOOKS };
         let seen = Seen { elapsed: begun.elapsed(), interrupts: interrupt.count(), nothing_left };
         let signal = match stop.next(seen) {
+            Move::Snapshot => continue,
             Move::Gone => return swept,
             Move::GiveUp => {
                 swept.survivors = members.iter().map(described).chain(unreadable).collect();

@@ -170,6 +170,7 @@ impl Met {
 pub(super) struct Teardown<'a> {
     scope: Scope,
     stop: Stop,
+    before: Option<&'a mut dyn FnMut(i32)>,
     interrupt: &'a Interrupt,
     begun: Instant,
     rounds: u32,
@@ -186,6 +187,7 @@ impl<'a> Teardown<'a> {
         Self {
             scope,
             stop,
+            before: None,
             interrupt,
             begun: Instant::now(),
             rounds: 0,
@@ -193,6 +195,17 @@ impl<'a> Teardown<'a> {
             order: Vec::new(),
             unseen_got: None,
         }
+    }
+
+    /// The same, with a call to `before` while everything is still as it was.
+    pub(super) fn with_snapshot(
+        scope: Scope,
+        limits: StopLimits,
+        interrupt: &'a Interrupt,
+        before: &'a mut dyn FnMut(i32),
+    ) -> Self {
+        let stop = Stop::with_snapshot(limits);
+        Self { stop, before: Some(before), ..Self::new(scope, limits, interrupt) }
     }
 
     pub(super) fn carry_out(mut self) -> TeardownProof {
@@ -207,6 +220,12 @@ impl<'a> Teardown<'a> {
                 nothing_left: look.proof != Proof::None,
             };
             let round = match self.stop.next(seen) {
+                Move::Snapshot => {
+                    if let Some(before) = &mut self.before {
+                        before(us());
+                    }
+                    continue;
+                }
                 Move::Gone | Move::GiveUp => return self.report(&look),
                 Move::Ask => {
                     self.signal_unseen(&look, Signal::TERM);
