@@ -23,7 +23,7 @@ fn wait(service: &mut Service, wanted: &Wanted) -> Result<Ready, Failure> {
 }
 
 fn impatient(wanted: Wanted) -> Wanted {
-    Wanted { patience: Patience { idle: Duration::from_millis(400), ceiling: LONG }, ..wanted }
+    Wanted { patience: Patience { idle: Duration::from_millis(2_500), ceiling: LONG }, ..wanted }
 }
 
 fn code_and_kind(failure: &Failure) -> (u8, &str) {
