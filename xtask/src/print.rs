@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 use stelae_model::{ExitCode, Failure};
+use stelae_run::signals::while_printing;
 
 use crate::cli::Format;
 
@@ -59,7 +60,7 @@ impl Printer {
     /// Talk: for a person, never for a machine.
     pub(crate) fn talk(&self, text: &str) {
         // A closed stderr must not end the verb.
-        writeln!(io::stderr().lock(), "{text}").ok();
+        while_printing(|| writeln!(io::stderr().lock(), "{text}")).ok();
     }
 
     /// Does some printing, and goes on when it is done, or when nobody has taken it for a while: for whoever watches over
@@ -111,8 +112,11 @@ impl Printer {
 
 impl Printer {
     fn write_stdout(&self, text: &str) {
-        let mut stdout = io::stdout().lock();
-        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        let written = while_printing(|| {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        });
+        match written {
             Ok(()) => {}
             // A reader that has seen enough (`| head`) is no failure of ours.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}

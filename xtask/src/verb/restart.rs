@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use stelae_model::env::programs::XTASK;
 use stelae_model::env::{Base, Environment, ProgramEnv as _, XtaskEnv};
 use stelae_model::event::Event;
+use stelae_model::lifecycle::StopLimits;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::deadline::Deadline;
 use stelae_run::evidence::Evidence;
@@ -55,6 +56,9 @@ enum LifeLine {
     /// The end of standard input
     Stdin,
 }
+
+/// What a restart may take besides its budget, on a machine that builds from cold.
+const BUILD_AND_MORE: Duration = Duration::from_secs(21 * 60);
 
 impl Restart {
     /// How it is guarded.
@@ -157,11 +161,18 @@ impl Restart {
         } else {
             vec![Terminal::with_colour(context.printer.colour()).listener()]
         });
+        if let Some(guarded) = guarded() {
+            // A build, the wait for another restart, the end of the old stack, and the start of the new one.
+            guarded.over_in(self.budget_s.saturating_mul(2).saturating_add(BUILD_AND_MORE));
+            guarded.limit(StopLimits { grace: Duration::from_secs(7), ..StopLimits::default() });
+        }
         let family = Family::enter()?;
         let log = default_log(environment)?.with_file_name("restart.log");
         // A build takes as long as it takes, and the old stack stays up meanwhile.
         let config = StackConfig::read(environment, self.stack.as_deref())?;
         ensure_gateway(environment, &config.stack, &log.with_file_name("cargo.log"), interrupt, &recorder)?;
+        let busy = Deadline::after(self.budget_s);
+        let _alone = record.lock(busy, interrupt)?;
         if let Some(old) = record.stop_recorded(interrupt)? {
             recorder.note(format!("ended the stack that was up: {old}"));
         }

@@ -3,10 +3,12 @@
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 use stelae_model::{ExitCode, Failure};
 
@@ -141,6 +143,15 @@ impl State {
     }
 }
 
+/// Does some printing. A signal that comes meanwhile ends this process as it would any: whoever should read may not, and a
+/// write has no deadline. Nothing may be going on that has to be torn down, or somebody else has to see to that.
+pub fn while_printing<T>(print: impl FnOnce() -> T) -> T {
+    PRINTING.store(true, Ordering::SeqCst);
+    let given = print();
+    PRINTING.store(false, Ordering::SeqCst);
+    given
+}
+
 /// The failure of whatever was going on when the signal came.
 pub fn interrupted(code: ExitCode, what: &str) -> Failure {
     let signal = match code {
@@ -152,10 +163,14 @@ pub fn interrupted(code: ExitCode, what: &str) -> Failure {
 }
 
 /// Our end, and one more of the handler's.
+static PRINTING: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
+
 fn subscribe(signal: i32) -> std::io::Result<(UnixStream, UnixStream)> {
     let (ours, handlers) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let raised = handlers.try_clone()?;
+    flag::register_conditional_default(signal, Arc::clone(&PRINTING))?;
+
     pipe::register(signal, handlers)?;
     Ok((ours, raised))
 }

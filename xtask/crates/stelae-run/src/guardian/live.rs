@@ -20,6 +20,8 @@ use crate::signals::Interrupt;
 /// So many names in a row that somebody else has just taken are no coincidence.
 const MOST_NAMES: usize = 100;
 
+/// No file of ours is longer.
+const LONGEST: u64 = 64 * 1024;
 /// A start that is held up for longer by what others have left is worse than what they have left.
 const SWEEPS_AT_MOST: Duration = Duration::from_secs(10);
 
@@ -101,6 +103,13 @@ impl LiveFile {
         // One that stays is swept by the next start, which finds nothing of it.
         fs::remove_file(&self.path).ok();
     }
+}
+
+/// Sixteen hexadecimal digits, and `.json`.
+fn is_name(path: &Utf8Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default();
+    let digits = stem.len() == 16 && stem.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits && path.extension() == Some("json")
 }
 
 fn is_gone(error: &io::Error) -> bool {
@@ -190,6 +199,11 @@ enum Found {
 
 impl Found {
     fn at(path: &Utf8Path) -> Self {
+        // Whatever else lies there is not ours: opening a pipe would wait for ever, and reading a device never ends.
+        let ours = path.symlink_metadata().is_ok_and(|entry| entry.is_file() && entry.len() <= LONGEST);
+        if !ours || !is_name(path) {
+            return Self::Nothing;
+        }
         let Ok(mut file) = OpenOptions::new().read(true).write(true).open(path) else { return Self::Nothing };
         let locked = file.try_lock();
         let mut text = String::new();
@@ -266,6 +280,19 @@ mod tests {
         let (_guard, folder) = folder();
         drop(LiveFile::create(&folder).unwrap());
         assert_eq!((sweep(&folder), names(&folder)), ((vec![], vec![]), 0));
+    }
+
+    #[test]
+    fn what_is_not_ours_is_neither_opened_nor_removed() {
+        let (_guard, folder) = folder();
+        drop(LiveFile::create(&folder).unwrap());
+        let path = |name: &str| folder.join(name);
+        let name = "0123456789abcdef.json";
+        rustix::fs::mkfifoat(rustix::fs::CWD, path(name).as_str(), rustix::fs::Mode::RUSR).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", path("0123456789abcdee.json")).unwrap();
+        File::create(path("0123456789abcded.json")).unwrap().set_len(20 << 30).unwrap();
+        fs::write(path("somebody's"), "{}").unwrap();
+        assert_eq!((sweep(&folder), names(&folder)), ((vec![], vec![]), 4));
     }
 
     #[test]

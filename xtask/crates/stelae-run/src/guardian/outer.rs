@@ -133,7 +133,9 @@ impl Outer {
                 let named = |one: &StoppedProcess| format!("pid {}: {}", one.pid, one.command);
                 Ok(Stood { code, ended: proof.stopped.iter().map(named).collect() })
             }
-            (_, None) => Err(hangs()),
+            (_, None) => {
+                Err(hangs(&watch.interrupt, watch.heard.state().over.is_some_and(|over| over.passed())))
+            }
             (None, Some(how)) => {
                 let failure = died(how, &watch.interrupt);
                 let namespace = !began && self.isolation == Isolation::Pidns;
@@ -160,11 +162,13 @@ fn died(how: Ended, interrupt: &Interrupt) -> Failure {
         .hint("if nobody did that on purpose, was there no memory left? see: dmesg | tail")
 }
 
-fn hangs() -> Failure {
+/// The exit code says why it had to end: a signal, or its own word.
+fn hangs(interrupt: &Interrupt, by_its_word: bool) -> Failure {
+    let late = if by_its_word { ExitCode::BudgetExhausted } else { ExitCode::StepFailed };
     let what = "the half of the harness that does the work did not end in time, and was killed";
-    Failure::new(ExitCode::StepFailed, "guardian-hangs", what)
+    Failure::new(interrupt.check().unwrap_or(late), "guardian-hangs", what)
         .because("everything that it had started is gone")
-        .hint("please report it, with the evidence of the run: cargo xtask runs list")
+        .hint("is its output a pipe that nobody reads? if not, please report it, with: cargo xtask runs list")
 }
 
 fn cannot_start(error: &io::Error) -> Failure {

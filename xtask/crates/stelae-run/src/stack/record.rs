@@ -1,5 +1,7 @@
 //! The record of a stack that was left up: who supervises it. One per supervisor home.
 
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -10,12 +12,22 @@ use stelae_model::lifecycle::StopLimits;
 use stelae_model::{ExitCode, Failure};
 
 use super::child::StackChild;
-use crate::files::{Readable, replace};
+use crate::deadline::Deadline;
+use crate::files::{Readable, create_private_dirs, read_regular, replace};
 use crate::process::{self, tree};
 use crate::signals::Interrupt;
 
 /// More than any stack's own grace: it is asked once, and goes in its own order.
 const GRACE: StopLimits = StopLimits { grace: Duration::from_secs(10), ceiling: Duration::from_secs(2) };
+
+/// How often a record is asked for that somebody else has.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The record is this process's alone, until this is dropped.
+#[derive(Debug)]
+pub struct StackLock {
+    _file: File,
+}
 
 /// Where the record is.
 #[derive(Debug)]
@@ -41,6 +53,35 @@ impl StackRecord {
         Ok(Self { path: environment.get::<STELAE_SUPERVISOR_HOME>()?.join("stack.json") })
     }
 
+    /// Has it for this process alone: from the end of the stack that is up to the record of the next one, nobody else may
+    /// do either. Waits for whoever has it.
+    ///
+    /// # Errors
+    /// Exit 40, `stack-busy`, at the deadline; `stack-record`; 129, 130, 143 on a signal.
+    pub fn lock(&self, deadline: Deadline, interrupt: &Interrupt) -> Result<StackLock, Failure> {
+        let path = self.path.with_extension("lock");
+        let made = self.path.parent().map_or(Ok(()), create_private_dirs);
+        let opened = made.and_then(|()| {
+            let mut options = OpenOptions::new();
+            options.write(true).create(true).truncate(false).mode(0o600).open(&path)
+        });
+        let file = opened.map_err(|error| self.failed("locked", &error))?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(StackLock { _file: file }),
+                Err(TryLockError::Error(error)) => return Err(self.failed("locked", &error)),
+                Err(TryLockError::WouldBlock) if deadline.passed() => {
+                    let what = "another restart or down of this stack is under way";
+                    return Err(Failure::new(ExitCode::PrerequisiteMissing, "stack-busy", what)
+                        .on(path.to_string())
+                        .hint(format!("wait for it; who it is: fuser -v {path}")));
+                }
+                Err(TryLockError::WouldBlock) => interrupt.wait(LOOK_EVERY.min(deadline.remaining())),
+            }
+            interrupt.bail("waiting for another restart of this stack")?;
+        }
+    }
+
     /// Writes it.
     ///
     /// # Errors
@@ -64,7 +105,9 @@ impl StackRecord {
     /// # Errors
     /// Exit 40 for a record that cannot be read; 34, `survivor`, when something of it does not go.
     pub fn stop_recorded(&self, interrupt: &Interrupt) -> Result<Option<String>, Failure> {
-        let text = match std::fs::read_to_string(&self.path) {
+        let read = read_regular(&self.path)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
+        let text = match read {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.failed("read", &error)),
