@@ -77,7 +77,7 @@ impl Failure {
     /// Attaches the end of the guilty log.
     #[must_use]
     pub fn log_tail(mut self, lines: Vec<String>) -> Self {
-        self.log_tail = lines;
+        self.log_tail = lines.into_iter().map(|line| shortened(&line, LONGEST_QUOTE)).collect();
         self
     }
 }
@@ -107,6 +107,17 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// A line that is quoted is for a person to read.
+const LONGEST_QUOTE: usize = 500;
+
+/// The text, or its first `longest` characters and how many bytes there are more.
+pub fn shortened(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}… ({} bytes more)", &text[..at], text.len() - at),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,5 +133,15 @@ mod tests {
         let order: Vec<_> =
             ["port 9090", "on: 127", "why: pid", "| bind", "hint: kill"].map(|part| text.find(part)).into();
         assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{text}");
+    }
+
+    #[test]
+    fn a_long_line_is_shortened_between_two_characters() {
+        assert_eq!(
+            (shortened("äöü", 3), shortened("äöü", 2)),
+            ("äöü".to_owned(), "äö… (2 bytes more)".to_owned())
+        );
+        let failure = Failure::unexpected("x").log_tail(vec!["y".repeat(100_000)]);
+        assert!(failure.log_tail[0].len() < 600);
     }
 }

@@ -9,7 +9,7 @@ use stelae_model::{ExitCode, Failure};
 use super::table::{self, ListeningSocket, listeners_on};
 use crate::calendar::utc;
 use crate::guardian;
-use crate::process::tree;
+use crate::process::{self, tree};
 
 /// Who listens on an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +36,17 @@ pub struct Holder {
     pub command: String,
     /// When it was started, in seconds since the epoch.
     pub started_unix_s: Option<u64>,
+    /// The run or stack of ours that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
 }
 
 impl Owner {
+    /// The run or stack of ours that holds it.
+    pub fn run(&self) -> Option<&str> {
+        self.holders.iter().find_map(|holder| holder.run.as_deref())
+    }
+
     /// `pid 123: python3 -m http.server 9090, since 2026-11-20 12:44:01Z`, or the user, if that is all one can see.
     pub fn describe(&self) -> String {
         match self.holders.first() {
@@ -82,7 +90,8 @@ pub(crate) fn owner_of_socket(socket: ListeningSocket, among: &[i32]) -> Owner {
 }
 
 fn holder(pid: i32) -> Option<Holder> {
-    Some(Holder { pid, command: tree::command_line(pid)?, started_unix_s: tree::start_time(pid) })
+    let (command, started_unix_s) = (tree::command_line(pid)?, tree::start_time(pid));
+    Some(Holder { pid, command, started_unix_s, run: process::run_of(pid) })
 }
 
 /// Every address that one of the processes listens on.
@@ -107,6 +116,12 @@ pub struct PortTaken {
 }
 
 impl PortTaken {
+    /// Whether it may be free in a moment: whoever has it is of a stack of ours, or is nobody who can be seen any more.
+    pub(crate) fn may_be_going(&self) -> bool {
+        let going = |owner: &Owner| owner.run().is_some() || owner.holders.is_empty();
+        super::is_taken(&self.error) && self.owner.as_ref().is_none_or(going)
+    }
+
     pub(super) fn look_up(address: SocketAddr, error: io::Error) -> Self {
         let owner = if super::is_taken(&error) { owner_of(address) } else { None };
         Self { address, owner, error }
@@ -127,23 +142,34 @@ impl PortTaken {
 
 /// The failure for a port that somebody has: exit code 33, kind `port-taken`.
 pub fn port_taken(address: SocketAddr, owner: Option<&Owner>, ours: bool, port_variable: &str) -> Failure {
-    let by = if ours { "another process of this stack" } else { "a stranger" };
+    let run = owner.and_then(Owner::run);
+    let by = match run {
+        _ if ours => "another process of this stack".to_owned(),
+        Some(run) => format!("another stack of yours ({run})"),
+        None => "a stranger".to_owned(),
+    };
     let mut failure =
         Failure::new(ExitCode::PortTaken, "port-taken", format!("port {} is taken by {by}", address.port()));
+    // Whoever listens reads it in what was rendered.
+    let export = format!("export {port_variable}={}", another_port(address.port()));
+    let choose = format!("{export}; cargo xtask render-proxy && cargo xtask restart");
     let Some(owner) = owner else {
         return failure
             .on(format!("{address}, by whom cannot be seen"))
             .because(
                 "nobody listens there: a socket may be bound without listening, or have just been closed",
             )
-            .hint(format!("{port_variable}={} cargo xtask restart", another_port(address.port())));
+            .hint(format!("choose another port: {choose}"));
     };
     failure = failure.on(format!("{address}, {}", owner.describe()));
     if owner.address != address {
         failure = failure.because(format!("it listens on {}, which covers {address}", owner.address));
     }
-    let choose = format!("{port_variable}={} cargo xtask restart", another_port(address.port()));
     match owner.holders.first() {
+        Some(holder) if run.is_some() && !ours => {
+            let end = format!("end it: cargo xtask down, or kill {}", holder.pid);
+            failure.hint(format!("{end}; or choose another port: {choose}"))
+        }
         Some(holder) => failure.hint(format!("kill {}, or choose another port: {choose}", holder.pid)),
         None => failure.hint(format!("choose another port: {choose}")),
     }
@@ -203,7 +229,8 @@ mod tests {
 
     #[test]
     fn an_owner_is_named_with_pid_command_and_start() {
-        let holder = |started_unix_s| Holder { pid: 7, command: "node x.js".to_owned(), started_unix_s };
+        let holder =
+            |started_unix_s| Holder { pid: 7, command: "node x.js".to_owned(), started_unix_s, run: None };
         let owner = |holders| Owner {
             address: ([127, 0, 0, 1], 1).into(),
             inode: 1,

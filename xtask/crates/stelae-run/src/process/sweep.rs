@@ -94,11 +94,14 @@ fn members(run: &str) -> io::Result<Vec<ProcessRow>> {
     // A shell that sourced a run's variables, and whoever started it from there, may carry the id as well.
     let above = tree::ancestry(us);
     let mine = |pid: i32| pid == us || above.contains(&pid) || below.iter().any(|row| row.pid == pid);
-    let carries = |pid: i32| {
-        tree::environ(pid)
-            .is_ok_and(|pairs| pairs.iter().any(|(name, text)| name == "STELAE_RUN_ID" && text == run))
-    };
+    let carries = |pid: i32| run_of(pid).is_some_and(|of| of == run);
     // The row comes first: with its start time it names the very process whose environment is read after it.
     let rows = tree::table()?.into_iter().filter(|row| !row.zombie && !mine(row.pid));
     Ok(rows.filter(|row| carries(row.pid)).collect())
+}
+
+/// The id of the run that a process is of.
+pub(crate) fn run_of(pid: i32) -> Option<String> {
+    let mut pairs = tree::environ(pid).ok()?.into_iter();
+    pairs.find_map(|(name, text)| (name == "STELAE_RUN_ID").then_some(text))
 }

@@ -9,9 +9,13 @@ use std::time::Instant;
 use camino::Utf8Path;
 use stelae_model::event::{Event, Record, SCHEMA};
 use stelae_model::evidence::Probes;
+use stelae_model::failure::shortened;
 use stelae_model::value::Secret;
 
 use crate::process::Finished;
+
+/// Characters of a line of somebody's output that an event has.
+const LONGEST_LINE: usize = 2_000;
 
 /// Whoever listens to the events of a run: the terminal, a JSON stream.
 pub type Listener = Box<dyn FnMut(&Record) + Send>;
@@ -105,7 +109,9 @@ impl Recorder {
 
     /// Records a line that a process wrote.
     pub fn line(&self, source: &str, text: &str) {
-        self.event(Event::Line { source: source.to_owned(), text: text.to_owned() });
+        // The log itself has all of it.
+        let text = shortened(text, LONGEST_LINE);
+        self.event(Event::Line { source: source.to_owned(), text });
     }
 
     /// Records something worth knowing.

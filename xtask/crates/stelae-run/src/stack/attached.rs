@@ -1,6 +1,7 @@
 //! The stack in the foreground: this process owns every process of it, and takes them all with it.
 
 use std::io::Read as _;
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -17,10 +18,14 @@ use super::crew::Crew;
 use super::member::{Description, Input, Member};
 use crate::deadline::Deadline;
 use crate::evidence::Evidence;
-use crate::ports::{self, Placeholder};
+use crate::ports::{self, Placeholder, PortTaken};
 use crate::process::Family;
 use crate::record::Recorder;
 use crate::signals::Interrupt;
+
+/// A stranger on the port is reported within a second, so nobody is waited for longer.
+const GOES_WITHIN: Duration = Duration::from_millis(700);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What a stack is started with.
 #[derive(Debug)]
@@ -104,10 +109,25 @@ impl Attached<'_> {
         Ok(Up { crew })
     }
 
+    /// Binds; waits a little for an earlier stack that is on its way out: its harness may have been killed a moment ago.
+    fn listen(&self) -> Result<TcpListener, PortTaken> {
+        let deadline = Deadline::after(GOES_WITHIN);
+        loop {
+            match ports::listen(self.config.address) {
+                Err(taken)
+                    if taken.may_be_going() && !deadline.passed() && self.interrupt.check().is_none() =>
+                {
+                    self.interrupt.wait(LOOK_EVERY.min(deadline.remaining()));
+                }
+                listening => return listening,
+            }
+        }
+    }
+
     fn gateway(&self) -> Result<Member, Failure> {
         let gateway = &self.config.stack.gateway;
         let port = self.environment.get::<PROXY_PORT>()?.number();
-        let listener = ports::listen(self.config.address).map_err(|taken| {
+        let listener = self.listen().map_err(|taken| {
             let failure = taken.failure("PROXY_PORT");
             if self.config.address.port() == port {
                 return failure;

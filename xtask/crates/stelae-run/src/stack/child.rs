@@ -7,6 +7,7 @@ use stelae_model::env::Invocation;
 use stelae_model::event::{Event, Record};
 use stelae_model::{ExitCode, Failure};
 
+use super::first_crash::tail_of_attempt;
 use crate::deadline::Deadline;
 use crate::guardian;
 use crate::process::{Service, Session, Stdin, tree};
@@ -17,6 +18,19 @@ use crate::watch::Follower;
 
 /// How often the child's events are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// More than any failure of ours has.
+const MOST_BESIDES: usize = 256 * 1024;
+
+/// The failure in the last document of a text that is none besides.
+fn failure_in(text: &str) -> Option<Failure> {
+    let starts = text.match_indices("{\n").map(|(at, _)| at);
+    let at_line_start = |at: &usize| *at == 0 || text.as_bytes()[at - 1] == b'\n';
+    let last = starts.filter(at_line_start).last()?;
+    let document: serde_json::Value =
+        serde_json::Deserializer::from_str(&text[last..]).into_iter().next()?.ok()?;
+    serde_json::from_value(document.get("failure")?.clone()).ok()
+}
 
 /// Whether the stack follows whoever started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +56,8 @@ pub struct StackChild {
     failure: Option<Failure>,
     /// The last thing it said about its readiness.
     status: String,
+    /// What it said besides records: one that fails before it has any says so in one document.
+    besides: String,
 }
 
 impl StackChild {
@@ -64,7 +80,7 @@ impl StackChild {
         };
         // Also one that may stay follows us until it is released.
         let service = Service::start(invocation, log, Stdin::LifeLine, session)?;
-        let follower = Follower::new(log, service.log_start());
+        let follower = Follower::of_records(log, service.log_start());
         let started = tree::started_ticks(service.pid()).unwrap_or(0);
         let mut child = Self {
             service,
@@ -74,6 +90,7 @@ impl StackChild {
             started,
             failure: None,
             status: "it never said anything".to_owned(),
+            besides: String::new(),
         };
         let mut said = None;
         loop {
@@ -85,16 +102,18 @@ impl StackChild {
                 return Ok(child);
             }
             if let Some(ended) = ended {
-                return Err(child.failure.take().unwrap_or_else(|| {
-                    Failure::new(
-                        ExitCode::StepFailed,
-                        "stack-ended",
-                        format!("the stack's supervisor ended with {ended}, and did not say why"),
-                    )
-                    .on(child.service.command())
-                    .log_tail(tail(log))
-                    .hint(format!("look at its log: {log}"))
-                }));
+                return Err(child.failure.take().or_else(|| failure_in(&child.besides)).unwrap_or_else(
+                    || {
+                        Failure::new(
+                            ExitCode::StepFailed,
+                            "stack-ended",
+                            format!("the stack's supervisor ended with {ended}, and did not say why"),
+                        )
+                        .on(child.service.command())
+                        .log_tail(tail_of_attempt(log, child.service.log_start()))
+                        .hint(format!("look at its log: {log}"))
+                    },
+                ));
             }
             if let Some(code) = interrupt.check() {
                 return Err(signals::interrupted(code, "the start of the stack"));
@@ -108,7 +127,7 @@ impl StackChild {
                 )
                 .on(child.service.command())
                 .because(child.status.clone())
-                .log_tail(tail(log))
+                .log_tail(tail_of_attempt(log, child.service.log_start()))
                 .hint(format!("look at its log: {log}")));
             }
             interrupt.wait(LOOK_EVERY.min(deadline.remaining()));
@@ -156,10 +175,14 @@ impl StackChild {
 
     /// Reads its events. Keeps its failure, if it said one; sets `said` when it said that it is ready.
     fn poll(&mut self, recorder: &Recorder, said: &mut Option<Said>) {
-        let Self { follower, failure: failed, status: last, .. } = self;
+        let Self { follower, failure: failed, status: last, besides, .. } = self;
         follower.poll(&mut |line| {
             let Ok(record) = serde_json::from_str::<Record>(line) else {
                 recorder.line("restart", line);
+                if besides.len() + line.len() < MOST_BESIDES {
+                    *besides += line;
+                    besides.push('\n');
+                }
                 return;
             };
             match record.event {
@@ -183,4 +206,18 @@ impl StackChild {
 
 enum Said {
     Ready { url: String, tools: Vec<String> },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_failure_of_one_that_had_no_records_is_found() {
+        let failure = Failure::new(ExitCode::PrerequisiteMissing, "not-registered", "it has no room");
+        let document = serde_json::json!({ "schema": 1, "failure": failure });
+        let text = format!("error: it has no room\n   on: {{\n{document:#}\n");
+        assert_eq!(failure_in(&text).unwrap().kind, "not-registered");
+        assert!(failure_in("no document\n").is_none() && failure_in("{\n").is_none());
+    }
 }

@@ -283,7 +283,7 @@ impl Phase {
             ),
         };
         failure
-            .on(format!("pid {}: {}", member.pid(), member.command()))
+            .on(member.command())
             .log_tail(member.tail())
             .hint(format!("look at its log: {}", member.log()))
     }

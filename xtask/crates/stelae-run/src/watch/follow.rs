@@ -12,6 +12,8 @@ const AT_ONE_LOOK: usize = 1024 * 1024;
 const AT_THE_END: u64 = 4 * 1024 * 1024;
 /// A line that is longer comes in pieces: memory stays bounded whatever is written.
 const LONGEST_LINE: usize = 16 * 1024;
+/// No record of ours is longer: what others wrote is shortened in it.
+const LONGEST_RECORD: usize = 1024 * 1024;
 
 /// Reads a growing file line by line. Lines come without their line break and without colour codes.
 #[derive(Debug)]
@@ -21,6 +23,7 @@ pub struct Follower {
     /// Where to begin in the first file; in one that took its place, at the beginning.
     from: u64,
     partial: Vec<u8>,
+    longest: usize,
 }
 
 #[derive(Debug)]
@@ -33,7 +36,12 @@ struct Open {
 impl Follower {
     /// Follows `path` from the byte `from` on. The file need not be there yet.
     pub fn new(path: &Utf8Path, from: u64) -> Self {
-        Self { path: path.to_owned(), open: None, from, partial: Vec::new() }
+        Self { path: path.to_owned(), open: None, from, partial: Vec::new(), longest: LONGEST_LINE }
+    }
+
+    /// The same for a file of records, a line each: half a record is none.
+    pub fn of_records(path: &Utf8Path, from: u64) -> Self {
+        Self { longest: LONGEST_RECORD, ..Self::new(path, from) }
     }
 
     /// Hands out the lines that were completed since the last look; says how many bytes were read.
@@ -107,12 +115,12 @@ impl Follower {
     fn split(&mut self, bytes: &[u8], on_line: &mut dyn FnMut(&str)) {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let room = LONGEST_LINE - self.partial.len();
+            let room = self.longest - self.partial.len();
             let window = &rest[..rest.len().min(room)];
             let end = window.iter().position(|&byte| byte == b'\n').map_or(window.len(), |at| at + 1);
             let (now, later) = rest.split_at(end);
             self.partial.extend_from_slice(now);
-            if now.ends_with(b"\n") || self.partial.len() == LONGEST_LINE {
+            if now.ends_with(b"\n") || self.partial.len() == self.longest {
                 self.flush(on_line);
             }
             rest = later;
