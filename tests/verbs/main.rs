@@ -9,4 +9,6 @@ mod env;
 mod fences;
 mod render;
 mod restart;
+mod selftest;
 mod services;
+mod tidy;

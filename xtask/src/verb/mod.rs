@@ -8,6 +8,7 @@ mod env;
 mod render_proxy;
 mod restart;
 mod runs;
+mod selftest;
 mod smoke;
 mod soak;
 
@@ -43,6 +44,8 @@ pub(crate) enum Verb {
     /// Shows, explains and prepares the environment
     #[command(subcommand)]
     Env(env::Env),
+    /// Shows every exit code: a real scenario for each, and what is left of it
+    Selftest(selftest::Selftest),
     /// Starts and kills many lifecycles at random moments, and counts what is left
     Soak(soak::SoakVerb),
     /// One lifecycle of `soak`
@@ -59,6 +62,7 @@ impl Verb {
             Self::Smoke(verb) => Some(verb.guard()),
             Self::Ci(verb) => Some(verb.guard()),
             Self::Restart(verb) => Some(verb.guard()),
+            Self::Selftest(_) => Some(selftest::Selftest::guard()),
             Self::Soak(_) => Some(soak::SoakVerb::guard()),
             Self::SoakCycle(_) => Some(soak::SoakCycle::guard()),
             Self::Down(_)
@@ -81,6 +85,7 @@ impl Verb {
             Self::RenderProxy(verb) => verb.run(context),
             Self::Runs(verb) => verb.run(context),
             Self::Env(verb) => verb.run(context),
+            Self::Selftest(verb) => verb.run(context),
             Self::Soak(verb) => verb.run(context),
             Self::SoakCycle(verb) => verb.run(context),
             Self::Docs(verb) => verb.run(context),

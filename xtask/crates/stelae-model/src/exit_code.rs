@@ -97,6 +97,22 @@ impl ExitCode {
     pub fn number(self) -> u8 {
         self as u8
     }
+
+    /// The feature that is going to end with this code and does not exist yet: until it does, no program ends so, and
+    /// nobody can have seen it.
+    ///
+    /// This is the one list of such codes. `selftest` has a witness for every other one; a test holds both, and that the
+    /// sources say the same.
+    pub fn awaits(self) -> Option<&'static str> {
+        match self {
+            Self::Flaky => Some("repetition of a run"),
+            Self::LedgerViolated => Some("the ledger of expected failures"),
+            Self::ProbeCliBroken | Self::ProbeCredentialsMissing | Self::ProbeCredentialsInvalid => {
+                Some("the slot probe")
+            }
+            _ => None,
+        }
+    }
 }
 
 impl From<ExitCode> for u8 {

@@ -36,5 +36,6 @@ pub mod git;
 pub mod attestation;
 pub mod stack;
 
+pub mod selftest;
 pub mod smoke;
 pub mod soak;

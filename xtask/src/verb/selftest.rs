@@ -1,0 +1,80 @@
+//! `selftest`: a live witness for every exit code.
+
+use camino::Utf8PathBuf;
+use clap::Args;
+use stelae_model::env::declared::TMPDIR;
+use stelae_model::{ExitCode, Failure};
+use stelae_run::guardian::Wanted;
+use stelae_run::process::Family;
+use stelae_run::record::{Recorder, run_id};
+use stelae_run::selftest::{Report, Selftest as Hearing, gateway_stack};
+use stelae_run::signals::Interrupt;
+
+use crate::context::Context;
+use crate::gateway::ensure_gateway;
+use crate::guard::Guard;
+use crate::verb::Outcome;
+
+/// `selftest`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each witness starts this very program, which really ends with the code, says so, and leaves nothing"
+)]
+pub(crate) struct Selftest {
+    /// Hears only the witness for this code; may be said more than once [default: all]
+    #[arg(long, value_name = "CODE", value_parser = code)]
+    only: Vec<ExitCode>,
+}
+
+fn code(text: &str) -> Result<ExitCode, String> {
+    let number: u8 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    let code = ExitCode::try_from(number)?;
+    code.awaits().map_or(Ok(code), |feature| Err(format!("nobody can have seen it yet: it awaits {feature}")))
+}
+
+impl Selftest {
+    /// How it is guarded: those whom it starts are, each by itself.
+    pub(crate) fn guard() -> Guard {
+        Guard { auto: Wanted::Guard, for_others: true, names_run: true, ..Guard::of_everything() }
+    }
+
+    /// Runs it.
+    pub(crate) fn run(self, context: &Context) -> Outcome {
+        let interrupt = context.interrupt()?;
+        let family = Family::enter()?;
+        let folder = temporary(context)?.join(format!("stelae-selftest-{}", run_id()));
+        let hearing = Hearing { only: self.only, folder: folder.clone(), program: context.program()? };
+        let report = hear(&hearing, context, &interrupt);
+        drop(family);
+        // What was seen is in the report.
+        let removed = std::fs::remove_dir_all(&folder);
+        let report = report?;
+        context.printer.data(&report, || report.text());
+        report.check()?;
+        removed.map_err(|error| {
+            Failure::new(ExitCode::Survivor, "selftest-folder", "the selftest's folder cannot be removed")
+                .on(folder.to_string())
+                .because(error.to_string())
+                .hint(format!("rm -rf {folder}"))
+        })?;
+        Ok(ExitCode::Pass)
+    }
+}
+
+fn temporary(context: &Context) -> Result<Utf8PathBuf, Failure> {
+    let temporary = context.environment()?.get::<TMPDIR>()?;
+    Ok(temporary.map_or_else(|| Utf8PathBuf::from("/tmp"), |path| path.as_path().to_owned()))
+}
+
+fn hear(hearing: &Hearing, context: &Context, interrupt: &Interrupt) -> Result<Report, Failure> {
+    let environment = context.environment()?;
+    std::fs::create_dir_all(&hearing.folder).ok();
+    if hearing.hears(ExitCode::ReadyButIncomplete) {
+        let recorder = Recorder::to_listeners(Vec::new());
+        let log = hearing.folder.join("cargo.log");
+        ensure_gateway(&environment, &gateway_stack()?, &log, interrupt, &recorder)?;
+    }
+    hearing.carry_out(&environment, interrupt, &mut |witness| {
+        context.printer.talk(&format!("selftest: {}: {}", witness.code.number(), witness.scenario));
+    })
+}
