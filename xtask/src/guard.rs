@@ -139,8 +139,7 @@ fn name_run(environment: &Environment, live: &LiveFile) -> Result<Vec<(String, S
 
 /// Ends what dead runs have left.
 fn sweep(folder: &camino::Utf8Path, printer: &Printer) {
-    let clear = &mut |path: &camino::Utf8Path| Workspace::open(path)?.remove();
-    for done in sweep_dead(folder, SWEEP, &Interrupt::never(), clear) {
+    for done in sweep_dead(folder, SWEEP, &Interrupt::never(), &mut Workspace::clear) {
         talk(printer, format!("note: {done}"));
     }
 }

@@ -72,9 +72,11 @@ impl SoakVerb {
                 KillFlag::Each => Kill::Each,
                 KillFlag::Random => Kill::Random,
             },
-            seed: self.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ nanos()),
+            seed: self.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ (nanos() << 20)),
             isolations: isolations(context.isolation)?,
             load: self.load,
+            port: 20_000 + u16::try_from(nanos() % 10_000).unwrap_or(0),
+
             folder: temporary.join(format!("stelae-soak-{}", run_id())),
             program: context.program()?,
         };
@@ -121,7 +123,7 @@ fn isolations(flag: IsolationFlag) -> Result<Vec<Isolation>, Failure> {
 
 fn nanos() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    u64::from(now.subsec_nanos()) << 20
+    u64::from(now.subsec_nanos())
 }
 
 /// `soak-cycle`: one lifecycle, started by `soak`.
@@ -135,6 +137,8 @@ pub(crate) struct SoakCycle {
     mark: String,
     #[arg(long)]
     workspace: Utf8PathBuf,
+    #[arg(long, default_value_t = 7077)]
+    port: u16,
     #[arg(long)]
     grace_ms: u64,
     #[arg(long)]
@@ -160,6 +164,7 @@ impl SoakCycle {
             mark: self.mark,
             workspace: self.workspace,
             leases: environment.get::<STELAE_CACHE_HOME>()?.join("leases"),
+            port: self.port,
             grace: Duration::from_millis(self.grace_ms),
             hold: Duration::from_millis(self.hold_ms),
         };

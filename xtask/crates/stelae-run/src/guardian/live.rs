@@ -173,12 +173,11 @@ fn sweep_run(
     if !swept.survivors.is_empty() {
         return false;
     }
-    let Some(workspace) = dead.workspace.as_deref().filter(|path| path.symlink_metadata().is_ok()) else {
-        return true;
-    };
+    let Some(workspace) = dead.workspace.as_deref() else { return true };
+    let was_there = workspace.symlink_metadata().is_ok();
     match clear(workspace) {
         Ok(()) => {
-            done.push(format!("removed the workspace {workspace} {of}"));
+            done.extend(was_there.then(|| format!("removed the workspace {workspace} {of}")));
             true
         }
         Err(failure) => {

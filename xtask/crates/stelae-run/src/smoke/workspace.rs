@@ -2,14 +2,15 @@
 //! is somebody else's, and is never touched.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use stelae_model::{ExitCode, Failure};
 
 use super::options::IfExists;
+use crate::files::{Readable, replace};
 
 /// File that makes a folder a workspace of ours.
 const MARKER: &str = ".stelae-workspace.json";
@@ -53,12 +54,37 @@ impl Workspace {
             workspace.mark(run)?;
             return Ok(workspace);
         }
+        Self::make(path, run)
+    }
+
+    /// Locked and marked under a name that only a workspace in the making has, then renamed: at no moment is there a folder
+    /// of which nobody could tell whose it is.
+    fn make(path: &Utf8Path, run: &str) -> Result<Self, Failure> {
+        let fail = |error: &std::io::Error| failed("the workspace cannot be made", path, error);
+        let unfinished = unfinished(path);
         // Not with its parents: what we do not make we do not have to remove.
-        let made = fs::DirBuilder::new().mode(0o700).create(path);
-        made.map_err(|error| failed("the workspace cannot be made", path, &error))?;
-        let workspace = Self { path: path.to_owned(), _lock: lock(path)? };
-        workspace.mark(run)?;
-        Ok(workspace)
+        fs::DirBuilder::new().mode(0o700).create(&unfinished).map_err(|error| fail(&error))?;
+        let made = lock(&unfinished).and_then(|lock| {
+            let workspace = Self { path: unfinished.clone(), _lock: lock };
+            workspace.mark(run)?;
+            let renamed = renameat_with(CWD, unfinished.as_str(), CWD, path.as_str(), RenameFlags::NOREPLACE);
+            renamed.map_err(|error| fail(&error.into()))?;
+            Ok(Self { path: path.to_owned(), ..workspace })
+        });
+        made.inspect_err(|_| drop(fs::remove_dir_all(&unfinished)))
+    }
+
+    /// Clears what a run that was killed has left of its workspace, finished or not.
+    ///
+    /// # Errors
+    /// Exit 34 or 40, as for [`Workspace::open`] and [`Workspace::remove`].
+    pub fn clear(path: &Utf8Path) -> Result<(), Failure> {
+        let unfinished = unfinished(path);
+        if unfinished.symlink_metadata().is_ok_and(|entry| entry.is_dir()) {
+            let fail = |error| failed("the unfinished workspace cannot be removed", &unfinished, &error);
+            fs::remove_dir_all(&unfinished).map_err(fail)?;
+        }
+        if path.symlink_metadata().is_err() { Ok(()) } else { Self::open(path)?.remove() }
     }
 
     /// Opens the workspace of an earlier run.
@@ -139,10 +165,15 @@ impl Workspace {
     fn mark(&self, run: &str) -> Result<(), Failure> {
         let path = self.path.join(MARKER);
         let text = format!("{}\n", serde_json::json!({ "run": run }));
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(text.as_bytes()))
+        // Whole or not at all: half a marker would make it nobody's.
+        replace(&path, text.as_bytes(), Readable::ByOwner)
             .map_err(|error| failed("the workspace cannot be marked", &path, &error))
     }
+}
+
+/// What it is called while it is made.
+fn unfinished(path: &Utf8Path) -> Utf8PathBuf {
+    Utf8PathBuf::from(format!("{path}.stelae-unfinished"))
 }
 
 fn read_marker(path: &Utf8Path) -> Option<Marker> {
@@ -195,6 +226,21 @@ mod tests {
             assert_eq!(kind(Workspace::create(&path, "r", if_exists)), "workspace-not-ours");
         }
         assert!(path.join("precious").exists());
+    }
+
+    #[test]
+    fn what_was_killed_while_it_was_made_is_cleared() {
+        let (_keep, path) = folder();
+        fs::create_dir(unfinished(&path)).unwrap();
+        fs::write(unfinished(&path).join(LOCK), "").unwrap();
+        Workspace::clear(&path).unwrap();
+        assert!(!unfinished(&path).exists());
+        let workspace = Workspace::create(&path, "r", IfExists::Refuse).unwrap();
+        assert!(!unfinished(&path).exists());
+        assert_eq!(Workspace::clear(&path).unwrap_err().kind, "workspace-in-use");
+        drop(workspace);
+        Workspace::clear(&path).unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

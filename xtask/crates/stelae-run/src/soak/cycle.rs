@@ -20,8 +20,6 @@ use crate::record::Recorder;
 use crate::signals::Interrupt;
 use crate::smoke::{IfExists, Workspace};
 
-/// Every lifecycle listens on this port, of an address of its own: two on one address would be seen.
-pub const PORT: u16 = 7077;
 /// What the service says when everything of it is there.
 const UP: &str = "up";
 /// No shell takes as long.
@@ -43,6 +41,8 @@ pub struct Cycle {
     pub workspace: Utf8PathBuf,
     /// The folder of leases.
     pub leases: Utf8PathBuf,
+    /// It listens on this port of its address: two lifecycles on one address would be seen.
+    pub port: u16,
     /// Between the polite signal and the kill.
     pub grace: Duration,
     /// How long it is held.
@@ -84,8 +84,8 @@ impl Cycle {
         folder: &Utf8Path,
         address: std::net::IpAddr,
     ) -> Result<(), Failure> {
-        let listener =
-            ports::listen(SocketAddr::new(address, PORT)).map_err(|taken| taken.failure("PROXY_PORT"))?;
+        let listener = ports::listen(SocketAddr::new(address, self.port))
+            .map_err(|taken| taken.failure("PROXY_PORT"))?;
         let base = Base::from_environment(environment)?;
         let run_id = stelae_model::value::EnvValue::parse(&self.run).map_err(Failure::unexpected)?;
         let env = SoakEnv { run_id: Some(run_id) };

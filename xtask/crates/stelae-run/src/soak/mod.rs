@@ -24,7 +24,7 @@ use stelae_model::lifecycle::Ended;
 use stelae_model::value::EnvValue as _;
 use stelae_model::{ExitCode, Failure, Isolation};
 
-pub use cycle::{Cycle, PORT};
+pub use cycle::Cycle;
 pub use shape::Shape;
 pub use tally::{Latency, Tally};
 pub use victim::Victim;
@@ -49,6 +49,9 @@ const LATEST_MOMENT_MS: u64 = 160;
 /// No lifecycle takes as long, whatever else the machine does.
 const HANGS_AFTER: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// So many starts one after the other end everything that can be ended.
+const NEXT_STARTS: u32 = 10;
 
 /// Which kills there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +79,8 @@ pub struct Soak {
     pub isolations: Vec<Isolation>,
     /// So many threads do nothing but keep the processors busy.
     pub load: usize,
+    /// The port of all lifecycles; another soak on this machine, with leases of its own, has another.
+    pub port: u16,
     /// A folder of its own, which is removed by whoever made it.
     pub folder: Utf8PathBuf,
     /// The program: this one.
@@ -165,8 +170,15 @@ impl Soak {
             over.store(true, Ordering::Relaxed);
         });
         interrupt.bail("the soak")?;
-        self.next_start(environment, interrupt)?;
+        // What has just died may hold its locks for a moment still; what leaks stays.
+        for _start in 0..NEXT_STARTS {
+            self.next_start(environment, interrupt)?;
+            if self.folders_left().is_empty() {
+                break;
+            }
+        }
         self.look_for_leaks(&mut tally);
+
         tally.conclude(samples);
         Ok(tally)
     }
@@ -241,8 +253,13 @@ impl Soak {
             if lifecycle.needs_next_start() {
                 await_exit(&mut outer, deadline, interrupt);
                 seen.await_inner(deadline, interrupt);
-
-                self.next_start(environment, interrupt)?;
+                // One that comes while another sweeps passes by; and that one may be killed on the way.
+                for _start in 0..NEXT_STARTS {
+                    self.next_start(environment, interrupt)?;
+                    if marked(&lifecycle.mark).is_empty() {
+                        break;
+                    }
+                }
             }
             if lifecycle.victim != Victim::Service {
                 let took = seen.await_end(killed, deadline, interrupt);
@@ -273,7 +290,12 @@ impl Soak {
         Ok(invocation
             .args(["--isolation", lifecycle.isolation.name(), "soak-cycle"])
             .args(["--run", &lifecycle.run, "--shape", lifecycle.shape.name(), "--mark", &lifecycle.mark])
-            .args(["--workspace", self.work().join(&lifecycle.run).as_str()])
+            .args([
+                "--workspace",
+                self.work().join(&lifecycle.run).as_str(),
+                "--port",
+                &self.port.to_string(),
+            ])
             .args(["--grace-ms", &GRACE.as_millis().to_string(), "--hold-ms", &hold.as_millis().to_string()]))
     }
 
@@ -313,12 +335,11 @@ impl Soak {
             }
             let address = entry.file_name().and_then(|name| name.parse().ok());
             let listeners =
-                address.map(|ip| ports::listeners_on(SocketAddr::new(ip, PORT))).unwrap_or_default();
+                address.map(|ip| ports::listeners_on(SocketAddr::new(ip, self.port))).unwrap_or_default();
             tally.leaked_ports.extend(listeners.iter().map(|socket| socket.address.to_string()));
         }
-        for folder in [self.work(), self.live_folder()] {
-            tally.leaked_folders.extend(entries(&folder).iter().map(Utf8PathBuf::to_string));
-        }
+        tally.leaked_folders = self.folders_left();
+
         if !self.isolations.contains(&Isolation::Pidns) {
             tally
                 .left_out
@@ -331,6 +352,11 @@ impl Soak {
                     .to_owned(),
             );
         }
+    }
+
+    fn folders_left(&self) -> Vec<String> {
+        let left = [self.work(), self.live_folder()].into_iter().flat_map(|folder| entries(&folder));
+        left.map(Utf8PathBuf::into_string).collect()
     }
 
     fn work(&self) -> Utf8PathBuf {
@@ -380,7 +406,10 @@ fn unexplained(victim: Victim, ended: Option<Ended>) -> Option<String> {
         Victim::Service => [0, i32::from(ExitCode::ExitedBeforeReady.number())].into(),
         // It may have been over before.
         Victim::Term => [0, i32::from(ExitCode::Terminated.number())].into(),
-        Victim::Inner => [0, i32::from(ExitCode::StepFailed.number())].into(),
+        // Before there is an inner half, the child is the one that sees whether namespaces are allowed.
+        Victim::Inner => [ExitCode::Pass, ExitCode::StepFailed, ExitCode::PrerequisiteMissing]
+            .map(|code| i32::from(code.number()))
+            .into(),
         Victim::Outer | Victim::OuterGroup | Victim::Both => [0].into(),
     };
     let killed = matches!(victim, Victim::Outer | Victim::OuterGroup | Victim::Both);
