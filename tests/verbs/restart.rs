@@ -88,3 +88,37 @@ fn what_was_not_rendered_is_not_started() {
     assert_eq!(ended.verdict(), (40, "not-rendered".to_owned()), "{}", ended.stderr);
     assert!(ended.stderr.contains("hint: cargo xtask render-proxy"), "{}", ended.stderr);
 }
+
+#[test]
+fn restarts_at_once_queue_up_and_leave_one_stack_that_down_knows() {
+    let stack = Stack::installed();
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..3).map(|_| scope.spawn(|| stack.run(&["restart"]))).collect();
+        for one in all {
+            let ended = one.join().unwrap();
+            assert_eq!(ended.code, 0, "{}", ended.stderr);
+        }
+    });
+    assert_eq!(stack.gateways().len(), 1);
+    let down = stack.run(&["down"]);
+    assert!(down.json()["ended"].is_string(), "{}", down.stdout);
+    assert_eq!(stack.processes(), Vec::<String>::new());
+}
+
+#[test]
+fn a_restart_waits_for_a_stack_that_is_on_its_way_out() {
+    let stack = Stack::installed();
+    let port = format!("PROXY_PORT={}", stack.port);
+    let set = |name: &str, folder: &str| format!("{name}={}", stack.home.path().join(folder));
+    let homes = [set("STELAE_CONFIG_HOME", "config"), set("STELAE_STATE_HOME", "state")];
+    let args = ["--set", &port, "--set", &homes[0], "--set", &homes[1], "restart", "--attached"];
+    let mut attached = Xtask::new(stack.home.source.path(), &args).start();
+    stelae_tests::until("the stack", || {
+        assert!(!attached.has_ended(), "{}", attached.stderr());
+        attached.stderr().contains("ready after")
+    });
+    attached.signal(rustix::process::Signal::KILL);
+    let next = stack.run(&["restart"]);
+    assert_eq!(next.code, 0, "{}", next.stderr);
+    attached.wait();
+}
