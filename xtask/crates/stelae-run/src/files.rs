@@ -224,6 +224,17 @@ pub(crate) fn follow(path: &Utf8Path) -> Result<Utf8PathBuf, String> {
     }
 }
 
+/// Waits until nobody holds a lock on the file. A lock that was dropped lives on for an instant, in a child that another
+/// thread is just forking: until that executes its program, it has a copy of every descriptor.
+#[cfg(test)]
+pub(crate) fn await_unlocked(path: &Utf8Path) {
+    let deadline = crate::deadline::Deadline::after(std::time::Duration::from_secs(30));
+    while File::open(path).is_ok_and(|file| file.try_lock().is_err()) {
+        assert!(!deadline.passed(), "{path} stays locked");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};

@@ -219,6 +219,7 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::await_unlocked;
 
     const LIMITS: StopLimits = StopLimits { grace: Duration::ZERO, ceiling: Duration::from_secs(5) };
 
@@ -255,7 +256,9 @@ mod tests {
         assert_eq!(sweep(&folder), (vec![], vec![]));
         drop(outer);
         assert_eq!(sweep(&folder), (vec![], vec![]));
+        let path = inner.path().to_owned();
         drop(inner);
+        await_unlocked(&path);
         let (done, cleared) = sweep(&folder);
         assert_eq!((done.len(), cleared), (1, vec![workspace.to_owned()]), "{done:?}");
         assert_eq!((sweep(&folder), names(&folder)), ((vec![], vec![]), 0));
@@ -268,7 +271,9 @@ mod tests {
         let (first, second) = (LiveFile::create(&folder).unwrap(), LiveFile::create(&folder).unwrap());
         first.write(&dead).unwrap();
         second.write(&dead).unwrap();
+        let path = first.path().to_owned();
         drop(first);
+        await_unlocked(&path);
         assert_eq!((sweep(&folder), names(&folder)), ((vec![], vec![]), 2));
         second.remove();
         assert_eq!(sweep(&folder).1.len(), 1);
@@ -277,14 +282,16 @@ mod tests {
     #[test]
     fn one_that_never_said_what_it_was_is_removed_and_nothing_else() {
         let (_guard, folder) = folder();
-        drop(LiveFile::create(&folder).unwrap());
+        let path = LiveFile::create(&folder).unwrap().path().to_owned();
+        await_unlocked(&path);
         assert_eq!((sweep(&folder), names(&folder)), ((vec![], vec![]), 0));
     }
 
     #[test]
     fn what_is_not_ours_is_neither_opened_nor_removed() {
         let (_guard, folder) = folder();
-        drop(LiveFile::create(&folder).unwrap());
+        let first = LiveFile::create(&folder).unwrap().path().to_owned();
+        await_unlocked(&first);
         let path = |name: &str| folder.join(name);
         let name = "0123456789abcdef.json";
         rustix::fs::mkfifoat(rustix::fs::CWD, path(name).as_str(), rustix::fs::Mode::RUSR).unwrap();
@@ -301,9 +308,12 @@ mod tests {
             .unwrap()
             .write(&run("r", Utf8Path::from_path(guard.path()).unwrap()))
             .unwrap();
+        let path = folder.read_dir_utf8().unwrap().next().unwrap().unwrap().into_path();
+        await_unlocked(&path);
         let refuse = &mut |_: &Utf8Path| Err(Failure::unexpected("in use"));
         let done = sweep_dead(&folder, LIMITS, &Interrupt::never(), refuse);
         assert!(done[0].contains("cannot remove"), "{done:?}");
+        await_unlocked(&path);
         assert_eq!((sweep(&folder).1.len(), names(&folder)), (1, 0));
     }
 }

@@ -23,9 +23,25 @@ mod sweep;
 mod teardown;
 pub mod tree;
 
+use stelae_model::lifecycle::ProcessRow;
+
+use crate::deadline::Deadline;
+use crate::signals::Interrupt;
+
 /// Waits so long, or until one of the descriptors has something to read.
 pub(crate) fn pause(wakers: &[std::os::fd::OwnedFd], at_most: std::time::Duration) {
     os::wait_any(std::iter::empty(), wakers, at_most);
+}
+
+/// Waits until all of them have ended, whosoever they are, with all of their threads.
+pub(crate) fn await_ends(rows: &[ProcessRow], deadline: Deadline, interrupt: &Interrupt) {
+    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
+    let wakers = interrupt.wakers();
+    for handle in rows.iter().filter_map(os::Handle::open) {
+        while !handle.has_ended() && !deadline.passed() && interrupt.check().is_none() {
+            os::wait_any(std::iter::once(&handle), &wakers, deadline.remaining().min(LOOK_EVERY));
+        }
+    }
 }
 
 pub use command::{Finished, Limits, Stream, run};

@@ -92,12 +92,6 @@ fn shortened(text: &str) -> String {
     text.chars().take(LONGEST - 1).chain(['…']).collect()
 }
 
-/// How many threads the process has; 0 when it is gone. Of a process that dies, the first one can be a zombie while others
-/// still hold its locks.
-pub(crate) fn threads(pid: i32) -> usize {
-    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
-}
-
 /// Whether the process was stopped by a signal; one that a debugger holds was not.
 pub(crate) fn is_stopped(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

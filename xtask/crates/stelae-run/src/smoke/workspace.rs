@@ -206,6 +206,7 @@ fn failed(what: &str, path: &Utf8Path, error: &std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::await_unlocked;
 
     fn folder() -> (tempfile::TempDir, Utf8PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -239,6 +240,7 @@ mod tests {
         assert!(!unfinished(&path).exists());
         assert_eq!(Workspace::clear(&path).unwrap_err().kind, "workspace-in-use");
         drop(workspace);
+        await_unlocked(&path.join(LOCK));
         Workspace::clear(&path).unwrap();
         assert!(!path.exists());
     }
@@ -250,8 +252,11 @@ mod tests {
         fs::write(path.join("file"), "x").unwrap();
         assert_eq!(kind(Workspace::create(&path, "s", IfExists::Replace)), "workspace-in-use");
         drop(first);
+        await_unlocked(&path.join(LOCK));
         assert_eq!(kind(Workspace::create(&path, "s", IfExists::Refuse)), "workspace-exists");
+        await_unlocked(&path.join(LOCK));
         assert!(Workspace::create(&path, "s", IfExists::Reuse).is_ok() && path.join("file").exists());
+        await_unlocked(&path.join(LOCK));
         let replaced = Workspace::create(&path, "s", IfExists::Replace).unwrap();
         assert!(!path.join("file").exists());
         replaced.remove().unwrap();

@@ -8,7 +8,7 @@ use stelae_model::Isolation;
 use stelae_model::lifecycle::ProcessRow;
 
 use crate::deadline::Deadline;
-use crate::process::tree;
+use crate::process::{self, tree};
 use crate::signals::Interrupt;
 
 /// Who is killed, and how.
@@ -103,28 +103,15 @@ impl Seen {
 
     /// Waits until everyone who was seen is gone; says how long that took.
     pub(super) fn await_end(&self, since: Instant, deadline: Deadline, interrupt: &Interrupt) -> Duration {
-        await_all(self.rows.iter().collect(), deadline, interrupt);
+        process::await_ends(&self.rows, deadline, interrupt);
         since.elapsed()
     }
 
     /// Waits until the inner half is gone: what is dying holds its locks still, and counts as alive.
     pub(super) fn await_inner(&self, deadline: Deadline, interrupt: &Interrupt) {
         let inner = self.inner();
-        await_all(self.rows.iter().filter(|row| Some(row.pid) == inner).collect(), deadline, interrupt);
-    }
-}
-
-fn await_all(mut left: Vec<&ProcessRow>, deadline: Deadline, interrupt: &Interrupt) {
-    const LOOK_EVERY: Duration = Duration::from_micros(500);
-    // A zombie has given everything back when it is the last of its threads.
-    let alive =
-        |row: &ProcessRow| tree::started_ticks(row.pid) == Some(row.started) || tree::threads(row.pid) > 1;
-    while !deadline.passed() && interrupt.check().is_none() {
-        left.retain(|row| alive(row));
-        if left.is_empty() {
-            break;
-        }
-        interrupt.wait(LOOK_EVERY);
+        let inner: Vec<_> = self.rows.iter().filter(|row| Some(row.pid) == inner).cloned().collect();
+        process::await_ends(&inner, deadline, interrupt);
     }
 }
 

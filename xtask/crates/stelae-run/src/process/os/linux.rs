@@ -78,6 +78,12 @@ impl Handle {
         (process_row(row.pid)?.started == row.started).then_some(Self { pidfd })
     }
 
+    /// Whether the process has ended, all of its threads with it.
+    pub(in crate::process) fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+    }
+
     /// Sends a signal. A process that has just gone is no error.
     pub(in crate::process) fn send(&self, signal: Signal) -> io::Result<()> {
         match pidfd_send_signal(&self.pidfd, signal) {

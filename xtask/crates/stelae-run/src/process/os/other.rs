@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, getpid, kill_process_group};
+use rustix::process::{Pid, Signal, getpid, kill_process_group, test_kill_process_group};
 use stelae_model::lifecycle::ProcessRow;
 
 use crate::process::reaper;
@@ -41,6 +41,10 @@ pub(in crate::process) struct Handle {
 impl Handle {
     pub(in crate::process) fn open(row: &ProcessRow) -> Option<Self> {
         Some(Self { group: Pid::from_raw(row.pid)? })
+    }
+
+    pub(in crate::process) fn has_ended(&self) -> bool {
+        test_kill_process_group(self.group).is_err()
     }
 
     pub(in crate::process) fn send(&self, signal: Signal) -> io::Result<()> {
