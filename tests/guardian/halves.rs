@@ -100,6 +100,34 @@ fn both_halves_are_killed_and_the_next_start_ends_what_they_left() {
 }
 
 #[test]
+fn what_has_a_living_guardian_is_not_swept_whatever_the_locks_say() {
+    for (number, isolation) in (60..).zip(ISOLATIONS) {
+        let mut up = Up::new(isolation, "double-fork", number);
+        let sleeping = || {
+            let all = alive(&up.mark).into_iter();
+            all.filter(|one| one.split(' ').nth(1) == Some("sleep")).collect::<Vec<_>>()
+        };
+        until("its daemons", || sleeping().len() == 3);
+        let before = sleeping();
+        // In another cache home lies the file of a dead guardian that had the same id.
+        let other = tempfile::tempdir().unwrap();
+        let live = other.path().join("live");
+        fs::create_dir(&live).unwrap();
+        let file = live.join("0123456789abcdef.json");
+        fs::write(&file, format!("{{\"run\":\"test-{}\"}}", up.mark)).unwrap();
+        let source = Source::of_working_tree();
+        let cache = other.path().to_str().unwrap();
+        let next = Xtask::new(source.path(), &["smoke", "--plan"]).env("STELAE_CACHE_HOME", cache).run();
+        assert_eq!(next.code, 0, "{}", next.stderr);
+        assert!(!file.exists(), "it was not looked at");
+        assert_eq!(sleeping(), before, "{}", next.stderr);
+        assert!(!up.run.has_ended(), "{}", up.run.stderr());
+        up.run.signal(Signal::TERM);
+        assert_eq!(up.run.wait().code, 143);
+    }
+}
+
+#[test]
 fn an_inner_half_that_was_stopped_is_continued() {
     for (number, isolation) in (30..).zip(ISOLATIONS) {
         let up = Up::new(isolation, "plain", number);

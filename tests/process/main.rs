@@ -8,5 +8,6 @@
 mod commands;
 mod leases;
 mod startup;
+mod strangers;
 mod support;
 mod teardown;

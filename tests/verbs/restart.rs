@@ -122,3 +122,21 @@ fn a_restart_waits_for_a_stack_that_is_on_its_way_out() {
     assert_eq!(next.code, 0, "{}", next.stderr);
     attached.wait();
 }
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    let stack = Stack::installed();
+    let supervisor = stack.home.path().join("state/supervisor");
+    std::fs::create_dir_all(&supervisor).unwrap();
+    let record = supervisor.join("stack.json");
+    mkfifoat(CWD, record.as_str(), Mode::RUSR | Mode::WUSR).unwrap();
+    for verb in ["down", "restart"] {
+        let ended = stack.run(&[verb]);
+        assert_eq!(ended.verdict(), (40, "stack-record".to_owned()), "{}", ended.stderr);
+    }
+    std::fs::remove_file(&record).unwrap();
+    mkfifoat(CWD, supervisor.join("gateway.log").as_str(), Mode::RUSR | Mode::WUSR).unwrap();
+    let ended = stack.run(&["restart"]);
+    assert_eq!(ended.verdict(), (40, "log-unwritable".to_owned()), "{}", ended.stderr);
+}

@@ -9,7 +9,7 @@ use stelae_model::env::Variable as _;
 use stelae_model::env::declared::{STELAE_CACHE_HOME, STELAE_RUN_ID};
 use stelae_model::lifecycle::StopLimits;
 use stelae_model::{ExitCode, Failure, Isolation};
-use stelae_run::guardian::{Dead, LiveFile, Outer, Wanted, decide, guarded, sweep_dead};
+use stelae_run::guardian::{Dead, INNER, LiveFile, Outer, Wanted, decide, guarded, sweep_dead};
 use stelae_run::record::run_id;
 use stelae_run::signals::Interrupt;
 use stelae_run::smoke::Workspace;
@@ -82,7 +82,7 @@ pub(crate) fn watch_over(global: &Global, guard: &Guard, printer: &Printer) -> O
     })?;
     let env = if guard.names_run { name_run(&environment, &live)? } else { Vec::new() };
     let mut args =
-        vec!["--guarded".to_owned(), isolation.to_string(), "--live".to_owned(), live.path().to_string()];
+        vec![INNER.to_owned(), isolation.to_string(), "--live".to_owned(), live.path().to_string()];
     args.extend(env::args().skip(1));
     let outer =
         Outer { program: context.program()?, args, env, isolation, follows_stdin: guard.follows_stdin, live };

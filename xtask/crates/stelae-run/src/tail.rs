@@ -12,16 +12,31 @@ const BYTES: u64 = 64 * 1024;
 
 /// The last 20 lines; none when the log cannot be read, because then there is a worse failure to tell.
 pub(crate) fn tail(path: &Utf8Path) -> Vec<String> {
-    let bytes = end_of(path).unwrap_or_default();
-    let text = String::from_utf8_lossy(&bytes);
+    tail_from(path, 0)
+}
+
+/// The same of what was written from the byte `start` on: by one start of a process, and not by an earlier one.
+pub(crate) fn tail_from(path: &Utf8Path, start: u64) -> Vec<String> {
+    last_lines(&end_from(path, start).unwrap_or_default())
+}
+
+/// The last 20 lines of a text.
+pub(crate) fn last_lines(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(LINES)..].iter().map(|&line| line.to_owned()).collect()
 }
 
-fn end_of(path: &Utf8Path) -> std::io::Result<Vec<u8>> {
+/// The last 64 KiB of what was written from the byte `start` on.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn end_from(path: &Utf8Path, start: u64) -> std::io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(BYTES)))?;
+    // One that is shorter was truncated meanwhile: all of it is newer.
+    let start = if start > length { 0 } else { start };
+    file.seek(SeekFrom::Start(start.max(length.saturating_sub(BYTES))))?;
     let mut bytes = Vec::new();
     file.take(BYTES).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -39,6 +54,11 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let lines = tail(&path);
         assert_eq!((lines.len(), lines[0].as_str(), lines[19].as_str()), (20, "line 99980", "line 99999"));
+        let start = std::fs::metadata(&path).unwrap().len();
+        let mut log = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        std::io::Write::write_all(&mut log, b"one more\n").unwrap();
+        assert_eq!(tail_from(&path, start), ["one more"]);
+        assert_eq!(tail_from(&path, u64::MAX)[19], "one more");
         assert_eq!(tail(Utf8Path::new("/no/such/log")), Vec::<String>::new());
     }
 }

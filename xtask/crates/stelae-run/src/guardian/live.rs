@@ -166,7 +166,7 @@ fn sweep_run(
     done: &mut Vec<String>,
 ) -> bool {
     let of = format!("of the run {}, whose harness was killed", dead.run);
-    let swept = process::sweep(&dead.run, limits, interrupt);
+    let swept = process::sweep_lost(&dead.run, limits, interrupt);
     done.extend(swept.ended.iter().map(|process| format!("ended {process}, {of}")));
     done.extend(swept.survivors.iter().map(|process| format!("cannot end {process}, {of}")));
     // Its files may still be in use by what does not go.

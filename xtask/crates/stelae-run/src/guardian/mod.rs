@@ -18,6 +18,9 @@
 //! Where there are no subreapers (macOS), each half knows the process groups of what it started itself, the line, and
 //! the ids; a process that leaves its group there is ended by nobody.
 
+/// The flag by which a process is an inner half, and known as one.
+pub const INNER: &str = "--guarded";
+
 mod inner;
 mod line;
 mod live;

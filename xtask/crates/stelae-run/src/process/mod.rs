@@ -49,5 +49,5 @@ pub use family::Family;
 pub(crate) use family::{end_everything, spare};
 pub(crate) use half::{OtherHalf, namespaces_are_allowed};
 pub use service::{RELEASED, Service, Session, Stdin};
-pub(crate) use sweep::run_of;
 pub use sweep::{Swept, sweep};
+pub(crate) use sweep::{run_of, sweep_lost};

@@ -35,16 +35,29 @@ pub struct Swept {
 ///
 /// Inside of a PID namespace it is whoever is outside that looks: what an earlier session left is there.
 pub fn sweep(run: &str, limits: StopLimits, interrupt: &Interrupt) -> Swept {
-    if let Some(swept) = guardian::ask_to_sweep(run, limits) {
-        return swept;
-    }
+    guardian::ask_to_sweep(run, limits).unwrap_or_else(|| end(&|| members(run), limits, interrupt))
+}
+
+/// The same for a run whose harness is dead, as far as its locks tell. Whoever has a living guardian above is spared all
+/// the same: a run's id can be handed on to a verb that keeps its locks elsewhere.
+pub(crate) fn sweep_lost(run: &str, limits: StopLimits, interrupt: &Interrupt) -> Swept {
+    let lost = || {
+        let mut members = members(run)?;
+        members.retain(|row| !is_guarded(row.pid, run));
+        Ok(members)
+    };
+    end(&lost, limits, interrupt)
+}
+
+/// Ends whoever is found, until nobody is.
+fn end(find: &dyn Fn() -> io::Result<Vec<ProcessRow>>, limits: StopLimits, interrupt: &Interrupt) -> Swept {
     let (begun, mut stop, mut empty_looks) = (Instant::now(), Stop::new(limits), 0);
     let mut asked: Vec<(i32, Signal)> = Vec::new();
     let mut swept = Swept::default();
     loop {
         let forks = os::forks();
         // A table that cannot be read is no proof that nobody is left.
-        let (members, unreadable) = match members(run) {
+        let (members, unreadable) = match find() {
             Ok(members) => (members, None),
             Err(error) => (Vec::new(), Some(format!("the process table cannot be read: {error}"))),
         };
@@ -98,6 +111,14 @@ fn members(run: &str) -> io::Result<Vec<ProcessRow>> {
     // The row comes first: with its start time it names the very process whose environment is read after it.
     let rows = tree::table()?.into_iter().filter(|row| !row.zombie && !mine(row.pid));
     Ok(rows.filter(|row| carries(row.pid)).collect())
+}
+
+/// Whether the process is, or is below, the inner half of a guardian that may be this run's. One that carries another id is
+/// not: what lost its own guardian can fall to it.
+fn is_guarded(pid: i32, run: &str) -> bool {
+    let guards =
+        |&above: &i32| tree::has_argument(above, guardian::INNER) && run_of(above).is_none_or(|of| of == run);
+    tree::ancestry(pid).iter().any(guards)
 }
 
 /// The id of the run that a process is of.

@@ -71,6 +71,12 @@ pub fn ancestry(pid: i32) -> Vec<i32> {
     chain
 }
 
+/// Whether the process was started with this argument.
+pub(crate) fn has_argument(pid: i32, argument: &str) -> bool {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|&byte| byte == 0).any(|word| word == argument.as_bytes())
+}
+
 /// The command line, or the name in square brackets for a process that has none; shortened to 200 characters.
 pub fn command_line(pid: i32) -> Option<String> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;

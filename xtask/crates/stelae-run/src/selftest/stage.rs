@@ -225,7 +225,12 @@ impl<'a> Stage<'a> {
             environ.iter().any(|(_, text)| text.contains(&mark))
                 || tree::command_line(pid).is_some_and(|line| line.contains(&mark))
         };
-        let known = tree::all_pids().into_iter().filter(|&pid| knows(pid));
+        let rows = match tree::table() {
+            Ok(rows) => rows,
+            // Where nobody can be seen, nobody can be said to be gone.
+            Err(error) => return vec![format!("the process table cannot be read: {error}")],
+        };
+        let known = rows.iter().map(|row| row.pid).filter(|&pid| knows(pid));
         known.map(|pid| format!("pid {pid}: {}", tree::command_line(pid).unwrap_or_default())).collect()
     }
 }

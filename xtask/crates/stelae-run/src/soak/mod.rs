@@ -5,12 +5,11 @@
 //! lifecycle says of itself. A lifecycle that was killed whole is followed by what follows it in life: the next start.
 
 mod cycle;
+mod lifecycle;
 mod shape;
 mod tally;
 mod victim;
 
-use std::collections::BTreeSet;
-use std::fmt;
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -25,44 +24,26 @@ use stelae_model::value::EnvValue as _;
 use stelae_model::{ExitCode, Failure, Isolation};
 
 pub use cycle::Cycle;
+pub use lifecycle::Kill;
 pub use shape::Shape;
 pub use tally::{Latency, Tally};
 pub use victim::Victim;
 
 use crate::deadline::Deadline;
-use crate::files::random;
 use crate::ports;
 use crate::process::{self, Limits, Service, Session, Stdin};
 use crate::signals::Interrupt;
 use crate::tail::tail;
+use lifecycle::{GRACE, Lifecycle, unexplained};
 use tally::Samples;
 use victim::{Seen, marked};
 
-/// Between the polite signal and the kill: long enough to tell who needed it.
-const GRACE: Duration = Duration::from_millis(200);
-/// How long a lifecycle stays up that is killed at a moment of its own.
-const HOLD: Duration = Duration::from_millis(30);
-/// How long one stays up that is killed once it is up.
-const HOLD_UNTIL_KILLED: Duration = Duration::from_secs(60);
-/// Within this every lifecycle has been everywhere: starting, up, stopping, gone.
-const LATEST_MOMENT_MS: u64 = 160;
 /// No lifecycle takes as long, whatever else the machine does.
 const HANGS_AFTER: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// So many starts one after the other end everything that can be ended.
 const NEXT_STARTS: u32 = 10;
-
-/// Which kills there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kill {
-    /// None.
-    Never,
-    /// Every way to get away, with every victim, in turn; once the service is up.
-    Each,
-    /// Any of them, at any moment.
-    Random,
-}
 
 /// What is to be done.
 #[derive(Debug)]
@@ -85,48 +66,6 @@ pub struct Soak {
     pub folder: Utf8PathBuf,
     /// The program: this one.
     pub program: Utf8PathBuf,
-}
-
-/// One lifecycle, as it was chosen.
-#[derive(Clone, Debug)]
-struct Lifecycle {
-    shape: Shape,
-    isolation: Isolation,
-    victim: Victim,
-    /// Milliseconds from its start; absent: once it is up.
-    moment_ms: Option<u64>,
-    run: String,
-    mark: String,
-}
-
-impl fmt::Display for Lifecycle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shape, isolation, victim, run, .. } = self;
-        match self.moment_ms {
-            Some(moment) => write!(f, "{run}: {shape}, {isolation}, {victim} killed after {moment} ms"),
-            None => write!(f, "{run}: {shape}, {isolation}, {victim} killed once it was up"),
-        }
-    }
-}
-
-impl Lifecycle {
-    /// Whether nobody is left to end it but whoever starts next.
-    fn needs_next_start(&self) -> bool {
-        self.victim == Victim::Both && self.isolation == Isolation::Guard
-    }
-
-    /// How long everyone had who does not die of SIGTERM. In a namespace nobody is asked, if its first process is killed.
-    fn grace(&self) -> Duration {
-        let killed =
-            matches!(self.victim, Victim::Inner | Victim::Both) && self.isolation == Isolation::Pidns;
-        if self.shape.takes_the_grace() && !killed { GRACE } else { Duration::ZERO }
-    }
-
-    /// How long it stays up by itself.
-    fn hold(&self) -> Duration {
-        let ends_by_itself = matches!(self.victim, Victim::Nobody | Victim::Service);
-        if self.moment_ms.is_some() || ends_by_itself { HOLD } else { HOLD_UNTIL_KILLED }
-    }
 }
 
 /// What became of it.
@@ -195,7 +134,7 @@ impl Soak {
             if index >= self.runs {
                 break;
             }
-            let lifecycle = self.choose(index);
+            let lifecycle = Lifecycle::choose(self.kill, self.seed, &self.isolations, index);
             let outcome = self.live(&lifecycle, environment, interrupt).unwrap_or_else(|failure| Outcome {
                 failed: Some(failure.to_string().replace('\n', "; ")),
                 ..Outcome::default()
@@ -204,32 +143,6 @@ impl Soak {
                 break;
             }
         }
-    }
-
-    fn choose(&self, index: usize) -> Lifecycle {
-        let all = combinations(&self.isolations);
-        let chance = mixed(self.seed.wrapping_add(index as u64));
-        let (shape, isolation, victim) = match self.kill {
-            Kill::Never => {
-                let (shape, isolation, _) = all[index % all.len()];
-                (shape, isolation, Victim::Nobody)
-            }
-            Kill::Each => all[index % all.len()],
-            Kill::Random => all[chance as usize % all.len()],
-        };
-        let moment_ms = (self.kill == Kill::Random).then(|| mixed(chance) % (LATEST_MOMENT_MS + 1));
-        self.lifecycle(shape, isolation, victim, moment_ms)
-    }
-
-    fn lifecycle(
-        &self,
-        shape: Shape,
-        isolation: Isolation,
-        victim: Victim,
-        moment_ms: Option<u64>,
-    ) -> Lifecycle {
-        let (run, mark) = (format!("soak-{:016x}", random()), format!("600.{:09}", random() % 1_000_000_000));
-        Lifecycle { shape, isolation, victim, moment_ms, run, mark }
     }
 
     /// Starts one, kills whom it is to kill, and looks until nothing of it is left.
@@ -318,7 +231,7 @@ impl Soak {
     /// The next start, whatever it is of: it begins by ending what dead runs have left. A process of its own, as it is in
     /// life; what is below us is not swept by us.
     fn next_start(&self, environment: &Environment, interrupt: &Interrupt) -> Result<(), Failure> {
-        let next = self.lifecycle(Shape::Plain, Isolation::Guard, Victim::Nobody, None);
+        let next = Lifecycle::new(Shape::Plain, Isolation::Guard, Victim::Nobody, None);
         let log = self.logs().join(format!("{}.log", next.run));
         let deadline = Deadline::after(HANGS_AFTER);
         let limits = Limits { deadline, interrupt, stdout: &log, stderr: &log };
@@ -340,6 +253,9 @@ impl Soak {
         }
         tally.leaked_folders = self.folders_left();
 
+        if self.kill != Kill::Never && tally.killed == 0 {
+            tally.left_out.push("kills: everybody had ended before".to_owned());
+        }
         if !self.isolations.contains(&Isolation::Pidns) {
             tally
                 .left_out
@@ -377,48 +293,6 @@ impl Soak {
 
     fn leases(&self) -> Utf8PathBuf {
         self.cache().join("leases")
-    }
-}
-
-/// Every way to get away with every victim, but for the one that is known to leave something.
-fn combinations(isolations: &[Isolation]) -> Vec<(Shape, Isolation, Victim)> {
-    let mut all = Vec::new();
-    for &isolation in isolations {
-        for shape in Shape::ALL {
-            for victim in Victim::ALL {
-                let hole =
-                    victim == Victim::Both && isolation == Isolation::Guard && shape.clears_environment();
-                if !hole {
-                    all.push((shape, isolation, victim));
-                }
-            }
-        }
-    }
-    all
-}
-
-/// Why the outer half should not have ended like that; `None` when it may.
-fn unexplained(victim: Victim, ended: Option<Ended>) -> Option<String> {
-    let Some(ended) = ended else { return Some("it hangs".to_owned()) };
-    let explained: BTreeSet<i32> = match victim {
-        Victim::Nobody => [0].into(),
-        // It may have been killed before it was up.
-        Victim::Service => [0, i32::from(ExitCode::ExitedBeforeReady.number())].into(),
-        // It may have been over before.
-        Victim::Term => [0, i32::from(ExitCode::Terminated.number())].into(),
-        // Before there is an inner half, the child is the one that sees whether namespaces are allowed.
-        Victim::Inner => [ExitCode::Pass, ExitCode::StepFailed, ExitCode::PrerequisiteMissing]
-            .map(|code| i32::from(code.number()))
-            .into(),
-        Victim::Outer | Victim::OuterGroup | Victim::Both => [0].into(),
-    };
-    let killed = matches!(victim, Victim::Outer | Victim::OuterGroup | Victim::Both);
-    match ended {
-        Ended::Status(status) if explained.contains(&status) => None,
-        Ended::Signal(9) if killed => None,
-        // It came before anything was begun.
-        Ended::Signal(15) if victim == Victim::Term => None,
-        other => Some(format!("it ended with {other}")),
     }
 }
 
@@ -465,40 +339,4 @@ fn unusable(folder: &Utf8Path, error: &std::io::Error) -> Failure {
         .on(folder.to_string())
         .because(error.to_string())
         .hint("name another folder for temporary files: TMPDIR=PATH cargo xtask soak")
-}
-
-/// Well mixed bits, the same for the same number: the finalizer of SplitMix64.
-fn mixed(number: u64) -> u64 {
-    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_combination_has_its_turn_but_the_known_hole() {
-        let guard = combinations(&[Isolation::Guard]);
-        assert_eq!(guard.len(), 11 * 7 - 3);
-        assert!(!guard.contains(&(Shape::ClearedEnv, Isolation::Guard, Victim::Both)));
-        assert_eq!(combinations(&[Isolation::Guard, Isolation::Pidns]).len(), 11 * 7 * 2 - 3);
-    }
-
-    #[test]
-    fn an_end_that_nobodys_kill_explains_is_a_failure() {
-        assert_eq!(unexplained(Victim::Nobody, Some(Ended::Status(0))), None);
-        assert!(unexplained(Victim::Nobody, Some(Ended::Status(34))).is_some());
-        assert!(unexplained(Victim::Outer, Some(Ended::Signal(9))).is_none());
-        assert!(unexplained(Victim::Term, Some(Ended::Signal(9))).is_some());
-        assert!(unexplained(Victim::Term, None).is_some());
-    }
-
-    #[test]
-    fn the_same_seed_makes_the_same_choices() {
-        assert_eq!(mixed(7), mixed(7));
-        assert!((0..100).map(mixed).collect::<BTreeSet<_>>().len() == 100);
-    }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Lifecycle, Outcome};
+use super::Outcome;
+use super::lifecycle::Lifecycle;
 
 /// The whole of it.
 #[derive(Debug, Default, Serialize)]

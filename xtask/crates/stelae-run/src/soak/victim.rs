@@ -115,8 +115,12 @@ impl Seen {
     }
 }
 
-/// Everyone alive who has `mark` in the command line: `pid command`.
+/// Everyone alive who has `mark` in the command line: `pid command`. Where nobody can be seen, that is said in their place.
 pub(super) fn marked(mark: &str) -> Vec<String> {
+    let rows = match tree::table() {
+        Ok(rows) => rows,
+        Err(error) => return vec![format!("whoever there is: the process table cannot be read: {error}")],
+    };
     let command = |pid: i32| tree::command_line(pid).filter(|line| line.contains(mark));
-    tree::all_pids().into_iter().filter_map(|pid| Some(format!("pid {pid}: {}", command(pid)?))).collect()
+    rows.iter().filter_map(|row| Some(format!("pid {}: {}", row.pid, command(row.pid)?))).collect()
 }

@@ -7,13 +7,12 @@ use stelae_model::env::Invocation;
 use stelae_model::event::{Event, Record};
 use stelae_model::{ExitCode, Failure};
 
-use super::first_crash::tail_of_attempt;
 use crate::deadline::Deadline;
 use crate::guardian;
 use crate::process::{Service, Session, Stdin, tree};
 use crate::record::Recorder;
 use crate::signals::{self, Interrupt};
-use crate::tail::tail;
+use crate::tail::{tail, tail_from};
 use crate::watch::Follower;
 
 /// How often the child's events are looked at.
@@ -110,7 +109,7 @@ impl StackChild {
                             format!("the stack's supervisor ended with {ended}, and did not say why"),
                         )
                         .on(child.service.command())
-                        .log_tail(tail_of_attempt(log, child.service.log_start()))
+                        .log_tail(tail_from(log, child.service.log_start()))
                         .hint(format!("look at its log: {log}"))
                     },
                 ));
@@ -127,7 +126,7 @@ impl StackChild {
                 )
                 .on(child.service.command())
                 .because(child.status.clone())
-                .log_tail(tail_of_attempt(log, child.service.log_start()))
+                .log_tail(tail_from(log, child.service.log_start()))
                 .hint(format!("look at its log: {log}")));
             }
             interrupt.wait(LOOK_EVERY.min(deadline.remaining()));

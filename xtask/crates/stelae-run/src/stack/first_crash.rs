@@ -1,16 +1,11 @@
 //! The log of the first crash, kept: what comes after may be only its consequence, and there may be a lot of it.
 
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::files::{Readable, replace};
-
-/// How much of the attempt is kept: its end.
-const BYTES: u64 = 64 * 1024;
-/// How many lines a failure quotes.
-const LINES: usize = 20;
+use crate::tail::{end_from, last_lines};
 
 /// The file beside a process's log that has the end of the log of its first crash.
 #[derive(Debug)]
@@ -38,8 +33,8 @@ impl FirstCrash {
     /// # Errors
     /// What the system says; the lines to quote are kept all the same, as far as they could be read.
     pub(super) fn keep(&mut self, log: &Utf8Path, start: u64) -> io::Result<()> {
-        let bytes = end_of(log, start)?;
-        self.tail = lines(&bytes);
+        let bytes = end_from(log, start)?;
+        self.tail = last_lines(&bytes);
         replace(&self.path, &bytes, Readable::ByOwner)
     }
 
@@ -52,29 +47,6 @@ impl FirstCrash {
     pub(super) fn tail(&self) -> Vec<String> {
         self.tail.clone()
     }
-}
-
-/// The last lines that one start of a process wrote; none when its log cannot be read, because then there is a worse
-/// failure to tell.
-pub(super) fn tail_of_attempt(log: &Utf8Path, start: u64) -> Vec<String> {
-    lines(&end_of(log, start).unwrap_or_default())
-}
-
-fn lines(bytes: &[u8]) -> Vec<String> {
-    let text = String::from_utf8_lossy(bytes);
-    let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].iter().map(|&line| line.to_owned()).collect()
-}
-
-fn end_of(log: &Utf8Path, start: u64) -> io::Result<Vec<u8>> {
-    let mut file = File::open(log)?;
-    let length = file.metadata()?.len();
-    // One that is shorter was truncated meanwhile: all of it is newer.
-    let start = if start > length { 0 } else { start };
-    file.seek(SeekFrom::Start(start.max(length.saturating_sub(BYTES))))?;
-    let mut bytes = Vec::new();
-    file.take(BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -95,7 +67,6 @@ mod tests {
         first.keep(&log, 17).unwrap();
         assert_eq!(std::fs::metadata(first.path()).unwrap().len(), 64 * 1024);
         assert_eq!(first.tail()[1], "the end");
-        assert_eq!(tail_of_attempt(&log, 999_999)[1], "the end");
     }
 
     #[test]

@@ -10,13 +10,14 @@ use stelae_model::event::Event;
 use stelae_model::lifecycle::{AfterCrash, Crash, Crashes, Ended, StopLimits};
 use stelae_model::{ExitCode, Failure};
 
-use super::first_crash::{FirstCrash, tail_of_attempt};
+use super::first_crash::FirstCrash;
 use super::log_reader::LogReader;
 use crate::deadline::Deadline;
 use crate::ports;
 use crate::process::{Service, Session, Stdin};
 use crate::record::Recorder;
 use crate::signals::{self, Interrupt};
+use crate::tail::tail_from;
 use crate::watch::{Progress, Ready, Wanted, wait_ready_unless};
 
 /// Between two looks at what ends a pause.
@@ -157,7 +158,7 @@ impl Member {
     /// The last lines of the start that ran last.
     pub(super) fn tail(&self) -> Vec<String> {
         let running = self.running.as_ref();
-        running.map(|running| tail_of_attempt(&self.log, running.service.log_start())).unwrap_or_default()
+        running.map(|running| tail_from(&self.log, running.service.log_start())).unwrap_or_default()
     }
 
     /// Starts it and waits until it is ready, again and again as long as it may be; `died` is the failure of one that was
