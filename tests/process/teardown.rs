@@ -71,8 +71,10 @@ fn who_dies_politely_is_asked_and_who_does_not_is_killed() {
         sandbox.await_log("polite", "up");
         sandbox.await_log("stubborn", "up");
         let mut seen = Vec::new();
-        let proof = family.stop(GRACE, &Interrupt::never(), &mut |root| {
-            seen = tree::descendants(root).into_iter().map(|row| row.pid).collect();
+        let proof = family.stop(GRACE, &Interrupt::never(), &mut |present| {
+            let us = i32::try_from(std::process::id()).unwrap();
+            let alive: Vec<_> = tree::descendants(us).into_iter().map(|row| row.pid).collect();
+            seen = present.rows.iter().map(|row| row.pid).filter(|pid| alive.contains(pid)).collect();
         });
         assert!(seen.contains(&polite.pid()) && seen.contains(&stubborn.pid()), "{seen:?}");
         let of = |pid| proof.stopped.iter().find(|stopped| stopped.pid == pid).unwrap();

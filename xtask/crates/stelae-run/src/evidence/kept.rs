@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{AT_MOST, LogFile, take};
 use crate::deadline::Deadline;
 use crate::files;
+use crate::process::Present;
 use crate::record::Recorder;
 
 /// What was seen before the first signal.
@@ -42,9 +43,9 @@ impl Evidence {
         self.logs.push(LogFile::from_now_on(process, log.to_owned()));
     }
 
-    /// Takes a snapshot of everything below `root`, and keeps it.
-    pub fn keep_snapshot(&self, root: i32, recorder: &Recorder) {
-        let snapshot = take(root, &self.logs, recorder, Deadline::after(AT_MOST));
+    /// Takes a snapshot of everyone who is present, and keeps it.
+    pub fn keep_snapshot(&self, present: &Present<'_>, recorder: &Recorder) {
+        let snapshot = take(present, &self.logs, recorder, Deadline::after(AT_MOST));
         self.keep(SNAPSHOT, &snapshot, recorder);
     }
 
@@ -85,7 +86,7 @@ mod tests {
     fn evidence_that_cannot_be_kept_is_said() {
         let recorder = Recorder::to_listeners(Vec::new());
         let evidence = Evidence::begin("/dev/null/evidence".into(), &recorder);
-        evidence.keep_snapshot(i32::MAX, &recorder);
+        evidence.keep_snapshot(&Present { rows: &[], unreadable: None }, &recorder);
         assert!(!recorder.is_complete());
         assert!(recorder.warnings()[0].contains("/dev/null/evidence"), "{:?}", recorder.warnings());
     }

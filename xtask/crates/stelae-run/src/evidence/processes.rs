@@ -1,46 +1,32 @@
 //! What each process is and holds, read from `/proc`.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::mpsc::Sender;
 
-use stelae_model::evidence::{Details, SocketSeen, secrets_in, seen_environment};
-use stelae_model::lifecycle;
+use stelae_model::evidence::{Details, secrets_in, seen_environment};
+use stelae_model::lifecycle::ProcessRow;
 
 use super::{Piece, unseen};
-use crate::ports;
 use crate::process::tree;
 
 /// Processes that are looked at; the others are counted.
 const MOST: usize = 500;
-/// Sockets that are listed of one process.
-const MOST_SOCKETS: usize = 100;
 
-/// Looks at everything below `root`: first at who there is, then at each, and at last at the table of sockets.
-pub(super) fn look(root: i32, tell: &Sender<Piece>) -> Option<()> {
-    match tree::table() {
-        Ok(rows) => {
-            let found: Vec<_> = lifecycle::descendants(&rows, root).into_iter().cloned().collect();
-            let pids: Vec<i32> = found.iter().take(MOST).map(|row| row.pid).collect();
-            tell.send(Piece::Table(found)).ok()?;
-            look_at(&pids, tell)?;
-        }
-        Err(error) => tell.send(Piece::Problem(unseen("the process table cannot be read", &error))).ok()?,
-    }
-    tell.send(Piece::Done).ok()
+/// Who of them is looked at.
+pub(super) fn worth_a_look(rows: &[ProcessRow]) -> Vec<i32> {
+    rows.iter().take(MOST).map(|row| row.pid).collect()
 }
 
-fn look_at(pids: &[i32], tell: &Sender<Piece>) -> Option<()> {
-    let mut held = BTreeMap::new();
+/// Looks at each.
+pub(super) fn look(pids: &[i32], tell: &Sender<Piece>) -> Option<()> {
     for (index, &pid) in pids.iter().enumerate() {
         let (details, secrets, sockets) = details(pid);
         for secret in secrets {
             tell.send(Piece::Secret(secret)).ok()?;
         }
-        tell.send(Piece::Looked(index, Box::new(details))).ok()?;
-        held.insert(index, sockets);
+        tell.send(Piece::Looked(index, Box::new(details), sockets)).ok()?;
     }
-    tell_sockets(&held, tell)
+    tell.send(Piece::Done).ok()
 }
 
 /// One process, the secrets that it was given, and the inodes of its sockets.
@@ -80,69 +66,9 @@ fn read_status(pid: i32, details: &mut Details) {
     details.rss_kib = field("VmRSS").and_then(|text| text.strip_suffix("kB")?.trim().parse().ok());
 }
 
-fn tell_sockets(held: &BTreeMap<usize, Vec<u64>>, tell: &Sender<Piece>) -> Option<()> {
-    let all: BTreeSet<u64> = held.values().flatten().copied().collect();
-    let known = match ports::tcp_sockets(&|inode| all.contains(&inode)) {
-        Ok(known) => known,
-        Err(error) => return tell.send(Piece::Problem(unseen("the table of sockets", &error))).ok(),
-    };
-    for (&index, inodes) in held {
-        // The same socket can be open twice.
-        let own: BTreeSet<u64> = inodes.iter().copied().collect();
-        let seen: Vec<SocketSeen> = known
-            .iter()
-            .filter(|socket| own.contains(&socket.inode))
-            .take(MOST_SOCKETS)
-            .map(|socket| SocketSeen {
-                state: socket.state.to_owned(),
-                local: socket.local,
-                remote: socket.remote,
-            })
-            .collect();
-        let other = own.len().saturating_sub(seen.len());
-        tell.send(Piece::Sockets(index, seen, other)).ok()?;
-    }
-    Some(())
-}
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
-    use std::sync::mpsc::channel;
-
     use super::*;
-
-    #[test]
-    fn a_process_is_seen_with_its_sockets_and_its_environment() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let client = TcpStream::connect(address).unwrap();
-        let us = i32::try_from(std::process::id()).unwrap();
-        let (tell, told) = channel();
-        look_at(&[us], &tell).unwrap();
-        drop(tell);
-        let mut pieces = told.into_iter();
-        let details = pieces.find_map(|piece| match piece {
-            Piece::Looked(0, details) => Some(details),
-            _ => None,
-        });
-        let details = details.unwrap();
-        assert!(details.command.contains("stelae_run"), "{details:?}");
-        assert!(details.state.is_some() && details.rss_kib > Some(0) && details.cwd.is_some(), "{details:?}");
-        assert!(details.environment.unwrap().contains_key("PATH"));
-        assert_eq!(details.unreadable, Vec::<String>::new());
-        let sockets = pieces.find_map(|piece| match piece {
-            Piece::Sockets(0, sockets, _) => Some(sockets),
-            _ => None,
-        });
-        let sockets = sockets.unwrap();
-        let listens = SocketSeen { state: "listen".into(), local: address, remote: None };
-        assert!(sockets.contains(&listens), "{sockets:?}");
-        let connected = |socket: &SocketSeen| {
-            socket.local == client.local_addr().unwrap() && socket.remote == Some(address)
-        };
-        assert!(sockets.iter().any(connected), "{sockets:?}");
-    }
 
     #[test]
     fn who_is_gone_is_said_to_be() {

@@ -19,8 +19,8 @@ pub use lease::AddressLease;
 pub(crate) use owner::owner_of_socket;
 pub use owner::{Holder, Owner, PortTaken, listening_addresses, name_stranger, owner_of, port_taken};
 pub use placeholder::Placeholder;
-pub(crate) use table::tcp_sockets;
 pub use table::{ListeningSocket, listeners_on};
+pub(crate) use table::{SocketTable, TcpSocket};
 
 /// Binds and listens.
 ///

@@ -10,7 +10,7 @@ use signal_hook::consts::SIGCHLD;
 use stelae_model::lifecycle::{StopLimits, TeardownProof};
 use stelae_model::{ExitCode, Failure};
 
-use super::teardown::{Scope, Teardown};
+use super::teardown::{Present, Scope, Teardown};
 use super::{os, reaper};
 use crate::signals::{self, Interrupt};
 
@@ -49,13 +49,12 @@ impl Family {
     /// Stops everything below us that was not released, and shows that it is gone. Nothing can be started any more,
     /// from before the first signal on.
     ///
-    /// `before` is called while everything is still as it was, with the pid that everything is below: it is for taking
-    /// evidence, and has to have an end. The number of signals that `interrupt` has got shortens the grace.
+    /// `before` is called while everything is still as it was, with everyone who is there: it is for taking evidence, and has to have an end. The number of signals that `interrupt` has got shortens the grace.
     pub fn stop(
         mut self,
         limits: StopLimits,
         interrupt: &Interrupt,
-        before: &mut dyn FnMut(i32),
+        before: &mut dyn FnMut(&Present<'_>),
     ) -> TeardownProof {
         reaper::set_closing(true);
         let proof = Teardown::with_snapshot(Scope::Everyone, limits, interrupt, before).carry_out();

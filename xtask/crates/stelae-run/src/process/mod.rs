@@ -51,3 +51,4 @@ pub(crate) use half::{OtherHalf, namespaces_are_allowed};
 pub use service::{RELEASED, Service, Session, Stdin};
 pub use sweep::{Swept, sweep};
 pub(crate) use sweep::{run_of, sweep_lost};
+pub use teardown::Present;

@@ -34,6 +34,15 @@ impl Scope {
     }
 }
 
+/// Who is there while everything is still as it was, for whoever takes evidence.
+#[derive(Clone, Copy, Debug)]
+pub struct Present<'a> {
+    /// Everyone who is about to be stopped.
+    pub rows: &'a [ProcessRow],
+    /// Why nobody knows who is there.
+    pub unreadable: Option<&'a str>,
+}
+
 /// What one look at the process table found.
 struct Look {
     /// Who is still there, zombies that nobody can wait for included.
@@ -51,6 +60,10 @@ impl Look {
         let no_one_runs = self.members.iter().all(|row| row.zombie);
         self.unreadable.is_none()
             && (no_one_runs || self.members.iter().any(|row| row.zombie && row.parent == us()))
+    }
+
+    fn present(&self) -> Present<'_> {
+        Present { rows: &self.members, unreadable: self.unreadable.as_deref() }
     }
 
     fn blind(reaped: Vec<(i32, Ended)>, error: &io::Error) -> Self {
@@ -170,7 +183,7 @@ impl Met {
 pub(super) struct Teardown<'a> {
     scope: Scope,
     stop: Stop,
-    before: Option<&'a mut dyn FnMut(i32)>,
+    before: Option<&'a mut dyn FnMut(&Present<'_>)>,
     interrupt: &'a Interrupt,
     begun: Instant,
     rounds: u32,
@@ -202,7 +215,7 @@ impl<'a> Teardown<'a> {
         scope: Scope,
         limits: StopLimits,
         interrupt: &'a Interrupt,
-        before: &'a mut dyn FnMut(i32),
+        before: &'a mut dyn FnMut(&Present<'_>),
     ) -> Self {
         let stop = Stop::with_snapshot(limits);
         Self { stop, before: Some(before), ..Self::new(scope, limits, interrupt) }
@@ -214,18 +227,17 @@ impl<'a> Teardown<'a> {
             self.rounds += 1;
             let look = self.scope.look();
             self.note(&look);
-            let seen = Seen {
-                elapsed: self.begun.elapsed(),
-                interrupts: self.interrupt.count(),
-                nothing_left: look.proof != Proof::None,
-            };
-            let round = match self.stop.next(seen) {
-                Move::Snapshot => {
-                    if let Some(before) = &mut self.before {
-                        before(us());
-                    }
-                    continue;
+            let mut next = self.stop.next(self.seen(&look));
+            if next == Move::Snapshot {
+                if let Some(before) = &mut self.before {
+                    before(&look.present());
                 }
+                // Who came meanwhile is met at the next look; nobody can be signalled in another's place.
+                next = self.stop.next(self.seen(&look));
+            }
+            let round = match next {
+                // There is one snapshot; a second would be a round that waits for nothing.
+                Move::Snapshot => continue,
                 Move::Gone | Move::GiveUp => return self.report(&look),
                 Move::Ask => {
                     self.signal_unseen(&look, Signal::TERM);
@@ -246,6 +258,14 @@ impl<'a> Teardown<'a> {
             let alive = look.members.iter().filter(|row| !row.zombie);
             let handles = alive.filter_map(|row| self.met.get(&key(row))?.handle.as_ref());
             os::wait_any(handles, &wakers, if look.is_over_at_once() { AT_ONCE } else { round });
+        }
+    }
+
+    fn seen(&self, look: &Look) -> Seen {
+        Seen {
+            elapsed: self.begun.elapsed(),
+            interrupts: self.interrupt.count(),
+            nothing_left: look.proof != Proof::None,
         }
     }
 

@@ -68,7 +68,7 @@ impl Cycle {
         let held = self.hold(environment, interrupt, workspace.path(), lease.address());
         let recorder = Recorder::to_listeners(Vec::new());
         let evidence = Evidence::begin(workspace.path().join("evidence"), &recorder);
-        let proof = family.stop(limits, interrupt, &mut |root| evidence.keep_snapshot(root, &recorder));
+        let proof = family.stop(limits, interrupt, &mut |present| evidence.keep_snapshot(present, &recorder));
         proof.check()?;
         workspace.remove()?;
         if let Some(warning) = recorder.warnings().first() {

@@ -194,8 +194,9 @@ impl Attached<'_> {
 
     /// Ends everything, and tells what was found.
     pub fn tear_down(&self, family: Family) -> TeardownProof {
-        let keep_snapshot = &mut |root| self.evidence.keep_snapshot(root, self.recorder);
-        let proof = family.stop(self.teardown_limits(), self.interrupt, keep_snapshot);
+        let proof = family.stop(self.teardown_limits(), self.interrupt, &mut |present| {
+            self.evidence.keep_snapshot(present, self.recorder);
+        });
         self.evidence.keep_teardown(&proof, self.recorder);
         self.recorder.event(Event::TornDown {
             signalled: proof.stopped.len(),
