@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process_group, setrlimit, waitid,
+};
 use stelae_model::ExitCode;
 use stelae_model::lifecycle::{Ended, Proof, StopLimits, TeardownProof};
 use stelae_run::process::{Family, Service, Session, Stdin, tree};
@@ -185,10 +187,12 @@ fn a_released_service_outlives_the_teardown() {
     });
 }
 
+/// Kills a child of ours and its group. A zombie is not over: its other threads may still be on their way out.
 fn kill_group(pid: i32) {
     let group = Pid::from_raw(pid).unwrap();
     kill_process_group(group, Signal::KILL).unwrap();
-    until("the end of the released service", || !runs(pid));
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    until("the end of the released service", || waitid(WaitId::Pid(group), ended).unwrap().is_some());
 }
 
 #[test]
@@ -256,7 +260,7 @@ fn an_unreadable_table_is_no_proof_that_only_the_released_live() {
         let proof = without_descriptors(|| family.stop(SOON, &Interrupt::never(), &mut |_| ()));
         names_the_table(&proof);
         assert!(runs(pid));
-                        kill_group(pid);
+        kill_group(pid);
         assert_eq!(stop(Family::enter().unwrap()).proof, Proof::NoChildLeft);
     });
 }

@@ -3,6 +3,9 @@
 //! Two limits. The *idle window* is how long a service may show no sign of life: a line in its log, or a rung that it
 //! had not reached before, opens it anew. The *ceiling* bounds the whole start, however chatty the service is. A slow
 //! service and a hanging one differ only in this, so one limit can not tell them apart.
+//!
+//! The idle window ends no start before the service was looked at on its rung: on a machine without a moment to spare, it
+//! is the watch that was silent.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -172,8 +175,14 @@ impl Startup {
 
     /// How long until the next limit passes, if nothing is seen.
     pub fn until_next_limit(&self, at: Duration) -> Duration {
-        let idle_ends = self.seen_alive.saturating_add(self.patience.idle);
-        idle_ends.min(self.patience.ceiling).saturating_sub(at)
+        self.idle_ends().min(self.patience.ceiling).saturating_sub(at)
+    }
+
+    fn idle_ends(&self) -> Duration {
+        match self.last {
+            Some(_) => self.seen_alive.saturating_add(self.patience.idle),
+            None => self.patience.ceiling,
+        }
     }
 
     fn climb(&mut self, at: Duration, rung: Rung, standing: Standing) -> Option<Verdict> {
@@ -210,7 +219,7 @@ impl Startup {
     fn check_limits(&self, at: Duration) -> Option<Verdict> {
         let limit = if at >= self.patience.ceiling {
             WhichLimit::Ceiling
-        } else if at.saturating_sub(self.seen_alive) >= self.patience.idle {
+        } else if at >= self.idle_ends() {
             WhichLimit::Idle
         } else {
             return None;

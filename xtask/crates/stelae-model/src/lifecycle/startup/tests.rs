@@ -53,6 +53,21 @@ fn silence_ends_at_the_idle_window_with_the_last_status() {
 }
 
 #[test]
+fn a_service_that_nobody_has_looked_at_is_not_called_silent() {
+    let mut start = start(&[Rung::Listening, Rung::Http]);
+    assert_eq!(start.observe(ms(500), Event::Tick), None);
+    assert_eq!(start.observe(ms(501), ready(Rung::Listening)), None);
+    assert_eq!(start.observe(ms(700), Event::Tick), None, "nobody has asked it anything");
+    assert!(matches!(
+        start.observe(ms(701), not_yet(Rung::Http, "refused")),
+        Some(Verdict::TooLate { limit: WhichLimit::Idle, .. })
+    ));
+    let mut start = self::start(&[Rung::Listening]);
+    let verdict = start.observe(ms(1000), Event::Tick);
+    assert!(matches!(verdict, Some(Verdict::TooLate { limit: WhichLimit::Ceiling, .. })), "{verdict:?}");
+}
+
+#[test]
 fn a_status_that_changes_is_no_sign_of_life() {
     let mut start = start(&[Rung::Http]);
     assert_eq!(start.observe(ms(50), not_yet(Rung::Http, "refused")), None);
@@ -115,6 +130,8 @@ fn interrupt_stranger_and_budget_end_it_at_once() {
 #[test]
 fn the_next_limit_is_the_sooner_one() {
     let mut start = start(&[Rung::Http]);
+    assert_eq!(start.until_next_limit(ms(30)), ms(970), "nobody has looked yet");
+    assert_eq!(start.observe(ms(20), not_yet(Rung::Http, "refused")), None);
     assert_eq!(start.until_next_limit(ms(30)), ms(70));
     assert_eq!(start.observe(ms(90), Event::Output), None);
     assert_eq!(start.until_next_limit(ms(90)), ms(100));
