@@ -23,12 +23,23 @@ impl Up {
     fn new(isolation: &str, shape: &str, number: u32) -> Self {
         let source = Source::of_working_tree();
         let mark = format!("600.{:05}{number:04}", std::process::id());
+        // Leases are of a cache home: in homes of their own, two of these may have one address.
+        let port = (20_000 + std::process::id() % 400 * 64 + number).to_string();
         let xtask = Xtask::new(source.path(), &["--isolation", isolation, "--format", "json", "soak-cycle"]);
         let (workspace, cache) = (xtask.tmp().join("work"), xtask.tmp().with_file_name("cache"));
         let run = xtask
             .env("STELAE_CACHE_HOME", cache.as_str())
             .args(&["--run", &format!("test-{mark}"), "--shape", shape, "--mark", &mark])
-            .args(&["--workspace", workspace.as_str(), "--grace-ms", "200", "--hold-ms", "600000"])
+            .args(&[
+                "--port",
+                &port,
+                "--workspace",
+                workspace.as_str(),
+                "--grace-ms",
+                "200",
+                "--hold-ms",
+                "600000",
+            ])
             .start();
         let log = workspace.join("service.log");
         let mut up = Self { run, mark, workspace, cache, _source: source };
