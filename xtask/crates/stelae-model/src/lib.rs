@@ -11,6 +11,7 @@ pub mod value;
 pub mod env;
 
 pub mod bundle;
+pub mod overrides;
 pub mod proxy;
 pub mod render;
 
