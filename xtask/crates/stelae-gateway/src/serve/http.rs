@@ -38,6 +38,9 @@ pub(super) struct Shared {
     pub(super) proxy: Arc<ProxySection>,
     /// What `/-/reload` asks for; without it there is no such route.
     pub(super) token: Option<Secret<String>>,
+    /// What `/mcp` asks for; without it everybody is let in who can reach us.
+    pub(super) client_token: Option<Secret<String>>,
+
     /// Answers on their way out.
     pub(super) in_flight: InFlight,
 }
@@ -46,8 +49,13 @@ pub(super) struct Shared {
 pub(super) fn router(shared: Shared, address: SocketAddr, streams: CancellationToken) -> Router {
     let guard = Arc::new(Guard::new(address, &shared.proxy.base_url));
     let in_flight = shared.in_flight.clone();
+    let client_token = shared.client_token.clone().map(Arc::new);
+    // The last one that is put on is the first one that is asked.
+    let mcp_route = any_service(mcp(&shared, streams))
+        .layer(middleware::from_fn(raw::keep))
+        .layer(middleware::from_fn_with_state(client_token, guard::let_in));
     Router::new()
-        .route("/mcp", any_service(mcp(&shared, streams)).layer(middleware::from_fn(raw::keep)))
+        .route("/mcp", mcp_route)
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/-/reload", post(reload))

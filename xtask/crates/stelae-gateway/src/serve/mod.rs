@@ -30,6 +30,7 @@ mod process;
 mod raw;
 mod relay;
 mod rpc;
+mod token;
 mod uri_template;
 
 use std::io;
@@ -70,6 +71,9 @@ pub(crate) struct Serve {
     /// Which tools clients see, under which names: a file that may be absent
     #[arg(long, value_name = "PATH")]
     overrides: Option<Utf8PathBuf>,
+    /// A token that clients of `/mcp` have to show: a file that only its owner can read; or STELAE_MCP_TOKEN
+    #[arg(long, value_name = "PATH")]
+    token_file: Option<Utf8PathBuf>,
 }
 
 impl Serve {
@@ -78,6 +82,8 @@ impl Serve {
     /// # Errors
     /// 33 for a taken port, 21 or 40 for a configuration that is invalid or absent, 20 for an unusable passed socket.
     pub(crate) fn run(self) -> Result<(), Failure> {
+        let client_token =
+            token::of_clients(self.token_file.as_deref(), std::env::var(token::CLIENT_TOKEN).ok())?;
         let files = Files { proxy: self.config, overrides: self.overrides };
         let config = files.read()?;
         let address = config.proxy.mcp_proxy.address().map_err(Failure::unexpected)?;
@@ -85,7 +91,7 @@ impl Serve {
         let listener = listener::open(address)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| unexpected(&error))?;
-        let served = runtime.block_on(serve(files, config, listener));
+        let served = runtime.block_on(serve(files, config, listener, client_token));
         // Whatever still sits on a blocking thread is nobody's any more.
         runtime.shutdown_background();
         served.map_err(|error| unexpected(&error))
@@ -96,7 +102,12 @@ fn unexpected(error: &io::Error) -> Failure {
     Failure::unexpected(format!("the gateway cannot serve: {error}"))
 }
 
-async fn serve(files: Files, config: Config, listener: TcpListener) -> io::Result<()> {
+async fn serve(
+    files: Files,
+    config: Config,
+    listener: TcpListener,
+    client_token: Option<Secret<String>>,
+) -> io::Result<()> {
     // Before anything is started that a signal would have to stop.
     let signals = Signals::new()?;
     let address = listener.local_addr()?;
@@ -115,6 +126,7 @@ async fn serve(files: Files, config: Config, listener: TcpListener) -> io::Resul
         fleet: Arc::clone(&fleet),
         proxy,
         token: token.map(Secret::new),
+        client_token,
         in_flight: in_flight.clone(),
     };
     let router = http::router(shared, address, streams.clone());

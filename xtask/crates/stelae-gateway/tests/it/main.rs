@@ -14,6 +14,7 @@ mod guard;
 mod lifecycle;
 mod manage;
 mod reload;
+mod requests;
 mod serve;
 mod shutdown;
 mod stack_server;
