@@ -10,9 +10,12 @@
 )]
 
 mod agent;
+mod everything_alone;
+mod everything_typed;
 mod guard;
 mod lifecycle;
 mod manage;
+mod raw;
 mod reload;
 mod requests;
 mod serve;

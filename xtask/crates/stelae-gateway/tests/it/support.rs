@@ -28,6 +28,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const GATEWAY: &str = env!("CARGO_BIN_EXE_stelae-gateway");
 /// The server that misbehaves.
 pub(crate) const FIXTURE: &str = env!("CARGO_BIN_EXE_mcp-fixture");
+/// The server that has everything.
+pub(crate) const EVERYTHING: &str = env!("CARGO_BIN_EXE_mcp-everything");
 
 /// The token that every gateway here is started with.
 pub(crate) const TOKEN: &str = "a token for tests";
