@@ -77,6 +77,8 @@ pub(super) struct Target {
 pub(super) enum NoTarget {
     /// The client asks for what is not there.
     NoSuch(String),
+    /// The same, by a URI.
+    NoSuchResource(String),
     /// It exists, and its server is away.
     ServerAway(String),
 }
@@ -170,7 +172,7 @@ impl Board {
             having.next().filter(|_| having.next().is_none())
         };
         let Some(server) = state.catalog.owner_of(uri).or_else(only) else {
-            return Err(NoTarget::NoSuch(format!("no server has a resource {uri:?}")));
+            return Err(NoTarget::NoSuchResource(format!("no server has a resource {uri:?}")));
         };
         state.target(server, uri, || format!("resource {uri:?}"))
     }

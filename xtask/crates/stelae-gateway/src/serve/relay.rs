@@ -312,6 +312,7 @@ fn away(message: String) -> ErrorData {
 fn no_target(why: NoTarget) -> ErrorData {
     match why {
         NoTarget::NoSuch(why) => ErrorData::invalid_params(why, None),
+        NoTarget::NoSuchResource(why) => ErrorData::resource_not_found(why, None),
         NoTarget::ServerAway(why) => away(why),
     }
 }
