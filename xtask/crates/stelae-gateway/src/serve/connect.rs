@@ -57,7 +57,7 @@ struct Changes {
 }
 
 impl Listener for Ear {
-    fn notified(&self, method: &str, params: Value, askers: &BTreeSet<Asker>) {
+    fn notified(&self, method: &str, params: &Value, askers: &BTreeSet<Asker>) {
         match method {
             "notifications/tools/list_changed" => self.changes.tools.notify_one(),
             "notifications/prompts/list_changed" => self.changes.prompts.notify_one(),

@@ -42,6 +42,14 @@ impl Front {
         Self { board, hub, asker, name, notices, _end: session.clone().drop_guard(), session }
     }
 
+    /// Something that ends with the session.
+    pub(super) fn while_it_lasts(
+        &self,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = Option<()>> + Send + 'static {
+        self.session.clone().run_until_cancelled_owned(work)
+    }
+
     /// Tells a server that nobody wants to know of this resource any more. Nobody waits for its answer.
     pub(super) fn unsubscribe_upstream(&self, uri: &str) {
         if let Ok(target) = self.board.resource(uri) {
@@ -100,7 +108,7 @@ impl ServerHandler for Front {
         let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(notices) = notices {
             let telling = tell(self.board.list_changes(), notices, context.peer);
-            tokio::spawn(self.session.clone().run_until_cancelled_owned(telling));
+            tokio::spawn(self.while_it_lasts(telling));
         }
     }
 }

@@ -117,7 +117,7 @@ impl Hub {
     }
 
     /// A resource has changed.
-    pub(super) fn updated(&self, params: Value) {
+    pub(super) fn updated(&self, params: &Value) {
         let state = self.state();
         let Some(uri) = params.get("uri").and_then(Value::as_str) else { return };
         let subscribed = state.sessions.values().filter(|session| session.subscriptions.contains(uri));
@@ -126,11 +126,10 @@ impl Hub {
 
     /// A server logs something that is of no certain call: it goes to those who may have caused it, and to everybody if
     /// nobody has.
-    pub(super) fn log(&self, params: Value, askers: &BTreeSet<Asker>) {
+    pub(super) fn log(&self, params: &Value, askers: &BTreeSet<Asker>) {
         let state = self.state();
         let meant = |asker: &Asker| askers.is_empty() || askers.contains(asker);
-        let sessions =
-            state.sessions.iter().filter(|(asker, session)| meant(asker) && session.wants(&params));
+        let sessions = state.sessions.iter().filter(|(asker, session)| meant(asker) && session.wants(params));
         sessions.for_each(|(_, session)| session.put(Notice::Log(params.clone())));
     }
 
@@ -172,9 +171,9 @@ mod tests {
         hub.set_level(loud, level("debug").unwrap());
         assert_eq!(hub.level(), Some("debug"));
         for level in ["debug", "error"] {
-            hub.log(json!({"level": level, "data": level}), &BTreeSet::new());
+            hub.log(&json!({"level": level, "data": level}), &BTreeSet::new());
         }
-        hub.log(json!({"level": "alert", "data": "to one"}), &[quiet].into());
+        hub.log(&json!({"level": "alert", "data": "to one"}), &[quiet].into());
         assert_eq!(logs(&mut to_quiet), ["error", "to one"]);
         assert_eq!(logs(&mut to_loud), ["debug", "error"]);
         hub.leave(loud);
@@ -189,7 +188,7 @@ mod tests {
         hub.subscribe(a, "test://1");
         hub.subscribe(b, "test://1");
         hub.subscribe(b, "test://2");
-        hub.updated(json!({"uri": "test://2"}));
+        hub.updated(&json!({"uri": "test://2"}));
         assert!(to_a.try_recv().is_err() && matches!(to_b.try_recv(), Ok(Notice::Updated(_))));
         assert!(!hub.unsubscribe(a, "test://1"), "b still is");
         assert_eq!(hub.leave(b), ["test://1", "test://2"]);
@@ -201,7 +200,7 @@ mod tests {
         let hub = Hub::default();
         let (_, mut notices) = hub.join();
         for number in 0..2 * MOST_WAITING {
-            hub.log(json!({"level": "info", "data": number}), &BTreeSet::new());
+            hub.log(&json!({"level": "info", "data": number}), &BTreeSet::new());
         }
         assert_eq!(logs(&mut notices).len(), MOST_WAITING);
     }

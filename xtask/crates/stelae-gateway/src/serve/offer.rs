@@ -60,7 +60,7 @@ impl Kind {
     ///
     /// # Errors
     /// It is no such page, as a sentence.
-    pub(super) fn page(self, page: Value) -> Result<(Vec<Map<String, Value>>, Option<Value>), String> {
+    pub(super) fn page(self, page: Value) -> Result<Page, String> {
         let Value::Object(mut page) = page else { return Err("the answer is no object".to_owned()) };
         let next = page.remove("nextCursor").filter(|cursor| !cursor.is_null());
         let Some(Value::Array(items)) = page.remove(self.list_key()) else {
@@ -73,6 +73,9 @@ impl Kind {
         Ok((items.into_iter().map(item).collect::<Result<_, _>>()?, next))
     }
 }
+
+/// The items of a page, and the cursor of the next.
+type Page = (Vec<Map<String, Value>>, Option<Value>);
 
 /// Everything that a server lists, each item as it came.
 #[derive(Clone, Debug, Default, PartialEq)]

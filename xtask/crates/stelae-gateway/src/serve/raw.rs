@@ -62,19 +62,20 @@ pub(super) async fn keep(request: Request, next: Next) -> Response {
 /// What is no JSON stays as it is: rmcp says so.
 fn renamed(body: Bytes) -> Bytes {
     let Ok(mut message) = serde_json::from_slice::<Value>(&body) else { return body };
-    let rename = |message: &mut Value| {
-        let Some(Value::String(method)) = message.get_mut("method") else { return false };
-        let relayed = RELAYED.contains(&method.as_str());
-        if relayed {
+    let mut renamed = 0;
+    let mut rename = |message: &mut Value| {
+        if let Some(Value::String(method)) = message.get_mut("method")
+            && RELAYED.contains(&method.as_str())
+        {
             method.insert_str(0, PREFIX);
+            renamed += 1;
         }
-        relayed
     };
-    let changed = match &mut message {
-        Value::Array(batch) => batch.iter_mut().fold(false, |changed, message| rename(message) || changed),
+    match &mut message {
+        Value::Array(batch) => batch.iter_mut().for_each(rename),
         one => rename(one),
-    };
-    if changed { Bytes::from(message.to_string()) } else { body }
+    }
+    if renamed > 0 { Bytes::from(message.to_string()) } else { body }
 }
 
 #[cfg(test)]

@@ -3,17 +3,14 @@
 //!
 //! Both as raw JSON: rmcp's types would drop what they do not know (a tool's `execution`).
 
-use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use rmcp::RoleServer;
 use rmcp::model::{
     CustomRequest, ErrorCode, ErrorData, Notification, ProgressNotificationParam, ProgressToken,
     RequestMetaObject, ServerNotification, ServerRequest,
 };
-use rmcp::service::{Peer, RequestContext, ServiceError};
+use rmcp::service::{Peer, PeerRequestOptions, RequestContext, RequestHandle, ServiceError};
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep_until};
 
@@ -22,7 +19,7 @@ use super::front::{Front, notify};
 use super::hub;
 use super::log::event;
 use super::offer::Kind;
-use super::rpc::{Call, Heard, Question, RpcError};
+use super::rpc::{self, Call, Heard, Question, RpcError};
 use crate::client;
 
 /// How long a client may take to answer what a server asks: a person may be asked, and is not asked for longer.
@@ -160,7 +157,8 @@ impl Request<'_> {
         }
         let Target { server, link, .. } = target;
         let call = link.peer.call(method, Value::Object(params), Some(front.asker), token.is_some());
-        let conversation = Conversation { front, client: &context.peer, token, limit: link.limit };
+        let conversation =
+            Conversation { front, server: &link.peer, client: &context.peer, token, limit: link.limit };
         conversation.until_the_answer(call, &context).await.map_err(|why| {
             let error = no_answer(&server, called, why);
             event!("server {server:?}: {method} of {called} failed: {}", error.message);
@@ -184,40 +182,38 @@ enum NoAnswer {
 /// What goes on between a client and a server until the answer comes.
 struct Conversation<'a> {
     front: &'a Front,
+    server: &'a rpc::Peer,
     client: &'a Peer<RoleServer>,
     /// Under which the client wants to hear of progress.
     token: Option<ProgressToken>,
     limit: Duration,
 }
 
-type Asking<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
-
 impl Conversation<'_> {
-    /// All of it happens in this one task: rmcp knows by the task to which request, and so to which stream, something that
-    /// is sent to the client belongs.
+    /// Whatever is sent to the client is sent in this one task: by the task rmcp knows to which request, and so to which
+    /// stream, it belongs.
     async fn until_the_answer(
         &self,
         mut call: Call,
         context: &RequestContext<RoleServer>,
     ) -> Result<Value, NoAnswer> {
-        let mut asking = FuturesUnordered::<Asking<'_>>::new();
-        let mut silent_until = Instant::now() + self.limit;
         let over = Instant::now() + CALL_CEILING.max(self.limit);
+        let mut silent_until = Instant::now() + self.limit;
         loop {
             let heard = tokio::select! {
                 // An answer that is there is given, whatever else happened.
                 biased;
                 heard = call.hear() => heard,
-                Some(()) = asking.next() => {
-                    silent_until = Instant::now() + self.limit;
-                    continue;
-                }
                 () = context.ct.cancelled() => {
                     call.give_up("cancelled by the client");
                     return Err(NoAnswer::Cancelled);
                 }
-                // While its question is open, it is the client who is waited for.
-                                () = sleep_until(silent_until.min(over)), if asking.is_empty() || Instant::now() >= over => {
+                () = sleep_until(silent_until.min(over)) => {
+                    if Instant::now() < over && self.server.waits_for(self.front.asker) {
+                        // It is the client who lets us wait, and that has a limit of its own.
+                        silent_until = Instant::now() + self.limit;
+                        continue;
+                    }
                     call.give_up("no answer in time");
                     return Err(NoAnswer::TooLate(self.limit));
                 }
@@ -231,7 +227,7 @@ impl Conversation<'_> {
                     notify(self.client, "notifications/message", Some(params)).await;
                 }
                 Some(Heard::Log(_)) => {}
-                Some(Heard::Asked(question)) => asking.push(Box::pin(self.ask_client(question))),
+                Some(Heard::Asked(question)) => self.ask_client(question).await,
                 None => return Err(NoAnswer::Gone),
             }
         }
@@ -249,24 +245,19 @@ impl Conversation<'_> {
         self.client.send_notification(notification).await.ok();
     }
 
+    /// Puts a question to the client. Its answer is waited for elsewhere: over pipes, a question may be of another call of
+    /// the same client, and outlive this one.
     async fn ask_client(&self, question: Question) {
-        let answer = match self.refuses(&question.method) {
-            Some(why) => Err(why),
-            None => {
-                let request = CustomRequest::new(question.method.clone(), question.params.clone());
-                let asking = self.client.send_request(ServerRequest::CustomRequest(request));
-                let withdrawn = question.withdrawn.clone();
-                tokio::select! {
-                    answer = asking => answer.map(|answer| json!(answer)).map_err(|why| refused(&why)),
-                    () = withdrawn.cancelled() => return,
-                    () = tokio::time::sleep(ASK_LIMIT) => {
-                        let why = format!("the client gave no answer within {} s", ASK_LIMIT.as_secs());
-                        Err(RpcError::new(RpcError::INTERNAL, why))
-                    }
-                }
-            }
-        };
-        question.answer(answer);
+        if let Some(why) = self.refuses(&question.method) {
+            return question.answer(Err(why));
+        }
+        let request = CustomRequest::new(question.method.clone(), question.params.clone());
+        let request = ServerRequest::CustomRequest(request);
+        let options = PeerRequestOptions::with_timeout(ASK_LIMIT);
+        match self.client.send_cancellable_request(request, options).await {
+            Ok(asked) => drop(tokio::spawn(self.front.while_it_lasts(answered(asked, question)))),
+            Err(why) => question.answer(Err(refused(&why))),
+        }
     }
 
     /// A client is asked only for what it has said that it can do.
@@ -282,6 +273,22 @@ impl Conversation<'_> {
         (!can).then(|| {
             RpcError::new(RpcError::METHOD_NOT_FOUND, format!("the client does not support {method}"))
         })
+    }
+}
+
+/// Waits for the client's answer, and gives it to the server. One that is withdrawn is dropped; so is one whose session
+/// ends, which refuses it.
+async fn answered(asked: RequestHandle<RoleServer>, question: Question) {
+    let withdrawn = question.withdrawn.clone();
+    let id = asked.id.clone();
+    let client = asked.peer.clone();
+    tokio::select! {
+        answer = asked.await_response() => {
+            question.answer(answer.map(|answer| json!(answer)).map_err(|why| refused(&why)));
+        }
+        () = withdrawn.cancelled() => {
+            notify(&client, "notifications/cancelled", Some(json!({"requestId": id}))).await;
+        }
     }
 }
 

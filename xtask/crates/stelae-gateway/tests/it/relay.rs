@@ -61,7 +61,7 @@ async fn progress_comes_in_order_under_the_clients_own_token_and_before_the_answ
             b.call(1, "relay_progress", json!({"steps": 50}), "t"),
         );
         let (of_a, of_b) = tokio::join!(calls.0, calls.1);
-        let ((of_a, a_answer), (of_b, b_answer)) = tokio::join!(of_a.to_the_end(), of_b.to_the_end());
+        let ((of_a, a_answer), (of_b, b_answer)) = tokio::join!(of_a.until_the_end(), of_b.until_the_end());
         assert_eq!(numbers(&of_a), (1..=100).collect::<Vec<_>>());
         assert_eq!(numbers(&of_b), (1..=50).collect::<Vec<_>>());
         let all = of_a.iter().chain(&of_b);
@@ -71,7 +71,7 @@ async fn progress_comes_in_order_under_the_clients_own_token_and_before_the_answ
         assert_eq!(b_answer["result"]["content"][0]["text"], "50 steps");
         let unasked =
             a.request(2, "tools/call", json!({"name": "relay_progress", "arguments": {"steps": 3}})).await;
-        assert_eq!(unasked.to_the_end().await.0, Vec::<Value>::new(), "nobody has asked for progress");
+        assert_eq!(unasked.until_the_end().await.0, Vec::<Value>::new(), "nobody has asked for progress");
     }
 }
 
@@ -136,7 +136,7 @@ async fn two_questions_of_one_call_are_open_at_once() {
         a.send(&json!({"jsonrpc": "2.0", "id": question["id"], "result": answer})).await;
     }
     for (exchange, text) in [(first, "first"), (second, "second")] {
-        let (_, answer) = exchange.to_the_end().await;
+        let (_, answer) = exchange.until_the_end().await;
         assert!(answer["result"]["content"][0]["text"].as_str().unwrap().contains(text), "{answer}");
     }
 }

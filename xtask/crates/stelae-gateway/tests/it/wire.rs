@@ -95,7 +95,7 @@ impl Wire {
 
     /// The result of a request.
     pub(crate) async fn result(&self, method: &str, params: Value) -> Value {
-        let (_, mut answer) = self.request(7, method, params).await.to_the_end().await;
+        let (_, mut answer) = self.request(7, method, params).await.until_the_end().await;
         assert_eq!(answer.get("error"), None, "{method}");
         answer["result"].take()
     }
@@ -108,7 +108,7 @@ impl Wire {
 
     /// The error that a request ends with.
     pub(crate) async fn error(&self, method: &str, params: Value) -> Value {
-        let (_, mut answer) = self.request(7, method, params).await.to_the_end().await;
+        let (_, mut answer) = self.request(7, method, params).await.until_the_end().await;
         assert!(answer.get("error").is_some(), "{answer}");
         answer["error"].take()
     }
@@ -145,7 +145,7 @@ impl Exchange {
     }
 
     /// What came before the answer, and the answer.
-    pub(crate) async fn to_the_end(mut self) -> (Vec<Value>, Value) {
+    pub(crate) async fn until_the_end(mut self) -> (Vec<Value>, Value) {
         let mut before = Vec::new();
         loop {
             let message = self.next().await;
@@ -163,6 +163,6 @@ pub(crate) async fn answering(wire: &Wire, mut exchange: Exchange, answer: &Valu
     let mut reply = json!({"jsonrpc": "2.0", "id": question["id"]});
     reply.as_object_mut().unwrap().extend(answer.as_object().unwrap().clone());
     wire.send(&reply).await;
-    let (_, answer) = exchange.to_the_end().await;
+    let (_, answer) = exchange.until_the_end().await;
     (question, answer)
 }

@@ -104,7 +104,7 @@ impl Endpoint {
                         let ear = Arc::clone(&self);
                         tokio::spawn(async move { ear.gone.clone().run_until_cancelled(ear.listen()).await });
                     }
-                    _ => drop(tokio::spawn(async move { posting.await })),
+                    _ => drop(tokio::spawn(posting)),
                 }
             }
         };
@@ -239,7 +239,7 @@ impl Endpoint {
             // A connection that breaks is a stream that ends: the rest of it may be had.
             let Ok(event) = event else { break };
             end.last_event = event.id.and_then(|id| HeaderValue::try_from(id).ok()).or(end.last_event);
-            end.retry = event.retry.map(Duration::from_millis).unwrap_or(end.retry).min(LONGEST_RETRY);
+            end.retry = event.retry.map_or(end.retry, Duration::from_millis).min(LONGEST_RETRY);
             let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
             for message in Message::parse(data.as_bytes())? {
                 let answers =

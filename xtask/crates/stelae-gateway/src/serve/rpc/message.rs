@@ -88,11 +88,15 @@ impl Message {
             Self::Request { id, method, params } => {
                 put("id", id.clone());
                 put("method", method.as_str().into());
-                params.clone().map(|params| put("params", params));
+                if let Some(params) = params {
+                    put("params", params.clone());
+                }
             }
             Self::Notification { method, params } => {
                 put("method", method.as_str().into());
-                params.clone().map(|params| put("params", params));
+                if let Some(params) = params {
+                    put("params", params.clone());
+                }
             }
             Self::Answer { id, outcome } => {
                 put("id", id.clone());

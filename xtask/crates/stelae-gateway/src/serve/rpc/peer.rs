@@ -19,7 +19,7 @@ pub(in crate::serve) type Asker = u64;
 pub(in crate::serve) trait Listener: Send + Sync + std::fmt::Debug {
     /// A notification of the server. Log messages that could be of several clients come with whom they may be meant for;
     /// of what belongs to nobody, that is empty.
-    fn notified(&self, method: &str, params: Value, askers: &BTreeSet<Asker>);
+    fn notified(&self, method: &str, params: &Value, askers: &BTreeSet<Asker>);
 }
 
 /// The server. Cheap to clone; outlives the connection, and then nothing is answered any more.
@@ -42,10 +42,17 @@ struct Shared {
 struct State {
     calls: BTreeMap<u64, Pending>,
     /// By the text of its id: what the server has asked, and may withdraw.
-    questions: BTreeMap<String, CancellationToken>,
+    questions: BTreeMap<String, Open>,
     /// What every request has in its `_meta`.
     with_each: Map<String, Value>,
     over: bool,
+}
+
+/// A question that is not answered yet.
+#[derive(Debug)]
+struct Open {
+    withdrawn: CancellationToken,
+    asker: Option<Asker>,
 }
 
 #[derive(Debug)]
@@ -101,12 +108,17 @@ impl Peer {
         self.send(Message::Notification { method: method.to_owned(), params });
     }
 
+    /// Whether a session has been asked something by this server, and has not answered yet.
+    pub(in crate::serve) fn waits_for(&self, asker: Asker) -> bool {
+        self.state().questions.values().any(|open| open.asker == Some(asker))
+    }
+
     /// Ends everything: whoever waits, hears that the connection is over.
     pub(in crate::serve) fn close(&self) {
         let mut state = self.state();
         state.over = true;
         state.calls.clear();
-        state.questions.values().for_each(CancellationToken::cancel);
+        state.questions.values().for_each(|open| open.withdrawn.cancel());
         state.questions.clear();
     }
 
@@ -141,7 +153,7 @@ impl Peer {
             }
             Message::Request { id, method, params } => self.asked(id, method, params, of),
             Message::Notification { method, params } => {
-                self.notified(&method, params.unwrap_or_default(), of)
+                self.notified(&method, params.unwrap_or_default(), of);
             }
         }
     }
@@ -158,16 +170,16 @@ impl Peer {
             "notifications/message" => {
                 let whose = self.state().whose(of);
                 match whose {
-                    Whose::Call(teller) => drop(teller.tell(Heard::Log(params))),
-                    Whose::OneOf(askers) => self.shared.listener.notified(method, params, &askers),
+                    Whose::Call(teller, _) => drop(teller.tell(Heard::Log(params))),
+                    Whose::OneOf(askers) => self.shared.listener.notified(method, &params, &askers),
                 }
             }
             "notifications/cancelled" => {
                 let id = params.get("requestId").map(Value::to_string);
                 let question = id.and_then(|id| self.state().questions.remove(&id));
-                question.iter().for_each(CancellationToken::cancel);
+                question.iter().for_each(|open| open.withdrawn.cancel());
             }
-            _ => self.shared.listener.notified(method, params, &BTreeSet::new()),
+            _ => self.shared.listener.notified(method, &params, &BTreeSet::new()),
         }
     }
 
@@ -177,9 +189,9 @@ impl Peer {
         }
         let mut state = self.state();
         let why = match state.whose(of) {
-            Whose::Call(teller) => {
+            Whose::Call(teller, asker) => {
                 let withdrawn = CancellationToken::new();
-                state.questions.insert(id.to_string(), withdrawn.clone());
+                state.questions.insert(id.to_string(), Open { withdrawn: withdrawn.clone(), asker });
                 drop(state);
                 let question = Question::new(self.clone(), id, method, params, withdrawn);
                 // One that nobody takes is dropped, and thereby refused.
@@ -211,8 +223,8 @@ impl Peer {
 
 /// Whom something that the server said may be meant for.
 enum Whose {
-    /// Whoever waits for this call.
-    Call(Teller),
+    /// Whoever waits for this call, in this session.
+    Call(Teller, Option<Asker>),
     /// One of these sessions, or nobody.
     OneOf(BTreeSet<Asker>),
 }
@@ -222,12 +234,12 @@ impl State {
     /// then it is taken for the newest of its calls.
     fn whose(&self, of: Option<u64>) -> Whose {
         if let Some(pending) = of.and_then(|id| self.calls.get(&id)) {
-            return Whose::Call(pending.teller.clone());
+            return Whose::Call(pending.teller.clone(), pending.asker);
         }
         let askers: BTreeSet<Asker> = self.calls.values().filter_map(|pending| pending.asker).collect();
         let newest = self.calls.values().rev().find(|pending| pending.asker.is_some());
         match (newest, askers.len()) {
-            (Some(pending), 1) => Whose::Call(pending.teller.clone()),
+            (Some(pending), 1) => Whose::Call(pending.teller.clone(), pending.asker),
             _ => Whose::OneOf(askers),
         }
     }
