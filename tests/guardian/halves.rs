@@ -14,6 +14,8 @@ struct Up {
     run: Run,
     mark: String,
     workspace: Utf8PathBuf,
+    /// Nobody else's: any guarded start in it would end what a test leaves for the next one to end.
+    cache: Utf8PathBuf,
     _source: Source,
 }
 
@@ -21,14 +23,26 @@ impl Up {
     fn new(isolation: &str, shape: &str, number: u32) -> Self {
         let source = Source::of_working_tree();
         let mark = format!("600.{:05}{number:04}", std::process::id());
+        // Leases are of a cache home: in homes of their own, two of these may have one address.
+        let port = (20_000 + std::process::id() % 400 * 64 + number).to_string();
         let xtask = Xtask::new(source.path(), &["--isolation", isolation, "--format", "json", "soak-cycle"]);
-        let workspace = xtask.tmp().join("work");
+        let (workspace, cache) = (xtask.tmp().join("work"), xtask.tmp().with_file_name("cache"));
         let run = xtask
+            .env("STELAE_CACHE_HOME", cache.as_str())
             .args(&["--run", &format!("test-{mark}"), "--shape", shape, "--mark", &mark])
-            .args(&["--workspace", workspace.as_str(), "--grace-ms", "200", "--hold-ms", "600000"])
+            .args(&[
+                "--port",
+                &port,
+                "--workspace",
+                workspace.as_str(),
+                "--grace-ms",
+                "200",
+                "--hold-ms",
+                "600000",
+            ])
             .start();
         let log = workspace.join("service.log");
-        let mut up = Self { run, mark, workspace, _source: source };
+        let mut up = Self { run, mark, workspace, cache, _source: source };
         until("the service", || {
             assert!(!up.run.has_ended(), "{}", up.run.stderr());
             fs::read_to_string(&log).is_ok_and(|text| text.contains("up"))
@@ -92,7 +106,8 @@ fn both_halves_are_killed_and_the_next_start_ends_what_they_left() {
         assert!(up.workspace.exists());
         // Any verb that is guarded is a start.
         let source = Source::of_working_tree();
-        let next = Xtask::new(source.path(), &["smoke", "--plan"]).run();
+        let next = Xtask::new(source.path(), &["smoke", "--plan"]);
+        let next = next.env("STELAE_CACHE_HOME", up.cache.as_str()).run();
         assert_eq!(next.code, 0, "{}", next.stderr);
         up.await_nobody();
         until("the end of the workspace", || !up.workspace.exists());

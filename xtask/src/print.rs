@@ -27,12 +27,14 @@ pub(crate) struct Printer {
     document: Arc<Mutex<Option<Value>>>,
     /// Why stdout did not take everything.
     lost: Arc<Mutex<Option<io::Error>>>,
+    /// Nobody waits for it longer than is good: see [`Printer::patiently`].
+    patient: bool,
 }
 
 impl Printer {
     /// A printer for a format; `colour` where stderr is a terminal.
     pub(crate) fn new(format: Format, colour: bool) -> Self {
-        Self { format, colour, document: Arc::default(), lost: Arc::default() }
+        Self { format, colour, document: Arc::default(), lost: Arc::default(), patient: false }
     }
 
     /// Whether stdout is JSON.
@@ -60,7 +62,7 @@ impl Printer {
     /// Talk: for a person, never for a machine.
     pub(crate) fn talk(&self, text: &str) {
         // A closed stderr must not end the verb.
-        while_printing(|| writeln!(io::stderr().lock(), "{text}")).ok();
+        self.printing(|| writeln!(io::stderr().lock(), "{text}")).ok();
     }
 
     /// Does some printing, and goes on when it is done, or when nobody has taken it for a while: for whoever watches over
@@ -70,7 +72,7 @@ impl Printer {
         print: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> Option<T> {
         let (done, is_done) = mpsc::channel();
-        let printer = self.clone();
+        let printer = Self { patient: true, ..self.clone() };
         // The end of the process ends it, if nothing else does. Nobody may wait for it any more.
         thread::spawn(move || done.send(print(&printer)).ok());
         is_done.recv_timeout(TAKEN_WITHIN).ok()
@@ -111,8 +113,14 @@ impl Printer {
 }
 
 impl Printer {
+    /// A signal ends a process that prints, so that no reader who does not read can hold it up; but not one that somebody
+    /// else waits for no longer than is good: that one has others to watch over.
+    fn printing<T>(&self, print: impl FnOnce() -> T) -> T {
+        if self.patient { print() } else { while_printing(print) }
+    }
+
     fn write_stdout(&self, text: &str) {
-        let written = while_printing(|| {
+        let written = self.printing(|| {
             let mut stdout = io::stdout().lock();
             stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
         });

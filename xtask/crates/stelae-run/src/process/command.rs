@@ -19,6 +19,8 @@ use crate::signals::{self, Interrupt};
 const GRACE: Duration = Duration::from_secs(1);
 /// How long new output may wait before it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long is waited for those who were killed, before another look.
+const DYING: Duration = Duration::from_millis(1);
 
 /// Which of its outputs a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,8 +196,26 @@ fn stop_leftovers(pid: i32, invocation: &Invocation, limits: &Limits<'_>) -> boo
     if test_kill_process_group(group).is_err() {
         return false;
     }
-    // By its number first: without a family, the orphans of the group are somebody else's children.
-    let _gone = kill_process_group(group, Signal::KILL);
-    family::stop_tree(pid, &invocation.process, StopLimits::at_once(), limits.interrupt);
-    true
+    let ceiling = Deadline::after(StopLimits::at_once().longest());
+    loop {
+        // By its number first: without a family, the orphans of the group are somebody else's children.
+        let _gone = kill_process_group(group, Signal::KILL);
+        family::stop_tree(pid, &invocation.process, StopLimits::at_once(), limits.interrupt);
+        // One look at the table can miss who was forked meanwhile, and who was killed takes a moment to die.
+        if nobody_runs_in(group) || ceiling.passed() {
+            return true;
+        }
+        os::wait_any(std::iter::empty(), &[], DYING);
+    }
+}
+
+/// Whether nobody is left in the group but zombies, which are for whoever is their parent.
+fn nobody_runs_in(group: Pid) -> bool {
+    let number = group.as_raw_nonzero().get();
+    let only_zombies = || {
+        let rows = os::process_table().unwrap_or_default();
+        let mut members = rows.iter().filter(|row| row.group == number).peekable();
+        members.peek().is_some() && members.all(|row| row.zombie)
+    };
+    test_kill_process_group(group).is_err() || only_zombies()
 }

@@ -93,8 +93,12 @@ impl Seen {
             Victim::OuterGroup => pid(Some(self.outer)).map(|pid| kill_process_group(pid, Signal::KILL)),
             Victim::Inner => kill(self.inner(), Signal::KILL),
             Victim::Both => {
-                kill(self.inner(), Signal::KILL);
-                kill(Some(self.outer), Signal::KILL)
+                // Stopped first: on a busy machine there is time between two kills, and this is about no time at all.
+                for signal in [Signal::STOP, Signal::KILL] {
+                    kill(self.inner(), signal);
+                    kill(Some(self.outer), signal);
+                }
+                None
             }
             Victim::Term => kill(Some(self.outer), Signal::TERM),
             Victim::Service => kill(self.service(), Signal::KILL),
