@@ -63,9 +63,8 @@ impl Bench {
     /// Carries all of it out. `progress` is told before each target of each round.
     ///
     /// # Errors
-    /// Exit 10, `bench-target`: one could not be started or asked; 34: something of it survived; 124 is nobody's, as each
-    /// target has its own limit; 129, 130, 143 when a signal comes. An aim that does not hold is no error here: see
-    /// [`Report::holds`].
+    /// Exit 10, `bench-target`: one could not be started or asked, or answered something else; 34: something of it survived;
+    /// 40; 129, 130, 143 when a signal comes. An aim that does not hold is no error here: see [`Report::holds`].
     pub fn carry_out(
         &self,
         environment: &Environment,

@@ -102,10 +102,12 @@ impl Host<'_> {
         let (address, stdin, _placeholder) = held.hand_over();
         let mut service = Service::start(&invocation, &log, stdin, Session::Ours)?;
         let asked = self.ask(gateway, address, &mut service, begun, deadline);
+        // Before it is stopped: what it says then is no reason for anything.
+        let asked = asked.map_err(|why| self.failed(gateway.name, &log, why));
         let stopped = service.stop(STOP, self.interrupt);
         // A signal, not a failure of whoever is measured.
         self.interrupt.bail("the bench")?;
-        let measured = asked.map_err(|why| self.failed(gateway.name, &log, why))?;
+        let measured = asked?;
         stopped.check()?;
         Ok(measured)
     }
@@ -144,8 +146,8 @@ impl Host<'_> {
             match listed.and_then(|mut sessions| Ok((sessions.list(deadline)?, sessions))) {
                 Ok((true, sessions)) => return Ok(sessions),
                 Ok((false, sessions)) => {
+                    last = format!("it lists only {:?}", sessions.listed());
                     open = Some(sessions);
-                    last = "not every tool is listed".to_owned();
                 }
                 Err(why) => last = why,
             }

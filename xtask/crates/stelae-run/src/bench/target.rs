@@ -119,6 +119,11 @@ impl Sessions {
         Ok(self.tools.iter().all(Option::is_some))
     }
 
+    /// The names that were found, each of another server.
+    pub(super) fn listed(&self) -> Vec<&str> {
+        self.tools.iter().filter_map(Option::as_deref).collect()
+    }
+
     /// Calls the tool of one of the servers.
     pub(super) fn call(&mut self, server: usize, text: &str, deadline: Deadline) -> Result<String, String> {
         let tool = self.tools[server].as_deref().ok_or("a server whose tool is not listed")?;
