@@ -1,6 +1,8 @@
 //! What `cargo xtask bench gateway` does, with the gateway as it was built for tests: that it looks at every answer, and that
 //! its figures are there. What they are is nobody's business here.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Mutex, PoisonError};
 
