@@ -1,5 +1,6 @@
 //! The verbs: one file each, and the struct that clap fills *is* the verb.
 
+mod bench;
 mod bundle;
 mod ci;
 mod docs;
@@ -48,6 +49,9 @@ pub(crate) enum Verb {
     Selftest(selftest::Selftest),
     /// Starts and kills many lifecycles at random moments, and counts what is left
     Soak(soak::SoakVerb),
+    /// Measures, against aims and against others
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// One lifecycle of `soak`
     #[command(hide = true)]
     SoakCycle(soak::SoakCycle),
@@ -64,6 +68,7 @@ impl Verb {
             Self::Restart(verb) => Some(verb.guard()),
             Self::Selftest(_) => Some(selftest::Selftest::guard()),
             Self::Soak(_) => Some(soak::SoakVerb::guard()),
+            Self::Bench(_) => Some(bench::Bench::guard()),
             Self::SoakCycle(_) => Some(soak::SoakCycle::guard()),
             Self::Down(_)
             | Self::Bundle(_)
@@ -87,6 +92,7 @@ impl Verb {
             Self::Env(verb) => verb.run(context),
             Self::Selftest(verb) => verb.run(context),
             Self::Soak(verb) => verb.run(context),
+            Self::Bench(verb) => verb.run(context),
             Self::SoakCycle(verb) => verb.run(context),
             Self::Docs(verb) => verb.run(context),
         }

@@ -22,6 +22,7 @@ pub mod flow;
 pub mod stack;
 pub mod stages;
 
+pub mod bench;
 pub mod event;
 pub mod evidence;
 pub mod expect;

@@ -36,6 +36,7 @@ pub mod git;
 pub mod attestation;
 pub mod stack;
 
+pub mod bench;
 pub mod selftest;
 pub mod smoke;
 pub mod soak;

@@ -119,6 +119,11 @@ program_environment! {
     SoakEnv { run_id: STELAE_RUN_ID }
 }
 
+program_environment! {
+    /// What `bench` compares the gateway with, which needs nothing but to be found.
+    BenchEnv { run_id: STELAE_RUN_ID }
+}
+
 /// The MCP gateway, or the program that a stack names in its place.
 pub const GATEWAY: Program<GatewayEnv> = Program::new("gateway");
 /// A server behind the gateway; started by the gateway.
@@ -135,6 +140,8 @@ pub const CARGO: Program<CargoEnv> = Program::new("cargo");
 pub const GIT: Program<GitEnv> = Program::new("git");
 /// A service that gets away, for `soak`.
 pub const SOAK: Program<SoakEnv> = Program::new("soak");
+/// Another gateway, or a server by itself, for `bench`.
+pub const BENCH: Program<BenchEnv> = Program::new("bench");
 
 /// One row of `env matrix`: a program and what it reads.
 #[derive(Debug)]
