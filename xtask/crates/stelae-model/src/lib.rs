@@ -11,12 +11,15 @@ pub mod value;
 pub mod env;
 
 pub mod bundle;
+pub mod dialect;
 pub mod proxy;
 pub mod render;
 
 pub mod isolation;
 pub mod lifecycle;
 
+pub mod catalog;
+pub mod endpoints;
 pub mod flow;
 pub mod stack;
 pub mod stages;

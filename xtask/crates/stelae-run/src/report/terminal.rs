@@ -85,11 +85,13 @@ impl Terminal {
                 self.line(&format!("{seconds}  {source} {text}"));
             }
             Event::Rung { process, rung, status } => self.status(&format!("{process}: {rung}: {status}")),
-            Event::Ready { url, tools, elapsed_ms, .. } => {
-                self.line(&format!(
-                    "{seconds}  ready after {elapsed_ms} ms: {url} lists {} tools",
-                    tools.len()
-                ));
+            Event::Ready { url, servers, tools, elapsed_ms, .. } => {
+                let who = match servers.len() {
+                    0 => url.clone(),
+                    count => format!("{url}, one endpoint for each of {count} servers,"),
+                };
+                let tools = tools.len();
+                self.line(&format!("{seconds}  ready after {elapsed_ms} ms: {who} lists {tools} tools"));
             }
             Event::Call { stage, tool, status } => {
                 self.line(&format!("{seconds}  {stage}: {tool}: {status}"));
