@@ -19,7 +19,7 @@ use stelae_run::record::{Listener, Recorder, run_id};
 use stelae_run::report::{Terminal, json_lines};
 use stelae_run::signals::Interrupt;
 use stelae_run::stack::{
-    Attached, Attendance, HoldUntil, KeptPorts, StackChild, StackConfig, StackRecord, service_log,
+    Attached, Attendance, HoldUntil, KeptPorts, StackChild, StackConfig, StackRecord, check_installed, service_log,
 };
 
 use crate::context::{Context, absolute};
@@ -175,6 +175,8 @@ impl Restart {
         let log = default_log(environment)?.with_file_name("restart.log");
         // A build takes as long as it takes, and the old stack stays up meanwhile.
         let config = StackConfig::read(environment, self.stack.as_deref(), &self.gateway)?;
+        // The old stack stays up for as long as the new one cannot be.
+        check_installed(&config.chosen, environment)?;
         ensure_gateway(environment, &config.builtin, &log.with_file_name("cargo.log"), interrupt, &recorder)?;
         let busy = Deadline::after(self.budget_s);
         let _alone = record.lock(busy, interrupt)?;

@@ -86,12 +86,13 @@ impl Terminal {
             }
             Event::Rung { process, rung, status } => self.status(&format!("{process}: {rung}: {status}")),
             Event::Ready { url, servers, tools, elapsed_ms, .. } => {
-                let who = match servers.len() {
-                    0 => url.clone(),
-                    count => format!("{url}, one endpoint for each of {count} servers,"),
+                let names: Vec<_> = servers.keys().map(String::as_str).collect();
+                let each = match names.is_empty() {
+                    true => String::new(),
+                    false => format!(", each server at an endpoint of its own: {}", names.join(", ")),
                 };
                 let tools = tools.len();
-                self.line(&format!("{seconds}  ready after {elapsed_ms} ms: {who} lists {tools} tools"));
+                self.line(&format!("{seconds}  ready after {elapsed_ms} ms: {url} lists {tools} tools{each}"));
             }
             Event::Call { stage, tool, status } => {
                 self.line(&format!("{seconds}  {stage}: {tool}: {status}"));

@@ -152,14 +152,15 @@ impl Attached<'_> {
                 Input::Nothing
             }
         };
+        let token = self.config.chosen.reloads().then(control_token).transpose()?;
+        token.iter().for_each(|token| self.recorder.hide(token));
+        let invocation = self.config.gateway(self.environment, token)?;
         for lacks in self.config.write_dialect(self.environment)? {
             self.recorder.warn(lacks);
         }
-        let token = self.config.chosen.reloads().then(control_token).transpose()?;
-        token.iter().for_each(|token| self.recorder.hide(token));
         Member::new(Description {
             name: GATEWAY.to_owned(),
-            invocation: self.config.gateway(self.environment, token)?,
+            invocation,
             input,
             log: self.log.clone(),
             wanted: self.config.wanted(self.environment)?,
