@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use stelae_model::Failure;
 use stelae_model::env::declared::{CARGO_TARGET_DIR, PATH, STELAE_BIN_DIR, STELAE_ROOT};
 use stelae_model::env::programs::CARGO;
 use stelae_model::env::{Base, CargoEnv, Environment, ProgramEnv as _};
-use stelae_model::value::{AbsolutePath, EnvValue as _};
-use stelae_model::Failure;
 use stelae_model::stack::Gateway;
+use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_run::deadline::Deadline;
 use stelae_run::process::{self, Limits};
 use stelae_run::programs;

@@ -19,7 +19,8 @@ use stelae_run::record::{Listener, Recorder, run_id};
 use stelae_run::report::{Terminal, json_lines};
 use stelae_run::signals::Interrupt;
 use stelae_run::stack::{
-    Attached, Attendance, HoldUntil, KeptPorts, StackChild, StackConfig, StackRecord, check_installed, service_log,
+    Attached, Attendance, HoldUntil, KeptPorts, StackChild, StackConfig, StackRecord, check_installed,
+    service_log,
 };
 
 use crate::context::{Context, absolute};

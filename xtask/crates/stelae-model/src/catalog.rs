@@ -152,7 +152,10 @@ mod tests {
             catalog().find("writ").unwrap_err().to_string(),
             "unknown tool \"writ\": did you mean \"write\"?"
         );
-        assert_eq!(catalog().find("c__read_it_all").unwrap_err().to_string(), "unknown tool \"c__read_it_all\"");
+        assert_eq!(
+            catalog().find("c__read_it_all").unwrap_err().to_string(),
+            "unknown tool \"c__read_it_all\""
+        );
     }
 
     #[test]

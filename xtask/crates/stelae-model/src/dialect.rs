@@ -64,7 +64,10 @@ impl Dialect {
                     servers.insert(name.clone(), said);
                     lacks.extend(self.lacks(name, entry));
                 }
-                None => lacks.push(format!("{} serves programs on stdio only: server {name} is left out", self.name())),
+                None => lacks.push(format!(
+                    "{} serves programs on stdio only: server {name} is left out",
+                    self.name()
+                )),
             }
         }
         let whole = match self {
@@ -117,7 +120,9 @@ impl Dialect {
         }
         for (key, limit) in [("startTimeoutMs", start_timeout_ms), ("callTimeoutMs", call_timeout_ms)] {
             if limit.is_some() {
-                lacks.push(format!("{gateway} has no limits of its own: {key} of server {server} does not hold"));
+                lacks.push(format!(
+                    "{gateway} has no limits of its own: {key} of server {server} does not hold"
+                ));
             }
         }
         lacks
@@ -136,7 +141,8 @@ mod tests {
     }
 
     fn render(dialect: Dialect, servers: &Value) -> Result<(Value, Vec<String>), Failure> {
-        let environments = Environments::from([("a".to_owned(), [("ALL".to_owned(), "1".to_owned())].into())]);
+        let environments =
+            Environments::from([("a".to_owned(), [("ALL".to_owned(), "1".to_owned())].into())]);
         let spoken = dialect.render(&proxy(servers), &environments)?;
         Ok((serde_json::from_str(&spoken.text).unwrap(), spoken.lacks))
     }
@@ -179,9 +185,13 @@ mod tests {
 
     #[test]
     fn the_python_program_gets_its_named_servers_and_leaves_out_what_is_no_program() {
-        let servers = json!({"a": {"command": "/bin/a"}, "b": {"url": "http://127.0.0.1:1/mcp", "required": false}});
+        let servers =
+            json!({"a": {"command": "/bin/a"}, "b": {"url": "http://127.0.0.1:1/mcp", "required": false}});
         let (said, lacks) = render(Dialect::McpProxyPy, &servers).unwrap();
-        assert_eq!(said, json!({"mcpServers": {"a": {"command": "/bin/a", "args": [], "env": {"ALL": "1"}}}}));
+        assert_eq!(
+            said,
+            json!({"mcpServers": {"a": {"command": "/bin/a", "args": [], "env": {"ALL": "1"}}}})
+        );
         assert_eq!(lacks, ["mcp-proxy-py serves programs on stdio only: server b is left out"]);
         let failure =
             render(Dialect::McpProxyPy, &json!({"b": {"url": "http://127.0.0.1:1/mcp"}})).unwrap_err();

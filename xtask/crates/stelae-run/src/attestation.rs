@@ -235,7 +235,8 @@ mod tests {
             environment.insert(TOKEN.to_owned(), "t".to_owned());
             let observed = Observed { pid: 7, command: "a".into(), environment };
             let differences = attest(&all, &[observed]).differences;
-            let is_leak = |one: &Difference| matches!(one, Difference::Leaked { variable, .. } if variable == TOKEN);
+            let is_leak =
+                |one: &Difference| matches!(one, Difference::Leaked { variable, .. } if variable == TOKEN);
             assert!(differences.iter().any(is_leak), "{label}: {differences:?}");
         }
     }

@@ -101,7 +101,9 @@ impl Sessions {
         for Session { server, client } in &mut self.all {
             match client.list_tools(by(server.as_deref())) {
                 Ok(tools) => self.catalog.add(server.as_deref(), tools.into_iter().map(|tool| tool.name)),
-                Err(error) => failed.push(EndpointError { method: "tools/list", server: server.clone(), error }),
+                Err(error) => {
+                    failed.push(EndpointError { method: "tools/list", server: server.clone(), error })
+                }
             }
         }
         failed

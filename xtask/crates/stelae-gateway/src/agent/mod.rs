@@ -49,17 +49,17 @@ impl Agent {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let script = Script::read(&self.script)?;
         let transcript = Transcript::to_stdout(&self.server, &script.digest());
-        let endpoints = Endpoints {
-            url: self.url.unwrap_or_default(),
-            servers: self.server_url.into_iter().collect(),
-        };
+        let endpoints =
+            Endpoints { url: self.url.unwrap_or_default(), servers: self.server_url.into_iter().collect() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime =
             runtime.map_err(|error| Failure::unexpected(format!("the runtime cannot start: {error}")))?;
         let played = runtime.block_on(async {
             // Counted from here: `Instant` belongs to the runtime's clock.
             let deadline = Instant::now() + Duration::from_millis(self.deadline_ms);
-            Player { endpoints: &endpoints, limit_ms: self.deadline_ms, deadline, transcript }.play(&script).await
+            Player { endpoints: &endpoints, limit_ms: self.deadline_ms, deadline, transcript }
+                .play(&script)
+                .await
         });
         runtime.shutdown_background();
         played

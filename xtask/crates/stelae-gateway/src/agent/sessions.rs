@@ -40,8 +40,7 @@ impl Sessions {
         let mut all = Vec::new();
         for (server, url) in endpoints.each() {
             let opened = connect(url).await;
-            let service =
-                opened.map_err(|why| format!("the MCP endpoint {url} cannot be reached: {why}"))?;
+            let service = opened.map_err(|why| format!("the MCP endpoint {url} cannot be reached: {why}"))?;
             all.push(Session { server: server.map(str::to_owned), service });
         }
         Ok(Self { all, catalog: Catalog::default() })

@@ -29,8 +29,8 @@ pub(super) fn file(section: &ProxySection, servers: Map<String, Value>) -> Value
 
 /// One server.
 pub(super) fn server(entry: &ServerEntry, environment: &BTreeMap<String, String>) -> Value {
-    // One that is required and cannot be initialised ends the gateway, which is seen at once; of any other it goes on
-    // without.
+    // One that is required and refuses to be initialised ends the gateway, which is seen at once; of any other it goes on
+    // without. (One that dies before it answers is waited for, for ever: there, readiness has its own limit.)
     let options = json!({ "panicIfInvalid": entry.required });
     match &entry.url {
         Some(url) => json!({ "transportType": "streamable-http", "url": url, "options": options }),

@@ -118,7 +118,8 @@ impl Stack {
     fn unknown(&self, name: &str) -> Failure {
         let names: Vec<&str> =
             std::iter::once(BUILTIN).chain(self.gateways.keys().map(String::as_str)).collect();
-        let failure = Failure::new(ExitCode::Usage, "unknown-gateway", format!("there is no gateway {name:?}"));
+        let failure =
+            Failure::new(ExitCode::Usage, "unknown-gateway", format!("there is no gateway {name:?}"));
         match nearest(name, names.iter().copied()) {
             Some(near) => failure.hint(format!("did you mean {near}?")),
             None => failure.hint(format!(
@@ -174,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_foreign_one_binds_its_port_itself_and_has_what_it_says_and_no_more() {
-        let text = format!("{GOOD}health_path = \"/healthz\"\n{FOREIGN}server_mcp_path = \"/{{server}}/mcp\"\n");
+        let text =
+            format!("{GOOD}health_path = \"/healthz\"\n{FOREIGN}server_mcp_path = \"/{{server}}/mcp\"\n");
         let chosen = parse_stack("stack.toml", &text).unwrap().choose("go").unwrap();
         assert_eq!(chosen.mcp, McpPaths::PerServer("/{server}/mcp".to_owned()));
         assert_eq!((chosen.gateway.socket, chosen.health_path.as_deref()), (Socket::Own, None));
@@ -185,7 +187,9 @@ mod tests {
     fn an_unknown_one_is_a_slip_of_the_command_line() {
         let text = format!("{GOOD}{FOREIGN}mcp_path = \"/mcp\"\n");
         let stack = parse_stack("stack.toml", &text).unwrap();
-        for (name, hint) in [("og", "there are: builtin, go; one is described"), ("biultin", "did you mean builtin?")] {
+        for (name, hint) in
+            [("og", "there are: builtin, go; one is described"), ("biultin", "did you mean builtin?")]
+        {
             let failure = stack.choose(name).unwrap_err();
             assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::Usage, "unknown-gateway"));
             assert!(failure.hint.as_deref().unwrap_or_default().starts_with(hint), "{failure}");
@@ -196,20 +200,36 @@ mod tests {
     fn what_a_foreign_one_must_not_say_has_its_key() {
         for (says, key, why) in [
             ("", "gateways.go", "it needs either `mcp_path` or `server_mcp_path`"),
-            ("mcp_path = \"/a\"\nserver_mcp_path = \"/{server}\"", "gateways.go", "it needs either `mcp_path` or `server_mcp_path`"),
+            (
+                "mcp_path = \"/a\"\nserver_mcp_path = \"/{server}\"",
+                "gateways.go",
+                "it needs either `mcp_path` or `server_mcp_path`",
+            ),
             ("mcp_path = \"mcp\"", "gateways.go.mcp_path", "a path begins with /"),
-            ("server_mcp_path = \"/mcp\"", "gateways.go.server_mcp_path", "without {server}, all servers have one path"),
+            (
+                "server_mcp_path = \"/mcp\"",
+                "gateways.go.server_mcp_path",
+                "without {server}, all servers have one path",
+            ),
             ("mcp_path = \"/mcp\"\nhealth_path = \"up\"", "gateways.go.health_path", "a path begins with /"),
             ("mcp_path = \"/mcp\"\nrestarts = 11", "gateways.go.restarts", "it is 11, and must be 0 to 10"),
-            ("mcp_path = \"/mcp\"\ngrace_ms = 86400001", "gateways.go.grace_ms", "it is 86400001, and must be 0 to 86400000"),
+            (
+                "mcp_path = \"/mcp\"\ngrace_ms = 86400001",
+                "gateways.go.grace_ms",
+                "it is 86400001, and must be 0 to 86400000",
+            ),
         ] {
             let failure = parse_stack("stack.toml", &format!("{GOOD}{FOREIGN}{says}\n")).unwrap_err();
             assert_eq!((&failure.on[0], &failure.why[0]), (&format!("stack.toml: {key}"), &why.to_owned()));
         }
-        let builtin = format!("{GOOD}{}mcp_path = \"/mcp\"\n", FOREIGN.replace("gateways.go", "gateways.builtin"));
+        let builtin =
+            format!("{GOOD}{}mcp_path = \"/mcp\"\n", FOREIGN.replace("gateways.go", "gateways.builtin"));
         assert_eq!(parse_stack("stack.toml", &builtin).unwrap_err().on, ["stack.toml: gateways.builtin"]);
         let needs = format!("{GOOD}{FOREIGN}mcp_path = \"/mcp\"\nneeds = [\"x\"]\n");
         let failure = parse_stack("stack.toml", &needs).unwrap_err();
-        assert_eq!((failure.kind.as_str(), &failure.on[0][..]), ("unknown-service", "stack.toml: gateways.go.needs"));
+        assert_eq!(
+            (failure.kind.as_str(), &failure.on[0][..]),
+            ("unknown-service", "stack.toml: gateways.go.needs")
+        );
     }
 }

@@ -92,7 +92,9 @@ impl Terminal {
                     false => format!(", each server at an endpoint of its own: {}", names.join(", ")),
                 };
                 let tools = tools.len();
-                self.line(&format!("{seconds}  ready after {elapsed_ms} ms: {url} lists {tools} tools{each}"));
+                self.line(&format!(
+                    "{seconds}  ready after {elapsed_ms} ms: {url} lists {tools} tools{each}"
+                ));
             }
             Event::Call { stage, tool, status } => {
                 self.line(&format!("{seconds}  {stage}: {tool}: {status}"));

@@ -232,8 +232,7 @@ pub fn plan_resumed(
     };
     let old: Plan = folder.read_json("plan.json").map_err(gone)?;
     let sandbox: Sandbox = folder.read_json("sandbox.json").map_err(gone)?;
-    let again =
-        Request {
+    let again = Request {
         source: old.source.clone(),
         workspace: Some(old.workspace.clone()),
         gateway: old.gateway.clone(),

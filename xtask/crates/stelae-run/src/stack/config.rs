@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use stelae_model::endpoints::Endpoints;
 use stelae_model::env::declared::{CI, PATH, PROXY_HOST, PROXY_PORT, STELAE_CONFIG_HOME, STELAE_ROOT};
 use stelae_model::env::programs::{GATEWAY, SERVICE};
 use stelae_model::env::{
     Base, Environment, GatewayEnv, Invocation, ProgramEnv as _, ServiceEnv, expand_env_file,
 };
-use stelae_model::endpoints::Endpoints;
 use stelae_model::lifecycle::Patience;
 use stelae_model::proxy::ProxyConfig;
 use stelae_model::render::{Names, Source, Syntax, parse_json, resolve};
@@ -144,13 +144,8 @@ impl StackConfig {
         environment: &Environment,
     ) -> Result<Invocation, Failure> {
         let table = format!("services.{name}");
-        let (program, words) = self.command(
-            &table,
-            &service.command,
-            &service.args,
-            environment,
-            &Names::from(environment),
-        )?;
+        let (program, words) =
+            self.command(&table, &service.command, &service.args, environment, &Names::from(environment))?;
         let env = ServiceEnv::from_environment(environment)?;
         let base = Base::from_environment(environment)?;
         let own = self.env_file(service.env_file.as_deref(), environment)?;

@@ -23,7 +23,9 @@ fn tools(environment: &Environment) -> Result<Utf8PathBuf, Failure> {
 
 /// The names that the description of a foreign gateway knows besides the variables.
 pub(super) fn names(environment: &Environment, chosen: &Chosen) -> Result<Names, Failure> {
-    Ok(Names::from(environment).with("TOOLS", tools(environment)?).with("GATEWAY_CONFIG", config_path(environment, chosen)?))
+    Ok(Names::from(environment)
+        .with("TOOLS", tools(environment)?)
+        .with("GATEWAY_CONFIG", config_path(environment, chosen)?))
 }
 
 /// Where its configuration is: `<STELAE_STATE_HOME>/gateways/<name>/proxy.json`.
@@ -53,8 +55,9 @@ pub(super) fn check_program(chosen: &Chosen, program: &Utf8Path) -> Result<(), F
     }
     let what = format!("the gateway {} is not installed", chosen.name);
     let why = if program.exists() { "it is not an executable file" } else { "there is no such file" };
-    let failure =
-        Failure::new(ExitCode::PrerequisiteMissing, "gateway-missing", what).on(program.as_str()).because(why);
+    let failure = Failure::new(ExitCode::PrerequisiteMissing, "gateway-missing", what)
+        .on(program.as_str())
+        .because(why);
     Err(match &chosen.tool {
         Some(tool) => failure.hint(format!("cargo xtask tools install {tool}")),
         None => failure.hint(format!("change gateways.{}.command in config/stack.toml", chosen.name)),

@@ -112,11 +112,7 @@ fn transcript_path(cx: &SmokeContext, name: &str) -> Utf8PathBuf {
 }
 
 /// The builtin agent, for a stage: what is run, and what a person runs by hand.
-fn agent(
-    cx: &SmokeContext,
-    stage: &expect::Stage,
-    endpoints: &Endpoints,
-) -> Result<Invocation, Failure> {
+fn agent(cx: &SmokeContext, stage: &expect::Stage, endpoints: &Endpoints) -> Result<Invocation, Failure> {
     let script = cx.place(&format!("transcripts/{}.script.json", stage.name));
     let calls: Vec<_> =
         stage.calls.iter().map(|call| json!({"tool": call.tool, "arguments": call.arguments})).collect();

@@ -109,7 +109,7 @@ fn check_required(cx: &SmokeContext, catalog: &Catalog) -> Result<(), Failure> {
     .because(format!("missing: {}", names.join(", ")));
     Err(ambiguous
         .fold(failure, |failure, (_, why)| failure.because(why.to_string()))
-    .hint(format!("look at the gateway's log: {}", cx.log("gateway"))))
+        .hint(format!("look at the gateway's log: {}", cx.log("gateway"))))
 }
 
 /// That every required server is ready, and none has died since the start. Asked where the gateway says so.
