@@ -118,12 +118,12 @@ impl Bench {
 
     /// Gives the failure of a start that has this exit code.
     fn fails(&self, code: i32, kind: &str) -> String {
-        self.failed(self.start("other").wait(), code, kind)
+        self.failed(&self.start("other").wait(), code, kind)
     }
 
-    fn failed(&self, ended: Ended, code: i32, kind: &str) -> String {
-        self.nothing_is_left(&ended);
-        let events = events(&ended);
+    fn failed(&self, ended: &Ended, code: i32, kind: &str) -> String {
+        self.nothing_is_left(ended);
+        let events = events(ended);
         let failure = events.iter().find_map(|event| event.get("failure")).cloned().unwrap_or_default();
         assert_eq!(
             (ended.code, failure["kind"].as_str()),
@@ -264,7 +264,7 @@ fn a_stranger_who_is_quicker_than_the_gateway_is_33_and_named() {
     await_line(&bench.path("service-first.log"), "waiting");
     let _stranger = TcpListener::bind(bench.address).unwrap();
     fs::write(gate, "").unwrap();
-    let failure = bench.failed(run.wait(), 33, "port-taken");
+    let failure = bench.failed(&run.wait(), 33, "port-taken");
     let us = std::process::id();
     assert!(failure.contains(&format!("pid {us}")), "{failure}");
     assert!(failure.contains(&std::env::args().next().unwrap()), "{failure}");
@@ -275,7 +275,7 @@ fn one_that_is_not_installed_is_40_with_the_command_that_installs_it() {
     let bench = Bench::new(SERVERS);
     let ended = bench.start("absent").wait();
     assert!(ended.stdout.contains(r#""hint":"cargo xtask tools install mcp-proxy""#), "{}", ended.stdout);
-    let failure = bench.failed(ended, 40, "gateway-missing");
+    let failure = bench.failed(&ended, 40, "gateway-missing");
     assert!(failure.contains("cache/tools/mcp-proxy/v1/bin/mcp-proxy"), "{failure}");
 }
 
@@ -283,7 +283,7 @@ fn one_that_is_not_installed_is_40_with_the_command_that_installs_it() {
 fn one_that_nobody_has_described_is_bad_usage() {
     let bench = Bench::new(SERVERS);
     let ended = bench.start("othe").wait();
-    let failure = bench.failed(ended, 2, "unknown-gateway");
+    let failure = bench.failed(&ended, 2, "unknown-gateway");
     assert!(failure.contains("did you mean other?"), "{failure}");
 }
 

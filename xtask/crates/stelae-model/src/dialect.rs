@@ -71,8 +71,8 @@ impl Dialect {
             }
         }
         let whole = match self {
-            Self::McpProxyGo => mcp_proxy_go::file(&proxy.mcp_proxy, servers),
-            Self::McpProxyPy => mcp_proxy_py::file(servers),
+            Self::McpProxyGo => mcp_proxy_go::file(&proxy.mcp_proxy, &servers),
+            Self::McpProxyPy => mcp_proxy_py::file(&servers),
         };
         Ok(Spoken { text: format!("{whole:#}\n"), lacks })
     }

@@ -102,7 +102,7 @@ impl Sessions {
             match client.list_tools(by(server.as_deref())) {
                 Ok(tools) => self.catalog.add(server.as_deref(), tools.into_iter().map(|tool| tool.name)),
                 Err(error) => {
-                    failed.push(EndpointError { method: "tools/list", server: server.clone(), error })
+                    failed.push(EndpointError { method: "tools/list", server: server.clone(), error });
                 }
             }
         }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::proxy::{ProxySection, ServerEntry};
 
 /// The whole file.
-pub(super) fn file(section: &ProxySection, servers: Map<String, Value>) -> Value {
+pub(super) fn file(section: &ProxySection, servers: &Map<String, Value>) -> Value {
     // `:9090` would be every interface there.
     let addr = section.address().map_or_else(|_| section.addr.clone(), |address| address.to_string());
     json!({

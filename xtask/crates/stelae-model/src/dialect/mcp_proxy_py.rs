@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::proxy::ServerEntry;
 
 /// The whole file. Where it listens is said by its arguments.
-pub(super) fn file(servers: Map<String, Value>) -> Value {
+pub(super) fn file(servers: &Map<String, Value>) -> Value {
     json!({ "mcpServers": servers })
 }
 
