@@ -7,6 +7,7 @@ mod ci;
 mod docs;
 mod env;
 mod fences;
+mod gateways;
 mod render;
 mod restart;
 mod selftest;

@@ -12,12 +12,15 @@ pub mod env;
 
 pub mod bundle;
 pub mod overrides;
+pub mod dialect;
 pub mod proxy;
 pub mod render;
 
 pub mod isolation;
 pub mod lifecycle;
 
+pub mod catalog;
+pub mod endpoints;
 pub mod flow;
 pub mod stack;
 pub mod stages;

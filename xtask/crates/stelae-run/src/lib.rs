@@ -23,6 +23,7 @@ pub mod guardian;
 
 pub mod http;
 pub mod mcp;
+pub mod sessions;
 pub mod watch;
 
 pub mod record;
