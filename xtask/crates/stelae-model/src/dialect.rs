@@ -83,6 +83,10 @@ impl Dialect {
             let why = format!("{} starts every server in its own folder", self.name());
             return Err(self.lacking(&format!("mcpServers.{name}.cwd"), why));
         }
+        if self == Self::McpProxyPy && entry.tool_filter.is_some() {
+            let why = format!("{} has no filters: every tool of the server would be there", self.name());
+            return Err(self.lacking(&format!("mcpServers.{name}.toolFilter"), why));
+        }
         if self == Self::McpProxyPy && entry.url.is_some() && entry.required {
             let why = format!("{} serves programs on stdio only, and this server is required", self.name());
             return Err(self.lacking(&format!("mcpServers.{name}.url"), why));
@@ -110,6 +114,9 @@ impl Dialect {
             control,
             start_timeout_ms,
             call_timeout_ms,
+            headers: _,
+            protocol_version,
+            tool_filter: _,
         } = entry;
         let gateway = self.name();
         let mut lacks = Vec::new();
@@ -124,6 +131,9 @@ impl Dialect {
                     "{gateway} has no limits of its own: {key} of server {server} does not hold"
                 ));
             }
+        }
+        if protocol_version.is_some() {
+            lacks.push(format!("{gateway} offers its own version: protocolVersion of server {server} does not hold"));
         }
         lacks
     }
@@ -175,6 +185,7 @@ mod tests {
                     "b": {
                         "transportType": "streamable-http",
                         "url": "http://127.0.0.1:1/mcp",
+                        "headers": {},
                         "options": {"panicIfInvalid": false},
                     },
                 },
@@ -197,6 +208,23 @@ mod tests {
             render(Dialect::McpProxyPy, &json!({"b": {"url": "http://127.0.0.1:1/mcp"}})).unwrap_err();
         assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::Render, "dialect-lacks"));
         assert_eq!(failure.on, ["mcpServers.b.url"]);
+    }
+
+    #[test]
+    fn a_filter_holds_or_is_refused() {
+        let filter = json!({"mode": "block", "list": ["x"]});
+        let servers = json!({"a": {"command": "/bin/a", "toolFilter": filter}});
+        let (said, _) = render(Dialect::McpProxyGo, &servers).unwrap();
+        assert_eq!(said["mcpServers"]["a"]["options"]["toolFilter"], filter);
+        let failure = render(Dialect::McpProxyPy, &servers).unwrap_err();
+        assert_eq!(failure.on, ["mcpServers.a.toolFilter"]);
+    }
+
+    #[test]
+    fn headers_are_passed_on() {
+        let servers = json!({"a": {"url": "http://127.0.0.1:1/mcp", "headers": {"X": "y"}}});
+        let (said, _) = render(Dialect::McpProxyGo, &servers).unwrap();
+        assert_eq!(said["mcpServers"]["a"]["headers"], json!({"X": "y"}));
     }
 
     #[test]

@@ -31,9 +31,17 @@ pub(super) fn file(section: &ProxySection, servers: &Map<String, Value>) -> Valu
 pub(super) fn server(entry: &ServerEntry, environment: &BTreeMap<String, String>) -> Value {
     // One that is required and refuses to be initialised ends the gateway, which is seen at once; of any other it goes on
     // without. (One that dies before it answers is waited for, for ever: there, readiness has its own limit.)
-    let options = json!({ "panicIfInvalid": entry.required });
+    let mut options = json!({ "panicIfInvalid": entry.required });
+    if let Some(filter) = &entry.tool_filter {
+        options["toolFilter"] = json!(filter);
+    }
     match &entry.url {
-        Some(url) => json!({ "transportType": "streamable-http", "url": url, "options": options }),
+        Some(url) => json!({
+            "transportType": "streamable-http",
+            "url": url,
+            "headers": entry.headers,
+            "options": options,
+        }),
         None => json!({
             "transportType": "stdio",
             "command": entry.command,
