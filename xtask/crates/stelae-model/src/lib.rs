@@ -21,6 +21,8 @@ pub mod flow;
 pub mod stack;
 pub mod stages;
 
+pub mod tools;
+
 pub mod event;
 pub mod evidence;
 pub mod expect;
