@@ -39,3 +39,4 @@ pub mod stack;
 pub mod selftest;
 pub mod smoke;
 pub mod soak;
+pub mod tools;
