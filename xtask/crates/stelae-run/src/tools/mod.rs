@@ -29,3 +29,6 @@ pub use install::{Outcome, install};
 pub use job::Job;
 pub use shelf::{Shelf, Standing};
 
+
+#[cfg(test)]
+mod tests;

@@ -65,22 +65,22 @@ fn only_file(folder: &Utf8Path) -> io::Result<Utf8PathBuf> {
 }
 
 /// The scripts of an environment name its python by the path that it had when they were written: they are given the one
-/// that it is going to have. No other file of it says where it is, but for comments.
+/// that it is going to have. Nothing else in it is found by that path.
 fn move_scripts(stage: &Stage) -> io::Result<()> {
     let (from, to) = (stage.path().as_str(), stage.target().as_str());
-    for entry in stage.path().join("venv/bin").read_dir_utf8()? {
-        let entry = entry?;
+    let venv = stage.path().join("venv");
+    let scripts = venv.join("bin").read_dir_utf8()?.collect::<Result<Vec<_>, _>>()?;
+    let scripts = scripts.into_iter().map(camino::Utf8DirEntry::into_path);
+    for path in scripts.chain([venv.join("pyvenv.cfg")]) {
         // python itself is a link, out of the environment.
-        if !entry.file_type()?.is_file() {
+        if !path.symlink_metadata()?.is_file() {
             continue;
         }
-        let bytes = fs::read(entry.path())?;
-        if let Ok(text) = String::from_utf8(bytes)
-            && text.starts_with("#!")
+        if let Ok(text) = String::from_utf8(fs::read(&path)?)
             && text.contains(from)
         {
             // Written in place: it keeps its mode, and nobody uses it yet.
-            fs::write(entry.path(), text.replace(from, to))?;
+            fs::write(&path, text.replace(from, to))?;
         }
     }
     Ok(())

@@ -52,10 +52,17 @@ impl Shelf {
     /// # Errors
     /// Exit 20, `tools-config-missing`, `tools-config-unreadable`, `tools-config`.
     pub fn open(environment: &Environment) -> Result<Self, Failure> {
+        Self::of_cache(environment, &environment.get::<STELAE_CACHE_HOME>()?)
+    }
+
+    /// The same, with another cache home than the environment's.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn of_cache(environment: &Environment, cache_home: &Utf8Path) -> Result<Self, Failure> {
         let path = environment.get::<STELAE_ROOT>()?.join("config/tools.toml");
         let text = read_text(&path, ExitCode::Environment, "tools-config", "the list of pinned tools")?;
-        let folder = environment.get::<STELAE_CACHE_HOME>()?.join("tools");
-        Ok(Self { pins: parse_tools(path.as_str(), &text)?, folder })
+        Ok(Self { pins: parse_tools(path.as_str(), &text)?, folder: cache_home.join("tools") })
     }
 
     /// How every tool stands, by name.
