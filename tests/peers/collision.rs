@@ -44,14 +44,12 @@ fn wanted(alone: &BTreeMap<String, Vec<String>>) -> (BTreeSet<String>, usize) {
 #[test]
 fn servers_of_three_registries_are_one_list_and_each_gets_its_calls() {
     let tools = ["mcp", "server-filesystem", "server-memory", "mcp-server-time", "rust-mcp-filesystem"];
-    let Some(handed) = need("three-registries", &tools, None) else { return };
+    let Some(handed) = need("three-registries", &tools) else { return };
     let folder = tempfile::tempdir().unwrap();
     let folder = Utf8Path::from_path(folder.path()).unwrap().canonicalize_utf8().unwrap();
     let servers = servers(&handed, &folder);
     let gateway = Gateway::start(&servers);
-    let read = |server: &str, whose: &str| {
-        json!([format!("{server}__read_text_file"), {"path": folder.join(whose).join("whose")}])
-    };
+    let read = |server: &str, whose: &str| json!([format!("{server}__read_text_file"), {"path": folder.join(whose).join("whose")}]);
     let entity = json!({"name": "stelae", "entityType": "stack", "observations": ["it is up"]});
     let calls = json!([
         read("npm", "npm"),

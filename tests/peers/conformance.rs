@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::expected::disagreements;
 use crate::gateway::{Gateway, built};
-use crate::handed::{Handed, need};
+use crate::handed::{Handed, need, need_also};
 use crate::run::run;
 
 /// The fixture that has the suite's names.
@@ -67,10 +67,10 @@ fn scenario(folder: &str) -> &str {
 
 #[test]
 fn the_suite_passes_through_the_gateway() {
-    let fixture = built(FIXTURE);
-    let lacks = fixture.is_none().then_some("the gateway's package has no program mcp-everything");
-    let Some(handed) = need("conformance", &["conformance"], lacks) else { return };
-    let gateway = Gateway::start(&json!({"everything": {"command": fixture.unwrap()}}));
+    let lacks =
+        || built(FIXTURE).is_none().then(|| format!("the gateway's package has no program {FIXTURE}"));
+    let Some(handed) = need_also("conformance", &["conformance"], lacks) else { return };
+    let gateway = Gateway::start(&json!({"everything": {"command": built(FIXTURE).unwrap()}}));
     let found = judge(&handed, &gateway.endpoint());
     eprintln!("conformance: {} checks", found.len());
     let wrong = disagreements(include_str!("expected-failures.toml"), &found);
@@ -82,7 +82,7 @@ fn the_suite_passes_through_the_gateway() {
 /// need them fail, and the others do not.
 #[test]
 fn the_suite_finds_what_is_not_there() {
-    let Some(handed) = need("conformance-control", &["conformance", "server-everything"], None) else { return };
+    let Some(handed) = need("conformance-control", &["conformance", "server-everything"]) else { return };
     let server = json!({"command": handed.path("server-everything"), "args": ["stdio"]});
     let gateway = Gateway::start(&json!({"everything": server}));
     let found = judge(&handed, &gateway.endpoint());

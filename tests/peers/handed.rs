@@ -33,10 +33,18 @@ impl Handed {
     }
 }
 
-/// All of the tools that a test needs; or nothing, which has been said and reported then. What a test is asked for that is
-/// no tool, and is not there, it says with `lacks`.
-pub(crate) fn need(test: &str, names: &[&str], lacks: Option<&str>) -> Option<Handed> {
-    let found = find(names).and_then(|handed| lacks.map_or(Ok(handed), |why| Err(vec![why.to_owned()])));
+/// All of the tools that a test needs; or nothing, which has been said and reported then.
+pub(crate) fn need(test: &str, names: &[&str]) -> Option<Handed> {
+    need_also(test, names, || None)
+}
+
+/// The same for a test that needs something else besides: `lacks` says why it is not there.
+pub(crate) fn need_also(
+    test: &str,
+    names: &[&str],
+    lacks: impl FnOnce() -> Option<String>,
+) -> Option<Handed> {
+    let found = find(names).and_then(|handed| lacks().map_or(Ok(handed), |why| Err(vec![why])));
     match found {
         Ok(handed) => {
             report(test, "ran", &[]);
@@ -59,7 +67,8 @@ fn find(names: &[&str]) -> Result<Handed, Vec<String>> {
     let mut lacking = Vec::new();
     for &name in names {
         // What `ci` has not even tried to install is a fault of ours, and no reason to skip.
-        let tool = tools.iter().find(|tool| tool.name == name).unwrap_or_else(|| panic!("no {name}: ci/peers.rs"));
+        let tool =
+            tools.iter().find(|tool| tool.name == name).unwrap_or_else(|| panic!("no {name}: ci/peers.rs"));
         match (&tool.path, &tool.why) {
             (Some(path), _) => drop(handed.insert(name.to_owned(), path.clone())),
             (None, why) => lacking.push(format!("{name}: {}", why.as_deref().unwrap_or("it is not there"))),

@@ -256,7 +256,7 @@ fn an_unreadable_table_is_no_proof_that_only_the_released_live() {
         let proof = without_descriptors(|| family.stop(SOON, &Interrupt::never(), &mut |_| ()));
         names_the_table(&proof);
         assert!(runs(pid));
-                        kill_group(pid);
+        kill_group(pid);
         assert_eq!(stop(Family::enter().unwrap()).proof, Proof::NoChildLeft);
     });
 }

@@ -12,3 +12,4 @@ mod restart;
 mod selftest;
 mod services;
 mod tidy;
+mod tools;

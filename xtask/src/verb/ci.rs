@@ -119,7 +119,8 @@ impl Ci {
         let cold = if self.is_meant(Step::ColdBuild) { Some(cold_build(context, &shell)?) } else { None };
         step(Step::Smoke, "smoke", &mut || within("smoke", xtask().args(["smoke"])))?;
         let left_out = self.left_out();
-        let json = json!({"schema": 1, "steps": done, "peers": peers, "cold_build": cold, "left_out": left_out});
+        let json =
+            json!({"schema": 1, "steps": done, "peers": peers, "cold_build": cold, "left_out": left_out});
         context.printer.data(&json, || {
             let line = |done: &Done| {
                 format!("ci: {:<10} ok {:>8.1} s\n", done.step, done.elapsed_ms as f64 / 1000.0)
@@ -242,4 +243,19 @@ fn cold_build(context: &Context, shell: &Shell) -> Result<ColdBuild, Failure> {
         seconds,
         crates: said.lines().filter(|line| line.trim_start().starts_with("Compiling ")).count(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_run_is_said() {
+        let ci =
+            |no_cold_build, only: &[Step]| Ci { no_cold_build, require_peers: false, only: only.to_vec() };
+        assert!(ci(false, &[]).left_out().is_empty());
+        assert_eq!(ci(true, &[]).left_out(), ["cold-build"]);
+        let left_out = ci(false, &[Step::Peers, Step::Pages]).left_out();
+        assert_eq!(left_out, ["format", "lints", "tests", "cold-build", "smoke"]);
+    }
 }

@@ -98,12 +98,7 @@ impl Tools {
 }
 
 impl Install {
-    fn run(
-        self,
-        context: &Context,
-        environment: &stelae_model::env::Environment,
-        shelf: &Shelf,
-    ) -> Outcome {
+    fn run(self, context: &Context, environment: &stelae_model::env::Environment, shelf: &Shelf) -> Outcome {
         let names = if self.all { shelf.pins.tools.keys().cloned().collect() } else { self.names };
         // A slip of the finger is found before anything is downloaded.
         let wanted: Vec<Standing> = names.iter().map(|name| shelf.stand(name)).collect::<Result<_, _>>()?;

@@ -123,7 +123,8 @@ pub(super) fn check(context: &Context, shell: &Shell, interrupt: &Interrupt) -> 
             .on(folder.to_string())
             .because(error.to_string())
     };
-    let text = serde_json::to_string_pretty(&handed).map_err(|error| Failure::unexpected(error.to_string()))?;
+    let text =
+        serde_json::to_string_pretty(&handed).map_err(|error| Failure::unexpected(error.to_string()))?;
     let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&tools, text));
     // What an earlier run said is not what this one says.
     written.and_then(|()| fs::write(&report, "")).map_err(|error| unwritable(&error))?;
@@ -201,7 +202,10 @@ mod tests {
         let peers = peers(&format!("{ran}{skipped}")).unwrap();
         assert!(peers.text().ends_with("ci: peers: SKIPPED judge: no node\n"), "{}", peers.text());
         let failure = peers.require_all().unwrap_err();
-        assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::PrerequisiteMissing, "peers-skipped"));
+        assert_eq!(
+            (failure.exit_code, failure.kind.as_str()),
+            (ExitCode::PrerequisiteMissing, "peers-skipped")
+        );
         assert_eq!((failure.on, failure.why), (vec!["judge".to_owned()], vec!["judge: no node".to_owned()]));
     }
 

@@ -37,7 +37,8 @@ impl Tools {
     /// Exit 2, `unknown-tool`, with the nearest name.
     pub fn pin(&self, name: &str) -> Result<&Pin, Failure> {
         self.tools.get(name).ok_or_else(|| {
-            let failure = Failure::new(ExitCode::Usage, "unknown-tool", format!("no tool is called {name:?}"));
+            let failure =
+                Failure::new(ExitCode::Usage, "unknown-tool", format!("no tool is called {name:?}"));
             match nearest(name, self.tools.keys().map(String::as_str)) {
                 Some(near) => failure.hint(format!("did you mean {near}? see: cargo xtask tools list")),
                 None => failure.hint("cargo xtask tools list"),
@@ -98,7 +99,10 @@ mod tests {
         ] {
             let failure = parse_tools("tools.toml", &GOOD.replace(old, new)).unwrap_err();
             assert_eq!(failure.exit_code, ExitCode::Environment);
-            assert!(failure.on[0].starts_with("tools.toml: tools.") && failure.on[0].ends_with(key), "{failure}");
+            assert!(
+                failure.on[0].starts_with("tools.toml: tools.") && failure.on[0].ends_with(key),
+                "{failure}"
+            );
         }
     }
 

@@ -31,6 +31,15 @@ impl Kind {
         }
     }
 
+    /// What its programs need also when they are installed.
+    pub const fn runtime(self) -> Option<&'static str> {
+        match self {
+            Self::Npm => Some("node"),
+            Self::Pypi => Some("python3"),
+            Self::Go | Self::Cargo => None,
+        }
+    }
+
     /// What its packages come from, for people.
     pub const fn registry(self) -> &'static str {
         match self {
@@ -176,9 +185,10 @@ impl Pin {
         let exact = digits.starts_with(|c: char| c.is_ascii_digit()) && is_word(digits, ".+-");
         fault("version", exact, "is not one exact version")?;
         let (prefix, length, is_digit) = self.kind.integrity();
-        let holds = self.integrity.strip_prefix(prefix).is_some_and(|rest| {
-            rest.len() == length && rest.chars().all(is_digit)
-        });
+        let holds = self
+            .integrity
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.len() == length && rest.chars().all(is_digit));
         fault("integrity", holds, &format!("is not `{prefix}` and {length} characters of a digest"))?;
         let programs = !self.programs.is_empty()
             && self.programs.iter().all(|name| is_word(name, "._-") && !name.starts_with(['.', '-']));

@@ -45,7 +45,9 @@ mod tests {
         ] {
             assert!(is_unreachable(["first", line]), "{line}");
         }
-        for line in ["npm error code EINTEGRITY", "npm error 404 Not Found", "ERROR: No matching distribution", "403"] {
+        for line in
+            ["npm error code EINTEGRITY", "npm error 404 Not Found", "ERROR: No matching distribution", "403"]
+        {
             assert!(!is_unreachable([line]), "{line}");
         }
     }

@@ -29,9 +29,8 @@ pub(super) fn fill(pin: &Pin, stage: &Stage, job: &Job<'_>) -> Result<(), Failur
     let (program, base, probe) = (job.host("cargo", pin)?, job.base()?, stage.path().join("probe"));
     make_probe(pin, &probe).map_err(|error| unusable(&probe, &error))?;
     // In a folder of its own: a workspace around the cache is not its.
-    let cargo = |args: &[&str]| {
-        CARGO.invoke(program.clone(), probe.clone(), &base, &env).args(args.iter().copied())
-    };
+    let cargo =
+        |args: &[&str]| CARGO.invoke(program.clone(), probe.clone(), &base, &env).args(args.iter().copied());
     job.check_version(&cargo(&["--version"]), pin, &log)?;
     job.run(&cargo(&["generate-lockfile"]), &log)?;
     let lock = probe.join("Cargo.lock");

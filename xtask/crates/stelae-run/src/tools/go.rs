@@ -26,7 +26,9 @@ pub(super) fn fill(shelf: &Shelf, pin: &Pin, stage: &Stage, job: &Job<'_>) -> Re
         cache: text(caches.join("builds").as_str())?,
         bin: text(stage.path().join("bin").as_str())?,
         // Where it would keep counters of what it was used for.
-        xdg_config_home: Some(stelae_model::value::AbsolutePath::parse(caches.as_str()).map_err(Failure::unexpected)?),
+        xdg_config_home: Some(
+            stelae_model::value::AbsolutePath::parse(caches.as_str()).map_err(Failure::unexpected)?,
+        ),
         ..GoEnv::from_environment(job.environment)?
     };
     let (program, base) = (job.host("go", pin)?, job.base()?);
@@ -48,7 +50,10 @@ pub(super) fn fill(shelf: &Shelf, pin: &Pin, stage: &Stage, job: &Job<'_>) -> Re
         let path = stage.path().join(name);
         fs::write(&path, text).map_err(|error| unusable(&path, &error))
     };
-    replace("go.mod", format!("module tool\n\ngo {}\n\nrequire {} {}\n", pin.at_least, pin.package, pin.version))?;
+    replace(
+        "go.mod",
+        format!("module tool\n\ngo {}\n\nrequire {} {}\n", pin.at_least, pin.package, pin.version),
+    )?;
     replace("go.sum", format!("{} {} {}\n", pin.package, pin.version, pin.integrity))?;
     job.run(&go(&["install", "-modcacherw", "-mod=mod", "-trimpath", "-v", &pin.package]), &log)?;
     Ok(())

@@ -26,6 +26,9 @@ pub enum Outcome {
 /// installation then, and nothing of it has been executed if its content was wrong.
 pub fn install(shelf: &Shelf, name: &str, job: &Job<'_>) -> Result<Outcome, Failure> {
     let pin = shelf.pins.pin(name)?;
+    if let Some(runtime) = pin.kind.runtime() {
+        job.host(runtime, pin)?;
+    }
     if shelf.has(name, pin) {
         return Ok(Outcome::WasThere);
     }

@@ -29,6 +29,5 @@ pub use install::{Outcome, install};
 pub use job::Job;
 pub use shelf::{Shelf, Standing};
 
-
 #[cfg(test)]
 mod tests;

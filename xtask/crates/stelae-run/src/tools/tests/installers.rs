@@ -103,7 +103,9 @@ fn pip_installs_the_wheel_that_was_compared_and_its_scripts_find_their_python() 
     assert_eq!(read("bin/judge"), format!("#!{folder}/venv/bin/python\n"));
     assert_eq!(read("pyvenv.cfg"), format!("command = {folder}/venv\n"));
     let calls = machine.calls();
-    assert!(calls.iter().any(|call| call.contains("pip download --no-deps") && call.contains("judge==1.0.0")));
+    assert!(
+        calls.iter().any(|call| call.contains("pip download --no-deps") && call.contains("judge==1.0.0"))
+    );
     assert!(calls.last().unwrap().contains("wheel/judge-1.0.0-py3-none-any.whl"), "{calls:?}");
     assert!(!folder.join("wheel").exists());
 
@@ -159,7 +161,10 @@ fn go_builds_the_module_that_was_compared_and_compares_it_again() {
 #[test]
 fn cargo_builds_the_crate_whose_index_entry_was_compared() {
     let cargo = |digit: &str| {
-        let entry = format!("[[package]]\\nname = \"judge\"\\nversion = \"1.0.0\"\\nchecksum = \"{}\"", digit.repeat(64));
+        let entry = format!(
+            "[[package]]\\nname = \"judge\"\\nversion = \"1.0.0\"\\nchecksum = \"{}\"",
+            digit.repeat(64)
+        );
         format!(
             "case \"$*\" in --version) echo cargo 1.5.0;;\n\
              generate-lockfile) printf '{entry}' > Cargo.lock; cp Cargo.toml $HOME;;\n\

@@ -23,6 +23,12 @@ fn what_was_installed_is_there_and_is_not_installed_again() {
     assert_eq!(machine.install(), Ok(Outcome::WasThere));
     assert_eq!(machine.calls().len(), calls);
     assert_eq!(machine.entries(), [".lock", "1.0.0"]);
+    // It is there, and nobody can run it.
+    fs::remove_file(machine.path.join("bin/node")).unwrap();
+    let path = machine.path.join("bin").to_string();
+    let failure =
+        machine.install_with(&[("PATH", &path)], Deadline::after(Duration::from_secs(60))).unwrap_err();
+    assert_eq!(failure.kind, "toolchain-missing");
 }
 
 #[test]
