@@ -13,9 +13,8 @@ const TOOLS: &str = "PEERS_TOOLS";
 /// The file that says which tests ran: `ci` reads it.
 const REPORT: &str = "PEERS_REPORT";
 
-/// One tool: its program, or why it is not there.
+/// One tool: its program, or why it is not there; `ci` says more of it.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Tool {
     name: String,
     path: Option<Utf8PathBuf>,

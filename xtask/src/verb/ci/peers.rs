@@ -2,11 +2,13 @@
 //!
 //! A machine without their toolchains or without a network skips what needs them; that is said, and is no green.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
+use stelae_model::tools::Kind;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::deadline::Deadline;
 use stelae_run::record::Recorder;
@@ -38,6 +40,8 @@ struct Handed {
     name: &'static str,
     path: Option<Utf8PathBuf>,
     why: Option<String>,
+    /// What it cost to install it, or to find it.
+    elapsed_ms: u128,
 }
 
 /// What a test says that it did.
@@ -62,8 +66,8 @@ enum Outcome {
 /// What the step cost, and what came of it.
 #[derive(Debug, Serialize)]
 pub(super) struct Peers {
-    /// What installing cost, by tool, in milliseconds.
-    installs: Vec<(&'static str, u128)>,
+    /// What was handed over to them.
+    tools: Vec<Handed>,
     /// Every test of the target.
     tests: Vec<Told>,
 }
@@ -73,9 +77,9 @@ impl Peers {
     pub(super) fn text(&self) -> String {
         let ran = self.tests.iter().filter(|told| told.outcome == Outcome::Ran).count();
         let seconds = |ms: u128| ms as f64 / 1000.0;
-        let installs: u128 = self.installs.iter().map(|(_, ms)| ms).sum();
-        let dearest = self.installs.iter().max_by_key(|(_, ms)| ms);
-        let dearest = dearest.map(|(name, ms)| format!(", {name} {:.1} s of it", seconds(*ms)));
+        let installs: u128 = self.tools.iter().map(|tool| tool.elapsed_ms).sum();
+        let dearest = self.tools.iter().max_by_key(|tool| tool.elapsed_ms);
+        let dearest = dearest.map(|tool| format!(", {} {:.1} s of it", tool.name, seconds(tool.elapsed_ms)));
         let mut text = format!(
             "ci: peers: {ran} of {} tests ran; installs took {:.1} s{}\n",
             self.tests.len(),
@@ -116,7 +120,7 @@ impl Peers {
 /// Exit 10: a test failed, a tool is not what is pinned or does not install, or no test said what it did; 129, 130, 143.
 pub(super) fn check(context: &Context, shell: &Shell, interrupt: &Interrupt) -> Result<Peers, Failure> {
     let folder = context.root().join("target/xtask/peers");
-    let (handed, installs) = install_all(context, interrupt)?;
+    let handed = install_all(context, interrupt)?;
     let (tools, report) = (folder.join("tools.json"), folder.join("report.jsonl"));
     let unwritable = |error: &std::io::Error| {
         Failure::unexpected("the folder of the peers cannot be used")
@@ -132,38 +136,49 @@ pub(super) fn check(context: &Context, shell: &Shell, interrupt: &Interrupt) -> 
     let test = cmd!(shell, "cargo test --locked --package stelae-tests --test peers");
     run("peers", &test.env("PEERS_TOOLS", &tools).env("PEERS_REPORT", &report).timeout(LIMIT))?;
     let tests = read_report(&report)?;
-    Ok(Peers { installs, tests })
+    Ok(Peers { tools: handed, tests })
 }
 
 /// Installs what is needed, one after the other; what this machine cannot have is handed over as missing.
-fn install_all(
-    context: &Context,
-    interrupt: &Interrupt,
-) -> Result<(Vec<Handed>, Vec<(&'static str, u128)>), Failure> {
+fn install_all(context: &Context, interrupt: &Interrupt) -> Result<Vec<Handed>, Failure> {
     let environment = context.environment()?;
     let shelf = Shelf::of_cache(&environment, &cache_home(context))?;
     let terminal = Terminal::with_colour(context.printer.colour());
     let recorder = Recorder::to_listeners(vec![terminal.listener()]);
-    let (mut handed, mut installs) = (Vec::new(), Vec::new());
+    let (mut handed, mut silent) = (Vec::new(), BTreeSet::new());
     for name in NEEDED {
         interrupt.bail("ci")?;
-        let deadline = Deadline::after(INSTALL_LIMIT);
-        let job = Job { environment: &environment, deadline, interrupt, recorder: &recorder };
-        let begun = Instant::now();
-        let installed = install(&shelf, name, &job).and_then(|_| shelf.program(name));
-        installs.push((name, begun.elapsed().as_millis()));
+        let (begun, tool) = (Instant::now(), shelf.stand(name)?);
+        // A registry that has just not answered is not waited for again.
+        let installed = if silent.contains(&tool.kind) && !tool.installed {
+            Err(still_silent(tool.kind))
+        } else {
+            let deadline = Deadline::after(INSTALL_LIMIT);
+            install(
+                &shelf,
+                name,
+                &Job { environment: &environment, deadline, interrupt, recorder: &recorder },
+            )
+        };
         let (path, why) = match installed {
-            Ok(path) => (Some(path), None),
+            Ok(_) => (Some(shelf.program(name)?), None),
             Err(failure) if failure.exit_code == ExitCode::PrerequisiteMissing => {
                 context.printer.talk(&format!("ci: peers: {name} is not there: {failure}"));
+                silent.extend((failure.kind == "registry-unreachable").then_some(tool.kind));
                 (None, Some(failure.what))
             }
             // A tool that is not what is pinned, or that does not build, is nothing to be skipped.
             Err(failure) => return Err(failure),
         };
-        handed.push(Handed { name, path, why });
+        handed.push(Handed { name, path, why, elapsed_ms: begun.elapsed().as_millis() });
     }
-    Ok((handed, installs))
+    Ok(handed)
+}
+
+fn still_silent(kind: Kind) -> Failure {
+    let what = format!("{} cannot be reached", kind.registry());
+    Failure::new(ExitCode::PrerequisiteMissing, "registry-unreachable", what)
+        .because("it did not answer for the tool before")
 }
 
 fn read_report(path: &Utf8Path) -> Result<Vec<Told>, Failure> {
@@ -189,7 +204,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(folder.path()).unwrap().join("report.jsonl");
         fs::write(&path, lines).unwrap();
-        Ok(Peers { installs: vec![("a", 1_000), ("b", 2_500)], tests: read_report(&path)? })
+        let tool = |name, elapsed_ms| Handed { name, path: None, why: None, elapsed_ms };
+        Ok(Peers { tools: vec![tool("a", 1_000), tool("b", 2_500)], tests: read_report(&path)? })
     }
 
     #[test]

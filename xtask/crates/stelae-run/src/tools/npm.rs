@@ -28,8 +28,10 @@ pub(super) fn fill(shelf: &Shelf, pin: &Pin, stage: &Stage, job: &Job<'_>) -> Re
     create_private(&manifest, format!("{project:#}\n").as_bytes())
         .map_err(|error| unusable(&manifest, &error))?;
     let install = ["install", "--no-audit", "--no-fund", "--ignore-scripts", "--global=false"];
-    // At this level npm names each file that it gets; below it, nothing until the end.
-    job.run(&invoke("npm", &install)?.args(["--package-lock=true", "--loglevel=http"]), &log)?;
+    // At this level npm names each file that it gets; below it, nothing until the end. Where nobody answers it asks twice
+    // more, and would wait for a minute in between.
+    let patience = ["--package-lock=true", "--loglevel=http", "--fetch-retry-maxtimeout=10000"];
+    job.run(&invoke("npm", &install)?.args(patience), &log)?;
     let lock = stage.path().join("package-lock.json");
     let lock = read_regular(&lock).map_err(|error| unusable(&lock, &error))?;
     pin.verify(package_integrity(&String::from_utf8_lossy(&lock), &pin.package).as_deref())?;
