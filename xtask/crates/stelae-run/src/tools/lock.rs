@@ -1,7 +1,6 @@
 //! One installation of a tool at a time.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
@@ -27,40 +26,29 @@ impl Lock {
     pub(super) fn take(folder: &Utf8Path, name: &str, job: &Job<'_>) -> Result<Self, Failure> {
         let path = folder.join(".lock");
         let mut options = OpenOptions::new();
-        let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let mut file = opened.map_err(|error| unusable(&path, &error))?;
+        let opened = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = opened.map_err(|error| unusable(&path, &error))?;
         let mut said = false;
         loop {
             match file.try_lock() {
-                Ok(()) => break,
+                Ok(()) => return Ok(Self { _file: file }),
                 Err(TryLockError::Error(error)) => return Err(unusable(&path, &error)),
                 Err(TryLockError::WouldBlock) => {}
             }
             if !std::mem::replace(&mut said, true) {
-                job.recorder.note(format!("{name}: waiting for {}, which installs it", holder(&path)));
+                job.recorder.note(format!("{name}: waits for another installation of it"));
             }
             if job.deadline.passed() {
                 let what = format!("another installation of {name} did not end in time");
                 let code = job.deadline.exit_code(ExitCode::StepFailed);
                 return Err(Failure::new(code, "tool-busy", what)
                     .on(path.to_string())
-                    .because(format!("{} held the lock", holder(&path)))
-                    .hint("try again when it is done"));
+                    .hint(format!("wait for it; who it is: fuser -v {path}")));
             }
             job.interrupt.bail("waiting for another installation")?;
             job.interrupt.wait(LOOK_EVERY.min(job.deadline.remaining()));
         }
-        // Only for the message of whoever waits.
-        let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
-        written.map_err(|error| unusable(&path, &error))?;
-        Ok(Self { _file: file })
     }
-}
-
-fn holder(path: &Utf8Path) -> String {
-    let mut pid = String::new();
-    let read = File::open(path).and_then(|mut file| file.read_to_string(&mut pid));
-    if read.is_ok() && !pid.is_empty() { format!("pid {pid}") } else { "a process".to_owned() }
 }
 
 /// The failure of everything that goes wrong with the folder itself.
