@@ -104,7 +104,7 @@ fn twins() -> Value {
 }
 
 fn serves_the_same_stack(test: &str, gateway: &'static str) {
-    let Some(handed) = need(test, &[gateway], None) else { return };
+    let Some(handed) = need(test, &[gateway]) else { return };
     let stack = Stack::new(&handed, gateway, &twins());
     let up = stack.succeeds(&["restart", "--gateway", gateway]).json();
     let servers = up["servers"].as_object().unwrap();
@@ -156,7 +156,7 @@ fn the_python_program_serves_the_same_stack() {
 /// port is free when the stack begins; the stranger comes before the gateway. Who sees him first, the program or whoever
 /// watches it, is a matter of the machine's speed.
 fn incident(test: &str, gateway: &'static str) {
-    let Some(handed) = need(test, &[gateway], None) else { return };
+    let Some(handed) = need(test, &[gateway]) else { return };
     let stack = Stack::new(&handed, gateway, &json!({}));
     let (gate, script) = (stack.home.path().join("gate"), stack.home.path().join("first.toml"));
     let steps = format!("steps = [{{ say = 'waiting' }}, {{ await-file = '{gate}' }}, {{ say = 'up' }}]");
@@ -193,7 +193,7 @@ fn the_incident_with_the_python_program() {
 #[test]
 fn a_port_that_was_taken_before_is_33_before_the_program_is_started() {
     let test = "foreign::a_port_that_was_taken_before_is_33_before_the_program_is_started";
-    let Some(handed) = need(test, &["mcp-proxy"], None) else { return };
+    let Some(handed) = need(test, &["mcp-proxy"]) else { return };
     let stack = Stack::new(&handed, "mcp-proxy", &json!({}));
     let _stranger = TcpListener::bind(("127.0.0.1", stack.port)).unwrap();
     let ended = stack.run(&["restart", "--gateway", "mcp-proxy"]);
@@ -206,7 +206,7 @@ fn a_port_that_was_taken_before_is_33_before_the_program_is_started() {
 #[test]
 fn a_required_server_that_cannot_come_up_is_named_whatever_the_go_program_does() {
     let test = "foreign::a_required_server_that_cannot_come_up_is_named_whatever_the_go_program_does";
-    let Some(handed) = need(test, &["mcp-proxy"], None) else { return };
+    let Some(handed) = need(test, &["mcp-proxy"]) else { return };
     // It dies with the question in its hands: one that dies before it is asked is told apart by the Go program, sometimes.
     let dies = json!({ "command": "/bin/sh", "args": ["-c", "read question"] });
     let absent = json!({ "command": "/no/such/program" });
@@ -226,7 +226,7 @@ fn a_required_server_that_cannot_come_up_is_named_whatever_the_go_program_does()
 #[test]
 fn a_server_that_is_not_required_does_not_keep_the_go_program_from_its_work() {
     let test = "foreign::a_server_that_is_not_required_does_not_keep_the_go_program_from_its_work";
-    let Some(handed) = need(test, &["mcp-proxy"], None) else { return };
+    let Some(handed) = need(test, &["mcp-proxy"]) else { return };
     let broken = json!({ "broken": { "command": "/bin/false", "required": false } });
     let stack = Stack::new(&handed, "mcp-proxy", &broken);
     let run = stack.attached();
@@ -243,7 +243,7 @@ fn a_server_that_is_not_required_does_not_keep_the_go_program_from_its_work() {
 #[test]
 fn a_run_over_the_go_program_is_green_as_far_as_it_can_be() {
     let test = "foreign::a_run_over_the_go_program_is_green_as_far_as_it_can_be";
-    let Some(handed) = need(test, &["mcp-proxy"], None) else { return };
+    let Some(handed) = need(test, &["mcp-proxy"]) else { return };
     let source = Source::of_working_tree();
     let args = ["--format", "json", "smoke", "--gateway", "mcp-proxy", "--until", "stage:bundle-tools"];
     let run = Xtask::new(source.path(), &args).args(&["--keep", "never"]);

@@ -13,3 +13,4 @@ mod restart;
 mod selftest;
 mod services;
 mod tidy;
+mod tools;

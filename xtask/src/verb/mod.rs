@@ -12,6 +12,7 @@ mod runs;
 mod selftest;
 mod smoke;
 mod soak;
+mod tools;
 
 use clap::Subcommand;
 use stelae_model::{ExitCode, Failure};
@@ -39,6 +40,9 @@ pub(crate) enum Verb {
     Bundle(bundle::Bundle),
     /// Renders the gateway's configuration
     RenderProxy(render_proxy::RenderProxy),
+    /// Installs and finds the programs of others that are pinned in config/tools.toml
+    #[command(subcommand)]
+    Tools(tools::Tools),
     /// Lists, shows and ends runs
     #[command(subcommand)]
     Runs(runs::Runs),
@@ -64,6 +68,7 @@ impl Verb {
     pub(crate) fn guard(&self) -> Option<Guard> {
         match self {
             Self::Smoke(verb) => Some(verb.guard()),
+            Self::Tools(verb) => verb.guard(),
             Self::Ci(verb) => Some(verb.guard()),
             Self::Restart(verb) => Some(verb.guard()),
             Self::Selftest(_) => Some(selftest::Selftest::guard()),
@@ -88,6 +93,7 @@ impl Verb {
             Self::Down(verb) => verb.run(context),
             Self::Bundle(verb) => verb.run(context),
             Self::RenderProxy(verb) => verb.run(context),
+            Self::Tools(verb) => verb.run(context),
             Self::Runs(verb) => verb.run(context),
             Self::Env(verb) => verb.run(context),
             Self::Selftest(verb) => verb.run(context),

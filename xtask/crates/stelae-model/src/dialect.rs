@@ -133,7 +133,9 @@ impl Dialect {
             }
         }
         if protocol_version.is_some() {
-            lacks.push(format!("{gateway} offers its own version: protocolVersion of server {server} does not hold"));
+            lacks.push(format!(
+                "{gateway} offers its own version: protocolVersion of server {server} does not hold"
+            ));
         }
         lacks
     }

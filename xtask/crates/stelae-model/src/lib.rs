@@ -11,8 +11,8 @@ pub mod value;
 pub mod env;
 
 pub mod bundle;
-pub mod overrides;
 pub mod dialect;
+pub mod overrides;
 pub mod proxy;
 pub mod render;
 
@@ -24,6 +24,8 @@ pub mod endpoints;
 pub mod flow;
 pub mod stack;
 pub mod stages;
+
+pub mod tools;
 
 pub mod bench;
 pub mod event;

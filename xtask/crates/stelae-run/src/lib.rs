@@ -41,3 +41,4 @@ pub mod bench;
 pub mod selftest;
 pub mod smoke;
 pub mod soak;
+pub mod tools;
