@@ -6,7 +6,7 @@ use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, kill_process_group, setrlimit, waitid,
 };
 use stelae_model::ExitCode;
-use stelae_model::lifecycle::{Ended, Proof, StopLimits, TeardownProof};
+use stelae_model::lifecycle::{Ended, ProcessRow, Proof, StopLimits, TeardownProof};
 use stelae_run::process::{Family, Service, Session, Stdin, tree};
 use stelae_run::signals::Interrupt;
 
@@ -193,6 +193,8 @@ fn kill_group(pid: i32) {
     kill_process_group(group, Signal::KILL).unwrap();
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     until("the end of the released service", || waitid(WaitId::Pid(group), ended).unwrap().is_some());
+    let over = |row: &ProcessRow| row.group != pid || row.zombie;
+    until("the end of its group", || tree::table().unwrap().iter().all(over));
 }
 
 #[test]
