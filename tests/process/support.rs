@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use stelae_model::env::Invocation;
 use stelae_model::lifecycle::{Patience, StopLimits};
 use stelae_run::process::{Service, Session, Stdin};
-use stelae_run::watch::{McpWanted, Wanted};
+use stelae_run::watch::{McpEndpoint, McpWanted, Wanted};
 
 const INNER: &str = "STELAE_TEST_INNER";
 const FOLDER: &str = "STELAE_TEST_FOLDER";
@@ -184,7 +184,7 @@ pub(crate) fn wanted(address: std::net::SocketAddr) -> Wanted {
 /// The same, with an MCP side that has these tools.
 pub(crate) fn wanted_mcp(address: std::net::SocketAddr, tools: &[&str]) -> Wanted {
     let mcp = McpWanted {
-        path: "/mcp".to_owned(),
+        endpoints: vec![McpEndpoint::of_all("/mcp")],
         headers: Vec::new(),
         required_tools: tools.iter().map(|&tool| tool.to_owned()).collect(),
         canary: None,

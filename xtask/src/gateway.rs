@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use stelae_model::Failure;
 use stelae_model::env::declared::{CARGO_TARGET_DIR, PATH, STELAE_BIN_DIR, STELAE_ROOT};
 use stelae_model::env::programs::CARGO;
 use stelae_model::env::{Base, CargoEnv, Environment, ProgramEnv as _};
+use stelae_model::stack::Gateway;
 use stelae_model::value::{AbsolutePath, EnvValue as _};
-use stelae_model::{Failure, stack};
 use stelae_run::deadline::Deadline;
 use stelae_run::process::{self, Limits};
 use stelae_run::programs;
@@ -21,7 +22,7 @@ const COMMAND: &str = "<<STELAE_BIN_DIR>>/stelae-gateway";
 /// A cold build takes a minute or two; this is for a machine that does something else meanwhile.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// Has cargo build the gateway, or find it fresh, if that is what `stack` starts and if the programs lie where cargo
+/// Has cargo build the gateway, or find it fresh, if that is the stack's own (`builtin`) and if the programs lie where cargo
 /// puts those of this root. A run's workspace is no such place: there, what was built is what is tested.
 ///
 /// What cargo says is recorded as it comes, and kept in `log`.
@@ -30,12 +31,12 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 /// Exit 10, `command-failed`, with the end of what cargo said; 40 without cargo; 129, 130, 143.
 pub(crate) fn ensure_gateway(
     environment: &Environment,
-    stack: &stack::Stack,
+    builtin: &Gateway,
     log: &Utf8Path,
     interrupt: &Interrupt,
     recorder: &Recorder,
 ) -> Result<(), Failure> {
-    if stack.gateway.command != COMMAND {
+    if builtin.command != COMMAND {
         return Ok(());
     }
     let Some((target, profile)) = cargo_folder(environment)? else { return Ok(()) };
@@ -108,7 +109,7 @@ mod tests {
             assert!(text.contains(COMMAND));
             let stack = parse_stack("stack.toml", &text.replace(COMMAND, command)).unwrap();
             let (log, recorder) = (self.path.join("cargo.log"), Recorder::to_listeners(Vec::new()));
-            ensure_gateway(&environment, &stack, &log, &Interrupt::never(), &recorder)
+            ensure_gateway(&environment, &stack.gateway, &log, &Interrupt::never(), &recorder)
         }
 
         fn asked(&self) -> String {

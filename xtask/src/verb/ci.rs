@@ -3,11 +3,14 @@
 //! The commands are what a developer would type, run by xshell. Each has a limit, so that a machine on its own ends, too;
 //! and a signal to us, with or without a terminal that sends it to the rest, ends everything below us.
 
+mod peers;
+
 use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use camino::Utf8PathBuf;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
 use stelae_model::lifecycle::{StopLimits, TeardownProof};
@@ -27,6 +30,31 @@ pub(crate) struct Ci {
     /// Leaves out the measurement of a cold build
     #[arg(long)]
     no_cold_build: bool,
+    /// Fails when a test with the programs of others is skipped, because they are not there
+    #[arg(long)]
+    require_peers: bool,
+    /// Only this step; can be given more than once. What was left out was not shown
+    #[arg(long, value_enum, value_name = "STEP")]
+    only: Vec<Step>,
+}
+
+/// The steps, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Step {
+    /// Formatting
+    Format,
+    /// clippy
+    Lints,
+    /// Generated pages
+    Pages,
+    /// Every test
+    Tests,
+    /// Tests with the programs of others
+    Peers,
+    /// How long a cold build takes
+    ColdBuild,
+    /// The whole clone
+    Smoke,
 }
 
 /// No command of these takes as long, on two slow cores from cold.
@@ -62,33 +90,66 @@ impl Ci {
     fn steps(&self, context: &Context, interrupt: &Interrupt) -> Result<(), Failure> {
         let shell = shell(context)?;
         let mut done = Vec::new();
-        let mut step = |name: &'static str, commands: Vec<Cmd>| -> Result<(), Failure> {
+        let mut step = |which: Step, name: &'static str, work: &mut dyn FnMut() -> Result<(), Failure>| {
+            if !self.is_meant(which) {
+                return Ok(());
+            }
+            interrupt.bail("ci")?;
             context.printer.talk(&format!("ci: {name}"));
             let begun = Instant::now();
-            for command in commands {
-                interrupt.bail("ci")?;
-                run(name, &command.timeout(LIMIT))?;
-            }
+            work()?;
             done.push(Done { step: name, elapsed_ms: begun.elapsed().as_millis() });
             Ok(())
         };
         // This very program, which cargo may write anew while it runs: so it is not started by its path, but by cargo.
-        let xtask = |shell: &Shell| cmd!(shell, "cargo run --quiet --locked --package xtask --");
-        step("format", vec![cmd!(shell, "cargo fmt --all --check")])?;
-        step("lints", vec![cmd!(shell, "cargo clippy --workspace --all-targets --locked -- -D warnings")])?;
-        step("pages", vec![xtask(&shell).args(["docs", "--check"])])?;
-        step("tests", vec![cmd!(shell, "cargo test --workspace --locked")])?;
+        let xtask = || cmd!(shell, "cargo run --quiet --locked --package xtask --");
+        let within = |name: &str, command: Cmd| run(name, &command.timeout(LIMIT));
+        step(Step::Format, "format", &mut || within("format", cmd!(shell, "cargo fmt --all --check")))?;
+        step(Step::Lints, "lints", &mut || {
+            within("lints", cmd!(shell, "cargo clippy --workspace --all-targets --locked -- -D warnings"))
+        })?;
+        step(Step::Pages, "pages", &mut || within("pages", xtask().args(["docs", "--check"])))?;
+        step(Step::Tests, "tests", &mut || within("tests", cmd!(shell, "cargo test --workspace --locked")))?;
+        let mut peers = None;
+        step(Step::Peers, "peers", &mut || {
+            peers = Some(peers::check(context, &shell, interrupt)?);
+            Ok(())
+        })?;
         interrupt.bail("ci")?;
-        let cold = if self.no_cold_build { None } else { Some(cold_build(context, &shell)?) };
-        step("smoke", vec![xtask(&shell).args(["smoke"])])?;
-        context.printer.data(&json!({"schema": 1, "steps": done, "cold_build": cold}), || {
+        let cold = if self.is_meant(Step::ColdBuild) { Some(cold_build(context, &shell)?) } else { None };
+        step(Step::Smoke, "smoke", &mut || within("smoke", xtask().args(["smoke"])))?;
+        let left_out = self.left_out();
+        let json =
+            json!({"schema": 1, "steps": done, "peers": peers, "cold_build": cold, "left_out": left_out});
+        context.printer.data(&json, || {
             let line = |done: &Done| {
                 format!("ci: {:<10} ok {:>8.1} s\n", done.step, done.elapsed_ms as f64 / 1000.0)
             };
-            let steps: String = done.iter().map(line).collect();
-            steps + &cold.map(ColdBuild::text).unwrap_or_default()
+            let mut text: String = done.iter().map(line).collect();
+            text += &peers.as_ref().map(peers::Peers::text).unwrap_or_default();
+            text += &cold.map(ColdBuild::text).unwrap_or_default();
+            if !left_out.is_empty() {
+                text += &format!("ci: NOT RUN: {}\n", left_out.join(", "));
+            }
+            text
         });
-        Ok(())
+        match &peers {
+            Some(peers) if self.require_peers => peers.require_all(),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_meant(&self, step: Step) -> bool {
+        if step == Step::ColdBuild && self.no_cold_build {
+            return false;
+        }
+        self.only.is_empty() || self.only.contains(&step)
+    }
+
+    /// The steps that nobody wanted, by the names that they are wanted by.
+    fn left_out(&self) -> Vec<String> {
+        let steps = Step::value_variants().iter().filter(|&&step| !self.is_meant(step));
+        steps.filter_map(|step| Some(step.to_possible_value()?.get_name().to_owned())).collect()
     }
 }
 
@@ -122,13 +183,18 @@ fn stop(family: Family, interrupt: &Interrupt) -> TeardownProof {
     family.stop(StopLimits { grace: GRACE, ..StopLimits::default() }, interrupt, &mut |_| ())
 }
 
-/// A shell in the root. Builds of clones, by tests and by `smoke`, share one folder under `target`: what `ci` leaves is
-/// all in there.
+/// Builds of clones, by tests and by `smoke`, and installed tools share one folder under `target`: what `ci` leaves is all
+/// in there.
+fn cache_home(context: &Context) -> Utf8PathBuf {
+    context.root().join("target/xtask/cache")
+}
+
+/// A shell in the root.
 #[expect(clippy::disallowed_methods, reason = "this module is the one that uses xshell, under its guard")]
 fn shell(context: &Context) -> Result<Shell, Failure> {
     let mut shell = Shell::new().map_err(|error| Failure::unexpected(error.to_string()))?;
     shell.set_current_dir(context.root());
-    shell.set_var("STELAE_CACHE_HOME", context.root().join("target/xtask/cache"));
+    shell.set_var("STELAE_CACHE_HOME", cache_home(context));
     Ok(shell)
 }
 
@@ -177,4 +243,19 @@ fn cold_build(context: &Context, shell: &Shell) -> Result<ColdBuild, Failure> {
         seconds,
         crates: said.lines().filter(|line| line.trim_start().starts_with("Compiling ")).count(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_run_is_said() {
+        let ci =
+            |no_cold_build, only: &[Step]| Ci { no_cold_build, require_peers: false, only: only.to_vec() };
+        assert!(ci(false, &[]).left_out().is_empty());
+        assert_eq!(ci(true, &[]).left_out(), ["cold-build"]);
+        let left_out = ci(false, &[Step::Peers, Step::Pages]).left_out();
+        assert_eq!(left_out, ["format", "lints", "tests", "cold-build", "smoke"]);
+    }
 }

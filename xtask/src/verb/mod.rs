@@ -1,5 +1,6 @@
 //! The verbs: one file each, and the struct that clap fills *is* the verb.
 
+mod bench;
 mod bundle;
 mod ci;
 mod docs;
@@ -11,6 +12,7 @@ mod runs;
 mod selftest;
 mod smoke;
 mod soak;
+mod tools;
 
 use clap::Subcommand;
 use stelae_model::{ExitCode, Failure};
@@ -38,6 +40,9 @@ pub(crate) enum Verb {
     Bundle(bundle::Bundle),
     /// Renders the gateway's configuration
     RenderProxy(render_proxy::RenderProxy),
+    /// Installs and finds the programs of others that are pinned in config/tools.toml
+    #[command(subcommand)]
+    Tools(tools::Tools),
     /// Lists, shows and ends runs
     #[command(subcommand)]
     Runs(runs::Runs),
@@ -48,6 +53,9 @@ pub(crate) enum Verb {
     Selftest(selftest::Selftest),
     /// Starts and kills many lifecycles at random moments, and counts what is left
     Soak(soak::SoakVerb),
+    /// Measures, against aims and against others
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// One lifecycle of `soak`
     #[command(hide = true)]
     SoakCycle(soak::SoakCycle),
@@ -60,10 +68,12 @@ impl Verb {
     pub(crate) fn guard(&self) -> Option<Guard> {
         match self {
             Self::Smoke(verb) => Some(verb.guard()),
+            Self::Tools(verb) => verb.guard(),
             Self::Ci(verb) => Some(verb.guard()),
             Self::Restart(verb) => Some(verb.guard()),
             Self::Selftest(_) => Some(selftest::Selftest::guard()),
             Self::Soak(_) => Some(soak::SoakVerb::guard()),
+            Self::Bench(_) => Some(bench::Bench::guard()),
             Self::SoakCycle(_) => Some(soak::SoakCycle::guard()),
             Self::Down(_)
             | Self::Bundle(_)
@@ -83,10 +93,12 @@ impl Verb {
             Self::Down(verb) => verb.run(context),
             Self::Bundle(verb) => verb.run(context),
             Self::RenderProxy(verb) => verb.run(context),
+            Self::Tools(verb) => verb.run(context),
             Self::Runs(verb) => verb.run(context),
             Self::Env(verb) => verb.run(context),
             Self::Selftest(verb) => verb.run(context),
             Self::Soak(verb) => verb.run(context),
+            Self::Bench(verb) => verb.run(context),
             Self::SoakCycle(verb) => verb.run(context),
             Self::Docs(verb) => verb.run(context),
         }

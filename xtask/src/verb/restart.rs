@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
+use stelae_model::endpoints::Endpoints;
 use stelae_model::env::programs::XTASK;
 use stelae_model::env::{Base, Environment, ProgramEnv as _, XtaskEnv};
 use stelae_model::event::Event;
 use stelae_model::lifecycle::StopLimits;
+use stelae_model::stack::BUILTIN;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::deadline::Deadline;
 use stelae_run::evidence::Evidence;
@@ -17,7 +19,8 @@ use stelae_run::record::{Listener, Recorder, run_id};
 use stelae_run::report::{Terminal, json_lines};
 use stelae_run::signals::Interrupt;
 use stelae_run::stack::{
-    Attached, Attendance, HoldUntil, KeptPorts, StackChild, StackConfig, StackRecord, service_log,
+    Attached, Attendance, HoldUntil, KeptPorts, StackChild, StackConfig, StackRecord, check_installed,
+    service_log,
 };
 
 use crate::context::{Context, absolute};
@@ -49,6 +52,9 @@ pub(crate) struct Restart {
     /// Description of the stack [default: config/stack.toml]
     #[arg(long, value_name = "PATH")]
     stack: Option<Utf8PathBuf>,
+    /// The gateway: `builtin`, or one of the stack's [gateways]
+    #[arg(long, value_name = "NAME", default_value = BUILTIN)]
+    gateway: String,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -124,7 +130,7 @@ impl Restart {
     ) -> Result<(), Failure> {
         let evidence = self.evidence.as_deref().map_or_else(|| default_evidence(environment), absolute)?;
         let mut evidence = Evidence::begin(evidence, recorder);
-        let config = StackConfig::read(environment, self.stack.as_deref())?;
+        let config = StackConfig::read(environment, self.stack.as_deref(), &self.gateway)?;
         let log = self.log.as_deref().map_or_else(|| default_log(environment), absolute)?;
         evidence.follow("gateway", &log);
         for name in config.stack.services.keys() {
@@ -134,7 +140,7 @@ impl Restart {
         if self.life_line.is_none() {
             ensure_gateway(
                 environment,
-                &config.stack,
+                &config.builtin,
                 &log.with_file_name("cargo.log"),
                 interrupt,
                 recorder,
@@ -169,8 +175,10 @@ impl Restart {
         let family = Family::enter()?;
         let log = default_log(environment)?.with_file_name("restart.log");
         // A build takes as long as it takes, and the old stack stays up meanwhile.
-        let config = StackConfig::read(environment, self.stack.as_deref())?;
-        ensure_gateway(environment, &config.stack, &log.with_file_name("cargo.log"), interrupt, &recorder)?;
+        let config = StackConfig::read(environment, self.stack.as_deref(), &self.gateway)?;
+        // The old stack stays up for as long as the new one cannot be.
+        check_installed(&config.chosen, environment)?;
+        ensure_gateway(environment, &config.builtin, &log.with_file_name("cargo.log"), interrupt, &recorder)?;
         let busy = Deadline::after(self.budget_s);
         let _alone = record.lock(busy, interrupt)?;
         if let Some(old) = record.stop_recorded(interrupt)? {
@@ -183,6 +191,7 @@ impl Restart {
             vec!["--format".to_owned(), "json".to_owned(), "restart".to_owned(), "--attached".to_owned()];
         args.extend(["--budget-s".to_owned(), self.budget_s.as_secs_f64().to_string()]);
         args.extend(["--life-line".to_owned(), "stdin".to_owned()]);
+        args.extend(["--gateway".to_owned(), self.gateway.clone()]);
         for (flag, value) in [("--log", &self.log), ("--evidence", &self.evidence), ("--stack", &self.stack)]
         {
             if let Some(path) = value {
@@ -204,11 +213,14 @@ impl Restart {
         let child =
             StackChild::start(&invocation, &log, Attendance::MayStay, deadline, interrupt, &recorder)?;
         record.write(&run, &child)?;
-        let (url, pid) = (child.url.clone(), child.release());
+        let (endpoints, pid) = (child.endpoints.clone(), child.release());
 
         drop(family);
-        context.printer.data(&serde_json::json!({"schema": 1, "url": url, "pid": pid, "run": run}), || {
-            format!("the stack is up: {url} (pid {pid})\nend it: cargo xtask down\n")
+        let Endpoints { url, servers } = endpoints;
+        let data = serde_json::json!({"schema": 1, "url": url, "servers": servers, "pid": pid, "run": run});
+        context.printer.data(&data, || {
+            let servers: String = servers.iter().map(|(name, url)| format!("  {name}: {url}\n")).collect();
+            format!("the stack is up: {url} (pid {pid})\n{servers}end it: cargo xtask down\n")
         });
         Ok(ExitCode::Pass)
     }

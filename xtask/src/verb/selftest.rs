@@ -72,7 +72,7 @@ fn hear(hearing: &Hearing, context: &Context, interrupt: &Interrupt) -> Result<R
     if hearing.hears(ExitCode::ReadyButIncomplete) {
         let recorder = Recorder::to_listeners(Vec::new());
         let log = hearing.folder.join("cargo.log");
-        ensure_gateway(&environment, &gateway_stack()?, &log, interrupt, &recorder)?;
+        ensure_gateway(&environment, &gateway_stack()?.gateway, &log, interrupt, &recorder)?;
     }
     hearing.carry_out(&environment, interrupt, &mut |witness| {
         context.printer.talk(&format!("selftest: {}: {}", witness.code.number(), witness.scenario));

@@ -2,6 +2,7 @@
 
 use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
+use stelae_model::stack::BUILTIN;
 use stelae_model::{ExitCode, Failure, flow};
 use stelae_run::record::{Listener, RunFolder};
 use stelae_run::report::{Terminal, summary};
@@ -47,6 +48,9 @@ pub(crate) struct Smoke {
     /// Goes on with an earlier run
     #[arg(long, value_name = "RUN", conflicts_with_all = ["source", "workspace", "cold"])]
     resume: Option<String>,
+    /// The gateway of the stack: `builtin`, or one of its [gateways] [default: builtin]
+    #[arg(long, value_name = "NAME", conflicts_with = "resume")]
+    gateway: Option<String>,
     /// Stops before this stage with the stack up, and says how to play it by hand
     #[arg(long, value_name = "STAGE")]
     manual_stage: Option<String>,
@@ -124,6 +128,7 @@ impl Smoke {
             }),
             cold: self.cold,
             budget_s: self.budget_s,
+            gateway: self.gateway.clone().unwrap_or_else(|| BUILTIN.to_owned()),
             until: self.until.clone(),
             from: self.from.clone(),
             manual_stage: self.manual_stage.clone(),
@@ -183,8 +188,8 @@ fn plan_text(plan: &Plan) -> String {
         plan.run, plan.source, plan.head, plan.workspace
     );
     text += &format!(
-        "agent      {}\nbudget     {} ms, {} ms of it for the teardown\n",
-        plan.agent, plan.budgets.run_ms, plan.budgets.teardown_reserve_ms
+        "agent      {}\ngateway    {}\nbudget     {} ms, {} ms of it for the teardown\n",
+        plan.agent, plan.gateway, plan.budgets.run_ms, plan.budgets.teardown_reserve_ms
     );
     for step in &plan.budgets.steps {
         let note = if step.counted { "" } else { "  (not counted)" };

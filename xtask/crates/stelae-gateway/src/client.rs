@@ -56,7 +56,7 @@ pub(crate) fn explain_start(error: &ClientInitializeError) -> String {
 }
 
 /// The innermost cause, which is the operating system's: `Connection refused (os error 111)`.
-fn root_cause(mut error: &(dyn Error + 'static)) -> String {
+pub(crate) fn root_cause(mut error: &(dyn Error + 'static)) -> String {
     while let Some(cause) = error.source() {
         error = cause;
     }

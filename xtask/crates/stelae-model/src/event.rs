@@ -1,5 +1,7 @@
 //! The one record of what happened in a run. Terminal, JSON and every later report are its readers.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::verdict::Verdict;
@@ -72,8 +74,11 @@ pub enum Event {
     },
     /// The stack is ready. `restart --attached` says so with this.
     Ready {
-        /// URL of the endpoint.
+        /// URL of the endpoint; where each server has its own, what all of their URLs begin with.
         url: String,
+        /// URL of each server's endpoint, by its name; empty where one endpoint has them all.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        servers: BTreeMap<String, String>,
         /// Pid of the service that has it.
         pid: u32,
         /// Tools that it lists.

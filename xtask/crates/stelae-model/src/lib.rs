@@ -11,16 +11,23 @@ pub mod value;
 pub mod env;
 
 pub mod bundle;
+pub mod dialect;
+pub mod overrides;
 pub mod proxy;
 pub mod render;
 
 pub mod isolation;
 pub mod lifecycle;
 
+pub mod catalog;
+pub mod endpoints;
 pub mod flow;
 pub mod stack;
 pub mod stages;
 
+pub mod tools;
+
+pub mod bench;
 pub mod event;
 pub mod evidence;
 pub mod expect;

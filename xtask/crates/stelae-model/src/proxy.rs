@@ -2,7 +2,7 @@
 //!
 //! Unknown keys are errors. Every string is final: templates are resolved before this type is read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -88,9 +88,44 @@ pub struct ServerEntry {
     /// Limit for `initialize` plus `tools/list`, in milliseconds (default 10,000).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_timeout_ms: Option<u64>,
-    /// Limit for one call, in milliseconds (default 60,000).
+    /// How long a call may go without a word from the server, in milliseconds (default 60,000).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_timeout_ms: Option<u64>,
+    /// Headers for `url`: a token of its own, for instance.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// The newest protocol version that is offered to the server (default 2025-11-25): one of [`PROTOCOL_VERSIONS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol_version: Option<String>,
+    /// Which of its tools clients see; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_filter: Option<ToolFilter>,
+}
+
+/// The versions of MCP that can be offered to a server, oldest first.
+pub const PROTOCOL_VERSIONS: [&str; 5] =
+    ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", WITHOUT_INITIALIZE];
+/// The first version that has no `initialize`, and in which a server cannot ask its client anything. On stdio only.
+pub const WITHOUT_INITIALIZE: &str = "2026-07-28";
+
+/// Some of a server's tools.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolFilter {
+    /// What being listed means.
+    pub mode: FilterMode,
+    /// Tools, by the names that the server gives them.
+    pub list: BTreeSet<String>,
+}
+
+/// What being listed means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FilterMode {
+    /// These, and no others.
+    Allow,
+    /// All but these.
+    Block,
 }
 
 /// For serde: a flag that is set unless it is given.
@@ -121,7 +156,20 @@ impl ProxyConfig {
                 (None, Some(url)) if !url.starts_with("http://") => {
                     return Err(format!("server {name:?}: url {url:?} is not plain http"));
                 }
+                (Some(_), None) if !entry.headers.is_empty() => {
+                    return Err(format!("server {name:?} has `headers`, and no `url` to send them to"));
+                }
                 _ => {}
+            }
+            let version = entry.protocol_version.as_deref();
+            if let Some(version) = version.filter(|version| !PROTOCOL_VERSIONS.contains(version)) {
+                let known = PROTOCOL_VERSIONS.join(", ");
+                return Err(format!("server {name:?}: protocolVersion {version:?} is none of {known}"));
+            }
+            if version == Some(WITHOUT_INITIALIZE) && entry.url.is_some() {
+                return Err(format!(
+                    "server {name:?}: protocolVersion {WITHOUT_INITIALIZE} is for servers on stdio"
+                ));
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! `config/stack.toml`: which services there are, and when the stack is ready.
 
 mod check;
+mod foreign;
 mod order;
 mod roster;
 
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use foreign::{BUILTIN, Chosen, ForeignGateway, McpPaths, SERVER_IN_PATH};
 pub use order::{GATEWAY, Planned, plan_start};
 pub use roster::{Dependant, Roster, Stands};
 
@@ -23,6 +25,9 @@ pub struct Stack {
     pub version: u32,
     /// The gateway: the process that has the endpoint.
     pub gateway: Gateway,
+    /// Programs that can be put in its place (`--gateway NAME`), by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gateways: BTreeMap<String, ForeignGateway>,
     /// What runs beside it, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<String, Service>,
@@ -180,7 +185,9 @@ pub fn parse_stack(path: &str, text: &str) -> Result<Stack, Failure> {
             )));
     }
     check::services(path, &stack)?;
+    check::gateways(path, &stack)?;
     plan_start(&stack).map_err(|failure| in_file(path, failure))?;
+    order::check_foreign_needs(&stack).map_err(|failure| in_file(path, failure))?;
     Ok(stack)
 }
 

@@ -23,9 +23,18 @@ const TOKEN: &str = STELAE_CONTROL_TOKEN::DECLARED.name;
 /// Variables of the services' env files, by the label of the service.
 pub type OwnVariables = BTreeMap<String, BTreeMap<String, String>>;
 
+/// Whose the gateway is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatewayIs {
+    /// Ours: it has a token, and hands it to servers that may make it reload.
+    Builtin,
+    /// Somebody else's: there is no token at all.
+    Foreign,
+}
+
 /// What every process of a stack must have, by label: the supervisor, the gateway, each service beside it, each server
-/// on stdio behind it. `own` has a row for every service. The gateway's program is ours, and has no variables of its own:
-/// what its env file adds is a leak.
+/// on stdio behind it. `own` has a row for every service. A gateway has no variables of its own: what its env file adds is
+/// a leak.
 ///
 /// # Errors
 /// Exit 20, `missing-variable`.
@@ -33,12 +42,14 @@ pub fn declarations(
     environment: &Environment,
     proxy: &ProxyConfig,
     own: &OwnVariables,
+    gateway_is: GatewayIs,
 ) -> Result<BTreeMap<String, Declaration>, Failure> {
     let base = Base::from_environment(environment)?;
     let xtask = declare(XTASK.name, &base, &XtaskEnv::from_environment(environment)?);
     let gateway_env = GatewayEnv { control_token: None, ..GatewayEnv::from_environment(environment)? };
     let mut gateway = declare(GATEWAY.name, &base, &gateway_env);
-    gateway.must_be_set.insert(TOKEN.to_owned());
+    let has_token = gateway_is == GatewayIs::Builtin;
+    gateway.must_be_set.extend(has_token.then(|| TOKEN.to_owned()));
     gateway.may_have.extend(PASSED_SOCKET.map(str::to_owned));
     let mut all = BTreeMap::from([(XTASK.name.to_owned(), xtask), (GATEWAY.name.to_owned(), gateway)]);
     let service_env = ServiceEnv::from_environment(environment)?;
@@ -52,7 +63,7 @@ pub fn declarations(
         let label = format!("server:{name}");
         let mut server = declare(&label, &base, &server_env);
         server.must_have.extend(undeclared::<ServerEnv>(&entry.env));
-        server.must_be_set.extend(entry.control.then(|| TOKEN.to_owned()));
+        server.must_be_set.extend((entry.control && has_token).then(|| TOKEN.to_owned()));
         server.may_be_absent = !entry.required;
         all.insert(label, server);
     }
@@ -119,7 +130,9 @@ pub fn attest_stack(
     root: i32,
 ) -> Result<Attestation, Failure> {
     const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
-    let declarations = declarations(environment, &config.proxy, &config.own_variables(environment)?)?;
+    let own = config.own_variables(environment)?;
+    let gateway_is = if config.chosen.reloads() { GatewayIs::Builtin } else { GatewayIs::Foreign };
+    let declarations = declarations(environment, &config.proxy, &own, gateway_is)?;
     let first = attest(&declarations, &observe(root)?);
     if first.differences.is_empty() {
         return Ok(first);
@@ -143,7 +156,7 @@ mod tests {
             r#"{{"mcpProxy": {{"name": "s", "addr": ":1", "baseURL": "x"}}, "mcpServers": {{"a": {entry}}}}}"#
         );
         let proxy: ProxyConfig = serde_json::from_str(&text).unwrap();
-        let mut all = declarations(&environment, &proxy, &OwnVariables::new()).unwrap();
+        let mut all = declarations(&environment, &proxy, &OwnVariables::new(), GatewayIs::Builtin).unwrap();
         all.retain(|label, _| label == "server:a");
         let plain = declare(
             "server:a",
@@ -198,11 +211,34 @@ mod tests {
         let text = r#"{"mcpProxy": {"name": "s", "addr": ":1", "baseURL": "x"}, "mcpServers": {}}"#;
         let file = [("OWN", "1"), ("PROXY_PORT", "9")].map(|(name, text)| (name.to_owned(), text.to_owned()));
         let own = OwnVariables::from([("service:a".to_owned(), file.into())]);
-        let all = declarations(&environment, &serde_json::from_str(text).unwrap(), &own).unwrap();
+        let proxy = serde_json::from_str(text).unwrap();
+        let all = declarations(&environment, &proxy, &own, GatewayIs::Builtin).unwrap();
         let service = &all["service:a"];
         let must_have = ["OWN", "PROXY_PORT", "STELAE_PROCESS"].map(|name| service.must_have[name].as_str());
         assert_eq!(must_have, ["1", "9090", "service:a"]);
         assert!(!service.must_be_set.contains(TOKEN) && !service.may_be_absent);
+    }
+
+    #[test]
+    fn behind_a_foreign_gateway_nobody_has_a_token() {
+        let environment = Environment::resolve(&Layers {
+            found: vec![("STELAE_ROOT", "/r".to_owned()), ("STELAE_BIN_DIR", "/b".to_owned())],
+            ..Layers::default()
+        });
+        let text = r#"{"mcpProxy": {"name": "s", "addr": ":1", "baseURL": "x"},
+            "mcpServers": {"a": {"command": "x", "control": true}}}"#;
+        let proxy = serde_json::from_str(text).unwrap();
+        let (environment, own) = (environment.unwrap(), OwnVariables::new());
+        let all = declarations(&environment, &proxy, &own, GatewayIs::Foreign).unwrap();
+        for label in ["gateway", "server:a"] {
+            let mut environment = all[label].must_have.clone();
+            environment.insert(TOKEN.to_owned(), "t".to_owned());
+            let observed = Observed { pid: 7, command: "a".into(), environment };
+            let differences = attest(&all, &[observed]).differences;
+            let is_leak =
+                |one: &Difference| matches!(one, Difference::Leaked { variable, .. } if variable == TOKEN);
+            assert!(differences.iter().any(is_leak), "{label}: {differences:?}");
+        }
     }
 
     #[test]

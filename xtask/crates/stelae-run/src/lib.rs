@@ -23,6 +23,7 @@ pub mod guardian;
 
 pub mod http;
 pub mod mcp;
+pub mod sessions;
 pub mod watch;
 
 pub mod record;
@@ -36,6 +37,8 @@ pub mod git;
 pub mod attestation;
 pub mod stack;
 
+pub mod bench;
 pub mod selftest;
 pub mod smoke;
 pub mod soak;
+pub mod tools;

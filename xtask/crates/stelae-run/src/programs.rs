@@ -19,7 +19,8 @@ pub fn find(name: &str, path: &str) -> Result<Utf8PathBuf, Failure> {
     })
 }
 
-fn is_executable(path: &Utf8Path) -> bool {
+/// Whether a file is there, and may be executed by anyone.
+pub(crate) fn is_executable(path: &Utf8Path) -> bool {
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 

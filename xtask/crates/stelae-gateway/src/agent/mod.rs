@@ -5,6 +5,7 @@
 
 mod player;
 mod script;
+mod sessions;
 mod transcript;
 
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ use std::time::Duration;
 
 use clap::Args;
 use stelae_model::Failure;
+use stelae_model::endpoints::Endpoints;
+use stelae_model::proxy::is_server_name;
 use tokio::time::Instant;
 
 use player::Player;
@@ -22,8 +25,11 @@ use transcript::Transcript;
 #[derive(Debug, Args)]
 pub(crate) struct Agent {
     /// The streamable-HTTP endpoint, as http://127.0.0.1:9090/mcp
-    #[arg(long)]
-    url: String,
+    #[arg(long, required_unless_present = "server_url", conflicts_with = "server_url")]
+    url: Option<String>,
+    /// The endpoint of one server, where each has its own, as files=http://127.0.0.1:9090/files/mcp; may be repeated
+    #[arg(long, value_name = "NAME=URL", value_parser = server_url)]
+    server_url: Vec<(String, String)>,
     /// The script: {"calls":[{"tool":"…","arguments":{…}}],"message":"done"}
     #[arg(long, value_name = "FILE")]
     script: PathBuf,
@@ -43,15 +49,27 @@ impl Agent {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let script = Script::read(&self.script)?;
         let transcript = Transcript::to_stdout(&self.server, &script.digest());
+        let endpoints =
+            Endpoints { url: self.url.unwrap_or_default(), servers: self.server_url.into_iter().collect() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime =
             runtime.map_err(|error| Failure::unexpected(format!("the runtime cannot start: {error}")))?;
         let played = runtime.block_on(async {
             // Counted from here: `Instant` belongs to the runtime's clock.
             let deadline = Instant::now() + Duration::from_millis(self.deadline_ms);
-            Player { url: &self.url, limit_ms: self.deadline_ms, deadline, transcript }.play(&script).await
+            Player { endpoints: &endpoints, limit_ms: self.deadline_ms, deadline, transcript }
+                .play(&script)
+                .await
         });
         runtime.shutdown_background();
         played
+    }
+}
+
+/// `NAME=URL`.
+fn server_url(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, url)) if is_server_name(name) => Ok((name.to_owned(), url.to_owned())),
+        _ => Err("expected NAME=URL, with the name of a server".to_owned()),
     }
 }

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rmcp::model::Tool;
+use serde_json::{Map, Value};
 use stelae_model::env::nearest;
 use stelae_model::proxy::{Readiness, ServerHealth, ServerState};
 use tokio::sync::watch;
 
-use super::catalog::{Catalog, NoRoute, Offer};
+use super::catalog::{Catalog, Names, NoRoute, Share};
 use super::link::Link;
+use super::offer::{Kind, Named};
 
 /// The board itself.
 #[derive(Debug)]
@@ -32,35 +33,53 @@ pub(super) struct RowId {
 struct State {
     rows: BTreeMap<String, Row>,
     catalog: Arc<Catalog>,
-    /// Grows whenever clients would see another tool list.
-    list_version: u64,
+    versions: Versions,
+}
+
+/// Each grows whenever clients would see another list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Versions {
+    pub(super) tools: u64,
+    pub(super) prompts: u64,
+    pub(super) resources: u64,
 }
 
 #[derive(Debug)]
 struct Row {
     number: u64,
     health: ServerHealth,
-    tools: Arc<[Tool]>,
+    shelf: Shelf,
     link: Option<Link>,
 }
 
-/// A tool that can be called.
+/// What a server contributes, as clients are to see it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shelf {
+    pub(super) tools: Vec<Named>,
+    pub(super) prompts: Vec<Named>,
+    pub(super) resources: Vec<Map<String, Value>>,
+    pub(super) templates: Vec<Map<String, Value>>,
+}
+
+/// Something that a server can be asked for.
 #[derive(Debug)]
 pub(super) struct Target {
     /// Name of the server.
     pub(super) server: String,
-    /// The tool's name on that server.
-    pub(super) tool: String,
+    /// What that server calls it.
+    pub(super) own: String,
     /// The way to it.
     pub(super) link: Link,
 }
 
-/// Why a tool cannot be called.
+/// Why it cannot be asked for.
 #[derive(Debug)]
 pub(super) enum NoTarget {
-    /// The client asks for a name that is not there.
-    NoSuchTool(String),
-    /// The tool exists, its server is away.
+    /// The client asks for what is not there.
+    NoSuch(String),
+    /// The same, by a URI.
+    NoSuchResource(String),
+    /// It exists, and its server is away.
     ServerAway(String),
 }
 
@@ -75,7 +94,7 @@ impl Board {
         let id = RowId { name: name.to_owned(), number: self.next_row.fetch_add(1, Ordering::Relaxed) };
         let health =
             ServerHealth { state: ServerState::Starting, required, tools: 0, restarts: 0, reason: None };
-        let row = Row { number: id.number, health, tools: Arc::new([]), link: None };
+        let row = Row { number: id.number, health, shelf: Shelf::default(), link: None };
         self.change(|rows| {
             rows.insert(name.to_owned(), row);
         });
@@ -89,18 +108,18 @@ impl Board {
         });
     }
 
-    /// The server is ready, or its list changed.
-    pub(super) fn ready(&self, id: &RowId, link: Link, tools: Vec<Tool>) {
+    /// The server is ready, or one of its lists changed.
+    pub(super) fn ready(&self, id: &RowId, link: Link, shelf: Shelf) {
         self.update(id, |row| {
             row.health.state = ServerState::Ready;
             row.health.reason = None;
-            row.health.tools = tools.len();
-            row.tools = tools.into();
+            row.health.tools = shelf.tools.len();
+            row.shelf = shelf;
             row.link = Some(link);
         });
     }
 
-    /// The server is away; its tools leave the list before this returns.
+    /// The server is away; what it has leaves the lists before this returns.
     pub(super) fn away(&self, id: &RowId, state: ServerState, reason: String) {
         self.update(id, |row| {
             row.health.state = state;
@@ -115,7 +134,7 @@ impl Board {
         self.update(id, |row| row.health.restarts += 1);
     }
 
-    /// The tools that clients see.
+    /// What clients see.
     pub(super) fn catalog(&self) -> Arc<Catalog> {
         self.state.borrow().catalog.clone()
     }
@@ -125,32 +144,54 @@ impl Board {
         self.state.borrow().readiness()
     }
 
-    /// The server behind the public name of a tool.
-    pub(super) fn target(&self, tool: &str) -> Result<Target, NoTarget> {
+    /// The ways to all servers that are ready, by name.
+    pub(super) fn links(&self) -> Vec<(String, Link)> {
         let state = self.state.borrow();
-        let route = state.catalog.route(tool).map_err(|why| {
-            NoTarget::NoSuchTool(match why {
+        let link = |(name, row): (&String, &Row)| Some((name.clone(), row.link.clone()?));
+        state.rows.iter().filter_map(link).collect()
+    }
+
+    /// The server behind the public name of a tool.
+    pub(super) fn tool(&self, name: &str) -> Result<Target, NoTarget> {
+        self.named("tool", name, |catalog| &catalog.tools)
+    }
+
+    /// The server behind the public name of a prompt.
+    pub(super) fn prompt(&self, name: &str) -> Result<Target, NoTarget> {
+        self.named("prompt", name, |catalog| &catalog.prompts)
+    }
+
+    /// The server that has a resource. A URI that nobody lists is for the one server that has resources, if there is one.
+    pub(super) fn resource(&self, uri: &str) -> Result<Target, NoTarget> {
+        let state = self.state.borrow();
+        let only = || {
+            let has = |row: &Row| {
+                row.link.as_ref().is_some_and(|link| link.capabilities.get("resources").is_some())
+            };
+            let mut having = state.rows.iter().filter(|(_, row)| has(row)).map(|(name, _)| name.as_str());
+            having.next().filter(|_| having.next().is_none())
+        };
+        let Some(server) = state.catalog.owner_of(uri).or_else(only) else {
+            return Err(NoTarget::NoSuchResource(format!("no server has a resource {uri:?}")));
+        };
+        state.target(server, uri, || format!("resource {uri:?}"))
+    }
+
+    fn named(&self, what: &str, name: &str, names: impl Fn(&Catalog) -> &Names) -> Result<Target, NoTarget> {
+        let state = self.state.borrow();
+        let names = names(&state.catalog);
+        let route = names.route(name).map_err(|why| {
+            NoTarget::NoSuch(match why {
                 NoRoute::Ambiguous(names) => {
-                    format!("several servers have a tool {tool:?}: use {}", names.join(" or "))
+                    format!("several servers have a {what} {name:?}: use {}", names.join(" or "))
                 }
-                NoRoute::Unknown => match nearest(tool, state.catalog.names()) {
-                    Some(near) => format!("unknown tool {tool:?}: did you mean {near:?}?"),
-                    None => format!("unknown tool {tool:?}"),
+                NoRoute::Unknown => match nearest(name, names.names()) {
+                    Some(near) => format!("unknown {what} {name:?}: did you mean {near:?}?"),
+                    None => format!("unknown {what} {name:?}"),
                 },
             })
         })?;
-        let row = state.rows.get(&route.server);
-        match row.and_then(|row| row.link.clone()) {
-            Some(link) => Ok(Target { server: route.server.clone(), tool: route.tool.clone(), link }),
-            None => {
-                let reason =
-                    row.and_then(|row| row.health.reason.as_deref()).unwrap_or("it is being started");
-                Err(NoTarget::ServerAway(format!(
-                    "server {:?} of tool {tool:?} is away: {reason}",
-                    route.server
-                )))
-            }
-        }
+        state.target(&route.server, &route.own, || format!("{what} {name:?}"))
     }
 
     /// Waits until none of `ids` is `starting` any more, at most for `limit`. A row that was replaced counts as settled:
@@ -170,7 +211,7 @@ impl Board {
     /// A view that tells when clients should list again.
     pub(super) fn list_changes(&self) -> ListChanges {
         let mut watcher = self.state.subscribe();
-        let seen = watcher.borrow_and_update().list_version;
+        let seen = watcher.borrow_and_update().versions;
         ListChanges { watcher, seen }
     }
 
@@ -185,15 +226,24 @@ impl Board {
     fn change(&self, change: impl FnOnce(&mut BTreeMap<String, Row>)) {
         self.state.send_modify(|state| {
             change(&mut state.rows);
-            let offers: Vec<_> = state
-                .rows
-                .iter()
-                .map(|(name, row)| Offer { server: name, tools: &row.tools, ready: row.link.is_some() })
-                .collect();
-            let catalog = Catalog::merge(&offers);
-            state.list_version += u64::from(catalog.tools != state.catalog.tools);
+            let shares: Vec<_> = state.rows.iter().map(|(name, row)| row.share(name)).collect();
+            let (catalog, before) = (Catalog::merge(&shares), &state.catalog);
+            let versions = &mut state.versions;
+            versions.tools += u64::from(catalog.tools.items != before.tools.items);
+            versions.prompts += u64::from(catalog.prompts.items != before.prompts.items);
+            versions.resources += u64::from(
+                catalog.resources.items != before.resources.items
+                    || catalog.templates.items != before.templates.items,
+            );
             state.catalog = Arc::new(catalog);
         });
+    }
+}
+
+impl Row {
+    fn share<'a>(&'a self, server: &'a str) -> Share<'a> {
+        let Shelf { tools, prompts, resources, templates } = &self.shelf;
+        Share { server, ready: self.link.is_some(), tools, prompts, resources, templates }
     }
 }
 
@@ -204,21 +254,37 @@ impl State {
         let ready = servers.values().all(|health| !health.required || health.state == ServerState::Ready);
         Readiness { ready, servers }
     }
+
+    fn target(&self, server: &str, own: &str, what: impl Fn() -> String) -> Result<Target, NoTarget> {
+        let row = self.rows.get(server);
+        match row.and_then(|row| row.link.clone()) {
+            Some(link) => Ok(Target { server: server.to_owned(), own: own.to_owned(), link }),
+            None => {
+                let reason =
+                    row.and_then(|row| row.health.reason.as_deref()).unwrap_or("it is being started");
+                Err(NoTarget::ServerAway(format!("server {server:?} of {} is away: {reason}", what())))
+            }
+        }
+    }
 }
 
 /// See [`Board::list_changes`].
 #[derive(Debug)]
 pub(super) struct ListChanges {
     watcher: watch::Receiver<State>,
-    seen: u64,
+    seen: Versions,
 }
 
 impl ListChanges {
-    /// Waits for the next change; several at once are one. `None` when the board is gone.
-    pub(super) async fn next(&mut self) -> Option<()> {
-        let seen = self.seen;
-        let version = self.watcher.wait_for(|state| state.list_version != seen).await.ok()?.list_version;
-        self.seen = version;
-        Some(())
+    /// Waits for the next change, and tells which lists it is about; several at once are one. `None` when the board is gone.
+    pub(super) async fn next(&mut self) -> Option<Vec<Kind>> {
+        let before = self.seen;
+        self.seen = self.watcher.wait_for(|state| state.versions != before).await.ok()?.versions;
+        let changed = [
+            (Kind::Tool, self.seen.tools != before.tools),
+            (Kind::Prompt, self.seen.prompts != before.prompts),
+            (Kind::Resource, self.seen.resources != before.resources),
+        ];
+        Some(changed.into_iter().filter(|(_, changed)| *changed).map(|(kind, _)| kind).collect())
     }
 }

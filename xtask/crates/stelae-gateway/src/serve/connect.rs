@@ -1,121 +1,239 @@
-//! The way to one server: a transport, the handshake over it, and what its owner can wait for.
+//! The way to one server: the handshake over a transport, its lists, and what its owner can wait for.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rmcp::model::{
-    ClientCapabilities, ClientConfig, ClientRequest, Implementation, PingRequest, ProtocolVersion, Tool,
-};
-use rmcp::service::{NotificationContext, Peer, ServiceError, serve_client_with_ct};
-use rmcp::transport::IntoTransport;
-use rmcp::transport::async_rw::AsyncRwTransport;
-use rmcp::{ClientHandler, RoleClient};
-use stelae_model::proxy::ServerEntry;
+use rmcp::model::ProtocolVersion;
+use serde_json::{Map, Value, json};
+use stelae_model::proxy::{ServerEntry, WITHOUT_INITIALIZE};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::hub::Hub;
 use super::link::Link;
-use crate::client;
+use super::log::event;
+use super::offer::{Kind, Offer};
+use super::rpc::{self, Asker, Listener, Peer, RpcError};
 
-/// The newest protocol that is spoken, with servers and with clients. In 2026-07-28 a server cannot ask its client
-/// anything, which breaks sampling and elicitation through servers that were written for it.
+/// The newest protocol that is spoken, with clients, and with servers unless their entry says so. In 2026-07-28 a server
+/// cannot ask its client anything, which breaks sampling and elicitation through servers that were written for it.
 pub(super) const PROTOCOL: ProtocolVersion = ProtocolVersion::V_2025_11_25;
 
 /// How often an HTTP server, which has no process to watch, is asked whether it lives.
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// How long it may take to say so.
 const PING_LIMIT: Duration = Duration::from_secs(5);
-/// How long closing a session may take: an HTTP server gets a DELETE.
-const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+/// So many pages of a list are asked for: a server whose cursors never end must not keep us for ever.
+const MOST_PAGES: usize = 1_000;
 
 /// An open session with a server.
 #[derive(Debug)]
 pub(super) struct Connection {
-    peer: Peer<RoleClient>,
-    session: JoinHandle<()>,
-    stop: CancellationToken,
+    name: String,
+    peer: Peer,
+    capabilities: Value,
     gone: CancellationToken,
     suspect: Arc<Notify>,
-    list_changed: Arc<Notify>,
+    changes: Arc<Changes>,
 }
 
 /// Hears what a server says on its own account.
+#[derive(Debug)]
 struct Ear {
-    list_changed: Arc<Notify>,
+    name: String,
+    hub: Arc<Hub>,
+    changes: Arc<Changes>,
 }
 
-impl ClientHandler for Ear {
-    fn get_info(&self) -> ClientConfig {
-        let us = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-        ClientConfig::new(ClientCapabilities::default(), us).with_protocol_version(PROTOCOL)
-    }
+/// Which of its lists have changed.
+#[derive(Debug, Default)]
+struct Changes {
+    tools: Notify,
+    prompts: Notify,
+    resources: Notify,
+}
 
-    async fn on_tool_list_changed(&self, _context: NotificationContext<RoleClient>) {
-        self.list_changed.notify_one();
+impl Listener for Ear {
+    fn notified(&self, method: &str, params: &Value, askers: &BTreeSet<Asker>) {
+        match method {
+            "notifications/tools/list_changed" => self.changes.tools.notify_one(),
+            "notifications/prompts/list_changed" => self.changes.prompts.notify_one(),
+            "notifications/resources/list_changed" => self.changes.resources.notify_one(),
+            "notifications/resources/updated" => self.hub.updated(params),
+            "notifications/message" => self.hub.log(params, askers),
+            // Whatever this is, it is meant for somebody who knows it, and nobody here does.
+            other => event!("server {:?}: said {other:?}, which is not relayed", self.name),
+        }
     }
 }
 
 impl Connection {
     /// The handshake over the pipes of a process.
-    pub(super) async fn over_stdio(stdin: ChildStdin, stdout: ChildStdout) -> Result<Self, String> {
-        Self::greet(AsyncRwTransport::new_client(stdout, stdin)).await
+    pub(super) async fn over_stdio(
+        name: &str,
+        entry: &ServerEntry,
+        hub: &Arc<Hub>,
+        stdin: ChildStdin,
+        stdout: ChildStdout,
+    ) -> Result<Self, String> {
+        let gone = CancellationToken::new();
+        let (ear, changes) = Ear::new(name, hub);
+        let peer = rpc::over_stdio(name, stdin, stdout, ear, gone.clone());
+        Self::new(name, peer, gone, Arc::default(), changes).greet(entry).await
     }
 
     /// The handshake with an HTTP endpoint.
-    pub(super) async fn over_http(url: &str) -> Result<Self, String> {
-        let transport = client::transport(url).map_err(|error| error.to_string())?;
-        Self::greet(transport).await.map_err(|why| format!("{url}: {why}"))
+    pub(super) async fn over_http(
+        name: &str,
+        entry: &ServerEntry,
+        hub: &Arc<Hub>,
+        url: &str,
+    ) -> Result<Self, String> {
+        let (gone, suspect) = (CancellationToken::new(), Arc::<Notify>::default());
+        let (ear, changes) = Ear::new(name, hub);
+        let peer = rpc::over_http(name, url, &entry.headers, ear, Arc::clone(&suspect), gone.clone())?;
+        let greeted = Self::new(name, peer, gone, suspect, changes).greet(entry).await;
+        greeted.map_err(|why| format!("{url}: {why}"))
     }
 
-    async fn greet<T, E, A>(transport: T) -> Result<Self, String>
-    where
-        T: IntoTransport<RoleClient, E, A>,
-        E: std::error::Error + Send + Sync + 'static,
-    {
-        let list_changed = Arc::<Notify>::default();
-        let stop = CancellationToken::new();
-        let ear = Ear { list_changed: Arc::clone(&list_changed) };
-        let service = serve_client_with_ct(ear, transport, stop.clone())
-            .await
-            .map_err(|error| client::explain_start(&error))?;
-        let peer = service.peer().clone();
-        if let Some(version) = peer.peer_info().map(|info| info.protocol_version.clone())
-            && version.as_str() > PROTOCOL.as_str()
-        {
-            return Err(format!("initialize failed: the server insists on protocol {version}"));
+    fn new(
+        name: &str,
+        peer: Peer,
+        gone: CancellationToken,
+        suspect: Arc<Notify>,
+        changes: Arc<Changes>,
+    ) -> Self {
+        Self { name: name.to_owned(), peer, capabilities: Value::Null, gone, suspect, changes }
+    }
+
+    async fn greet(mut self, entry: &ServerEntry) -> Result<Self, String> {
+        let mut newest = entry.protocol_version.as_deref().unwrap_or(PROTOCOL.as_str());
+        if newest == WITHOUT_INITIALIZE {
+            match self.discover().await? {
+                true => return Ok(self),
+                // One that does not know it yet.
+                false => newest = PROTOCOL.as_str(),
+            }
         }
-        let gone = CancellationToken::new();
-        let ended = gone.clone();
-        let session = tokio::spawn(async move {
-            service.waiting().await.ok();
-            ended.cancel();
+        // What a client of ours cannot do is refused when it is asked for: nobody knows yet who will be asked.
+        let params = json!({
+            "protocolVersion": newest,
+            "capabilities": {"sampling": {}, "elicitation": {}},
+                        "clientInfo": us(),
         });
-        Ok(Self { peer, session, stop, gone, suspect: Arc::default(), list_changed })
+        let answer = self.peer.call("initialize", params, None, false).answer().await;
+        let greeting = match answer {
+            Some(Ok(greeting)) => greeting,
+            Some(Err(error)) => return Err(format!("initialize was refused: {error}")),
+            None => return Err("closed the connection before it was ready".to_owned()),
+        };
+        match greeting.get("protocolVersion").and_then(Value::as_str) {
+            // Versions are dates, which compare as texts.
+            Some(version) if version <= newest => {}
+            Some(version) => {
+                return Err(format!("initialize failed: the server insists on protocol {version}"));
+            }
+            None => return Err("initialize failed: the answer has no protocolVersion".to_owned()),
+        }
+        self.capabilities = greeting.get("capabilities").cloned().unwrap_or_default();
+        self.peer.notify("notifications/initialized", None);
+        Ok(self)
     }
 
-    /// All tools of the server.
-    pub(super) async fn tools(&self) -> Result<Vec<Tool>, String> {
-        if self.peer.peer_info().is_some_and(|info| info.capabilities.tools.is_none()) {
+    /// The handshake of a version that has no `initialize`: every request says who asks. Whether the server knows it.
+    async fn discover(&mut self) -> Result<bool, String> {
+        self.peer.say_with_each([
+            ("io.modelcontextprotocol/protocolVersion", json!(WITHOUT_INITIALIZE)),
+            ("io.modelcontextprotocol/clientInfo", us()),
+            ("io.modelcontextprotocol/clientCapabilities", json!({})),
+        ]);
+        match self.peer.call("server/discover", json!({}), None, false).answer().await {
+            Some(Ok(found)) => {
+                self.capabilities = found.get("capabilities").cloned().unwrap_or_default();
+                Ok(true)
+            }
+            Some(Err(_)) => {
+                self.peer.say_with_each([]);
+                Ok(false)
+            }
+            None => Err("closed the connection before it was ready".to_owned()),
+        }
+    }
+
+    /// Whether the server has said that it can do this: a pointer into its capabilities.
+    pub(super) fn can(&self, pointer: &str) -> bool {
+        self.capabilities.pointer(pointer).is_some_and(|value| *value != Value::Bool(false))
+    }
+
+    /// Everything that the server offers.
+    ///
+    /// # Errors
+    /// It has tools, and does not list them. Its other lists are missing then, which is told of in the log.
+    pub(super) async fn offer(&self) -> Result<Offer, String> {
+        let (tools, prompts, resources, templates) = tokio::join!(
+            self.list(Kind::Tool),
+            self.list(Kind::Prompt),
+            self.list(Kind::Resource),
+            self.list(Kind::Template)
+        );
+        let or_none = |list: Result<Vec<_>, String>| {
+            list.unwrap_or_else(|why| {
+                event!("server {:?}: {why}", self.name);
+                Vec::new()
+            })
+        };
+        Ok(Offer {
+            tools: tools?,
+            prompts: or_none(prompts),
+            resources: or_none(resources),
+            templates: or_none(templates),
+        })
+    }
+
+    /// One list, all pages of it; empty where the server has said that it has no such thing.
+    pub(super) async fn list(&self, kind: Kind) -> Result<Vec<Map<String, Value>>, String> {
+        if !self.can(kind.capability()) {
             return Ok(Vec::new());
         }
-        self.peer
-            .list_all_tools()
-            .await
-            .map_err(|error| format!("tools/list failed: {}", client::explain_request(&error)))
+        let method = kind.list_method();
+        let (mut items, mut cursor) = (Vec::new(), None::<Value>);
+        for _ in 0..MOST_PAGES {
+            let params = cursor.map_or_else(|| json!({}), |cursor| json!({"cursor": cursor}));
+            let page = match self.peer.call(method, params, None, false).answer().await {
+                Some(Ok(page)) => page,
+                // Resources without templates are common, and some of their servers say so in this way.
+                Some(Err(error)) if kind == Kind::Template && error.code == RpcError::METHOD_NOT_FOUND => {
+                    return Ok(Vec::new());
+                }
+                Some(Err(error)) => return Err(format!("{method} failed: {error}")),
+                None => return Err(format!("{method} failed: the connection was closed")),
+            };
+            let (page, next) = kind.page(page).map_err(|why| format!("{method} failed: {why}"))?;
+            items.extend(page);
+            match next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(items),
+            }
+        }
+        Err(format!("{method} failed: it has more than {MOST_PAGES} pages"))
     }
 
     /// What callers get.
     pub(super) fn link(&self, entry: &ServerEntry) -> Link {
         let call_limit = Duration::from_millis(entry.call_timeout_ms.unwrap_or(60_000));
-        Link::new(self.peer.clone(), call_limit, self.gone.clone(), Arc::clone(&self.suspect))
+        Link { peer: self.peer.clone(), limit: call_limit, capabilities: self.capabilities.clone() }
     }
 
-    /// Waits until the server says that its tools changed.
-    pub(super) async fn list_changed(&self) {
-        self.list_changed.notified().await;
+    /// Waits until the server says that one of its lists has changed.
+    pub(super) async fn list_changed(&self) -> Kind {
+        tokio::select! {
+            () = self.changes.tools.notified() => Kind::Tool,
+            () = self.changes.prompts.notified() => Kind::Prompt,
+            () = self.changes.resources.notified() => Kind::Resource,
+        }
     }
 
     /// Waits until the session is over, whoever ended it.
@@ -131,30 +249,42 @@ impl Connection {
                 () = self.suspect.notified() => {}
                 () = sleep(PING_EVERY) => {}
             }
-            let ping = self.peer.send_request(ClientRequest::PingRequest(PingRequest::default()));
+            let ping = self.peer.call("ping", json!({}), None, false).answer();
             match timeout(PING_LIMIT, ping).await {
+                Ok(Some(Err(error))) if error.code == RpcError::UNREACHABLE => {
+                    return format!("no answer to ping: {error}");
+                }
                 // A server that refuses `ping` has answered.
-                Ok(Ok(_) | Err(ServiceError::McpError(_))) => {}
-                Ok(Err(error)) => return format!("no answer to ping: {}", client::explain_request(&error)),
+                Ok(Some(_)) => {}
+                Ok(None) => return "the session was closed".to_owned(),
                 Err(_) => return format!("no answer to ping within {} ms", PING_LIMIT.as_millis()),
             }
         }
     }
 
     /// Fails the calls in flight at once and closes the transport: a process sees end of file.
-    pub(super) async fn close(mut self) {
+    pub(super) fn close(&self) {
+        self.peer.close();
         self.gone.cancel();
-        self.stop.cancel();
-        if timeout(CLOSE_LIMIT, &mut self.session).await.is_err() {
-            self.session.abort();
-        }
     }
 }
 
 /// A start that is given up in the middle drops its connection; the session must not live on without an owner.
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.gone.cancel();
-        self.stop.cancel();
+        self.close();
+    }
+}
+
+/// How we present ourselves.
+fn us() -> Value {
+    json!({"name": env!("CARGO_PKG_NAME"), "version": env!("CARGO_PKG_VERSION")})
+}
+
+impl Ear {
+    fn new(name: &str, hub: &Arc<Hub>) -> (Arc<Self>, Arc<Changes>) {
+        let changes = Arc::<Changes>::default();
+        let ear = Self { name: name.to_owned(), hub: Arc::clone(hub), changes: Arc::clone(&changes) };
+        (Arc::new(ear), changes)
     }
 }

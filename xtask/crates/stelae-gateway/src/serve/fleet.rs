@@ -3,40 +3,36 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use camino::Utf8PathBuf;
-use stelae_model::proxy::{ProxyConfig, ProxySection, Readiness};
-use stelae_run::stack::read_proxy;
+use stelae_model::proxy::{ProxySection, Readiness, ServerEntry};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
-use super::life::Life;
+use super::config::{Config, Files};
+use super::life::{Audience, Life};
 use super::log::event;
 
 /// The servers behind the gateway.
 #[derive(Debug)]
 pub(super) struct Fleet {
-    path: Utf8PathBuf,
+    files: Files,
     proxy: ProxySection,
-    board: Arc<Board>,
+    to: Audience,
     closing: CancellationToken,
     lives: Mutex<BTreeMap<String, Life>>,
 }
 
 impl Fleet {
     /// Starts all servers of `config` at once, and waits for none of them.
-    pub(super) fn start(path: Utf8PathBuf, config: ProxyConfig, board: Arc<Board>) -> Self {
-        let lives = config
-            .mcp_servers
-            .into_iter()
-            .map(|(name, entry)| {
-                let life = Life::begin(&name, &entry, &board);
-                (name, life)
-            })
-            .collect();
+    pub(super) fn start(files: Files, config: Config, to: Audience) -> Self {
+        let Config { proxy, overrides } = config;
+        let begin = |(name, entry): (String, ServerEntry)| {
+            let life = Life::begin(&name, &entry, overrides.servers.get(&name), &to);
+            (name, life)
+        };
+        let lives = proxy.mcp_servers.into_iter().map(begin).collect();
         let closing = CancellationToken::new();
-        Self { path, proxy: config.mcp_proxy, board, closing, lives: Mutex::new(lives) }
+        Self { files, proxy: proxy.mcp_proxy, to, closing, lives: Mutex::new(lives) }
     }
 
     /// Reads the configuration again and makes it true: stops what was removed, restarts what changed, starts what was
@@ -50,13 +46,13 @@ impl Fleet {
     pub(super) async fn reload(self: Arc<Self>) -> Result<Readiness, String> {
         // On a task of its own: a client that hangs up drops its request, and must not leave half a reload behind.
         let reload = tokio::spawn(async move {
-            let config = read_proxy(&self.path).map_err(|failure| failure.to_string())?;
+            let config = self.files.read().map_err(|failure| failure.to_string())?;
             self.become_like(config).await
         });
         reload.await.unwrap_or_else(|error| Err(format!("the reload broke off: {error}")))
     }
 
-    async fn become_like(&self, config: ProxyConfig) -> Result<Readiness, String> {
+    async fn become_like(&self, Config { proxy: config, overrides }: Config) -> Result<Readiness, String> {
         if config.mcp_proxy != self.proxy {
             return Err(
                 "`mcpProxy` changed: name and address are fixed until the gateway is restarted".to_owned()
@@ -67,12 +63,13 @@ impl Fleet {
             return Err("the gateway is shutting down".to_owned());
         }
         let wanted = config.mcp_servers;
-        let (kept, outdated): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut *lives)
-            .into_iter()
-            .partition(|(name, life)| wanted.get(name) == Some(&life.entry));
+        let (kept, outdated): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut *lives).into_iter().partition(|(name, life)| {
+                wanted.get(name) == Some(&life.entry) && overrides.servers.get(name) == life.told.as_ref()
+            });
         *lives = kept;
         for name in outdated.keys() {
-            self.board.remove(name);
+            self.to.board.remove(name);
         }
         let stopped = outdated.len();
         let stopping: JoinSet<()> = outdated.into_values().map(Life::stop).collect();
@@ -81,7 +78,7 @@ impl Fleet {
         for (name, entry) in wanted {
             lives.entry(name).or_insert_with_key(|name| {
                 started.push(name.clone());
-                Life::begin(name, &entry, &self.board)
+                Life::begin(name, &entry, overrides.servers.get(name), &self.to)
             });
         }
         event!("reload: {stopped} stopped, {} started, {} in all", started.len(), lives.len());
@@ -91,10 +88,10 @@ impl Fleet {
         // The wait is outside the lock: neither shutting down nor another reload has to sit through it.
         drop(lives);
         tokio::select! {
-            () = self.board.settled(&rows, limit) => {}
+            () = self.to.board.settled(&rows, limit) => {}
             () = self.closing.cancelled() => {}
         }
-        Ok(self.board.readiness())
+        Ok(self.to.board.readiness())
     }
 
     /// Stops all servers, and waits until nothing of them is left.

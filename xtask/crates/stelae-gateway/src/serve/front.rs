@@ -1,28 +1,33 @@
-//! What clients talk to: one MCP server that has the tools of all.
+//! What clients talk to: one MCP server that has what all servers have. The session itself; requests are relayed by
+//! [`super::relay`].
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, ErrorCode, ErrorData, Implementation, ListToolsResult,
-    PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig,
+    CustomNotification, CustomRequest, CustomResult, ErrorData, Implementation, ProtocolVersion,
+    ServerCapabilities, ServerConfig, ServerNotification,
 };
 use rmcp::service::{NotificationContext, Peer, RequestContext};
 use rmcp::{RoleServer, ServerHandler};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::board::{Board, NoTarget, Target};
+use super::board::{Board, ListChanges};
 use super::connect::PROTOCOL;
-use super::link::NoAnswer;
-use super::log::event;
-
-/// A server that is away, or does not answer: the first free code of the range that JSON-RPC leaves to servers.
-const SERVER_AWAY: ErrorCode = ErrorCode(-32010);
+use super::hub::{Hub, Notice};
+use super::offer::Kind;
+use super::raw;
+use super::rpc::Asker;
 
 /// One client's session.
 pub(super) struct Front {
-    board: Arc<Board>,
+    pub(super) board: Arc<Board>,
+    pub(super) hub: Arc<Hub>,
+    pub(super) asker: Asker,
     name: String,
+    notices: Mutex<Option<Receiver<Notice>>>,
     /// Ends the notifications together with the session.
     session: CancellationToken,
     _end: DropGuard,
@@ -30,15 +35,59 @@ pub(super) struct Front {
 
 impl Front {
     /// A new session of the gateway called `name`.
-    pub(super) fn new(board: Arc<Board>, name: String) -> Self {
+    pub(super) fn new(board: Arc<Board>, hub: Arc<Hub>, name: String) -> Self {
         let session = CancellationToken::new();
-        Self { board, name, _end: session.clone().drop_guard(), session }
+        let (asker, notices) = hub.join();
+        let notices = Mutex::new(Some(notices));
+        Self { board, hub, asker, name, notices, _end: session.clone().drop_guard(), session }
+    }
+
+    /// Something that ends with the session.
+    pub(super) fn while_it_lasts(
+        &self,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = Option<()>> + Send + 'static {
+        self.session.clone().run_until_cancelled_owned(work)
+    }
+
+    /// Tells a server that nobody wants to know of this resource any more. Nobody waits for its answer.
+    pub(super) fn unsubscribe_upstream(&self, uri: &str) {
+        if let Ok(target) = self.board.resource(uri) {
+            let params = json!({"uri": uri});
+            let call = target.link.peer.call("resources/unsubscribe", params, None, false);
+            tokio::spawn(tokio::time::timeout(target.link.limit, call.answer()));
+        }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        let left = self.hub.leave(self.asker);
+        // A session can end with the runtime; then the servers end, too.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            left.iter().for_each(|uri| self.unsubscribe_upstream(uri));
+        }
     }
 }
 
 impl ServerHandler for Front {
+    #[expect(
+        deprecated,
+        reason = "rmcp calls logging deprecated from 2026-07-28 on; we speak what was before it"
+    )]
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder().enable_tools().enable_tool_list_changed().build();
+        // Whatever a server can, a server that is installed later may be able to: all of it is said at once.
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_tool_list_changed()
+            .enable_prompts()
+            .enable_prompts_list_changed()
+            .enable_resources()
+            .enable_resources_list_changed()
+            .enable_resources_subscribe()
+            .enable_completions()
+            .enable_logging()
+            .build();
         let us = Implementation::new(self.name.clone(), env!("CARGO_PKG_VERSION"));
         ServerConfig::new(capabilities).with_server_info(us).with_protocol_version(PROTOCOL)
     }
@@ -47,54 +96,59 @@ impl ServerHandler for Front {
         Cow::Borrowed(ProtocolVersion::known_up_to(&PROTOCOL))
     }
 
-    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        tokio::spawn(tell_changes(Arc::clone(&self.board), context.peer, self.session.clone()));
-    }
-
-    async fn list_tools(
+    async fn on_custom_request(
         &self,
-        _page: Option<PaginatedRequestParams>,
-        _context: RequestContext<RoleServer>,
-    ) -> Result<ListToolsResult, ErrorData> {
-        Ok(ListToolsResult::with_all_items(self.board.catalog().tools.clone()))
-    }
-
-    async fn call_tool(
-        &self,
-        mut request: CallToolRequestParams,
+        request: CustomRequest,
         context: RequestContext<RoleServer>,
-    ) -> Result<CallToolResponse, ErrorData> {
-        let Target { server, tool, link } = self.board.target(&request.name).map_err(|why| match why {
-            NoTarget::NoSuchTool(why) => ErrorData::invalid_params(why, None),
-            NoTarget::ServerAway(why) => ErrorData::new(SERVER_AWAY, why, None),
-        })?;
-        let public = std::mem::replace(&mut request.name, tool.into());
-        // The metadata travels beside the parameters; in both places it would be written twice.
-        request.meta = None;
-        let answer = link.call(request, context.meta, &context.ct).await;
-        answer.map(CallToolResponse::Complete).map_err(|why| {
-            let error = no_answer(&server, &public, why);
-            event!("server {server:?}: call of {public:?} failed: {}", error.message);
-            error
-        })
+    ) -> Result<CustomResult, ErrorData> {
+        self.answer(raw::method(&request.method), request.params, context).await.map(CustomResult)
+    }
+
+    async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
+        let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(notices) = notices {
+            let telling = tell(self.board.list_changes(), notices, context.peer);
+            tokio::spawn(self.while_it_lasts(telling));
+        }
     }
 }
 
-fn no_answer(server: &str, tool: &str, why: NoAnswer) -> ErrorData {
-    let because = match why {
-        NoAnswer::Refused(error) => return error,
-        NoAnswer::Gone => "went away before it answered".to_owned(),
-        NoAnswer::TooLate(limit) => format!("gave no answer within {} ms", limit.as_millis()),
-        NoAnswer::Cancelled => "was called, and the call was cancelled".to_owned(),
-        NoAnswer::Broken(error) => format!("could not be called: {error}"),
-    };
-    ErrorData::new(SERVER_AWAY, format!("server {server:?} of tool {tool:?} {because}"), None)
+/// Passes on what servers say on their own account, until the client is gone.
+async fn tell(mut changes: ListChanges, mut notices: Receiver<Notice>, client: Peer<RoleServer>) {
+    loop {
+        let told = tokio::select! {
+            changed = changes.next() => match changed {
+                Some(kinds) => list_changed(&kinds, &client).await,
+                None => return,
+            },
+            notice = notices.recv() => match notice {
+                Some(Notice::Log(params)) => notify(&client, "notifications/message", Some(params)).await,
+                Some(Notice::Updated(params)) => {
+                    notify(&client, "notifications/resources/updated", Some(params)).await
+                }
+                None => return,
+            },
+        };
+        if told.is_none() {
+            return;
+        }
+    }
 }
 
-/// Sends `notifications/tools/list_changed` for as long as the session lives.
-async fn tell_changes(board: Arc<Board>, peer: Peer<RoleServer>, session: CancellationToken) {
-    let mut changes = board.list_changes();
-    let telling =
-        async { while changes.next().await.is_some() && peer.notify_tool_list_changed().await.is_ok() {} };
-    session.run_until_cancelled(telling).await;
+async fn list_changed(kinds: &[Kind], client: &Peer<RoleServer>) -> Option<()> {
+    for kind in kinds {
+        let method = match kind {
+            Kind::Tool => "notifications/tools/list_changed",
+            Kind::Prompt => "notifications/prompts/list_changed",
+            Kind::Resource | Kind::Template => "notifications/resources/list_changed",
+        };
+        notify(client, method, None).await?;
+    }
+    Some(())
+}
+
+/// Sends a notification as it came. `None` when the client is gone.
+pub(super) async fn notify(client: &Peer<RoleServer>, method: &str, params: Option<Value>) -> Option<()> {
+    let notification = CustomNotification::new(method, params);
+    client.send_notification(ServerNotification::CustomNotification(notification)).await.ok()
 }

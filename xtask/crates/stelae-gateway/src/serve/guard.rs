@@ -67,6 +67,20 @@ pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, nex
     }
 }
 
+/// Answers 401 to a request without the clients' token, if there is one.
+pub(super) async fn let_in(
+    State(token): State<Option<Arc<Secret<String>>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if token.is_none_or(|token| has_token(request.headers(), &token)) {
+        return next.run(request).await;
+    }
+    event!("refused {} {}: wrong or missing token", request.method(), request.uri().path());
+    let ask = [(header::WWW_AUTHENTICATE, "Bearer")];
+    (StatusCode::UNAUTHORIZED, ask, "this endpoint needs a token\n").into_response()
+}
+
 /// Whether the request carries `Authorization: Bearer` and the token.
 pub(super) fn has_token(headers: &HeaderMap, token: &Secret<String>) -> bool {
     let given =

@@ -16,12 +16,13 @@ use stelae_model::proxy::ProxySection;
 use stelae_model::value::Secret;
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
 use super::drain::{self, InFlight};
 use super::fleet::Fleet;
 use super::front::Front;
 use super::guard::{self, Guard};
+use super::life::Audience;
 use super::log::event;
+use super::raw;
 
 /// A session that nothing was heard of for this long is forgotten. rmcp's five minutes are less than a long call.
 const SESSION_KEEP_ALIVE: Duration = Duration::from_secs(60 * 60);
@@ -29,14 +30,17 @@ const SESSION_KEEP_ALIVE: Duration = Duration::from_secs(60 * 60);
 /// What the routes share.
 #[derive(Clone, Debug)]
 pub(super) struct Shared {
-    /// What is known about the servers.
-    pub(super) board: Arc<Board>,
+    /// What is known about the servers, and the clients' sessions.
+    pub(super) to: Audience,
     /// The servers.
     pub(super) fleet: Arc<Fleet>,
     /// How we present ourselves.
     pub(super) proxy: Arc<ProxySection>,
     /// What `/-/reload` asks for; without it there is no such route.
     pub(super) token: Option<Secret<String>>,
+    /// What `/mcp` asks for; without it everybody is let in who can reach us.
+    pub(super) client_token: Option<Secret<String>>,
+
     /// Answers on their way out.
     pub(super) in_flight: InFlight,
 }
@@ -45,8 +49,13 @@ pub(super) struct Shared {
 pub(super) fn router(shared: Shared, address: SocketAddr, streams: CancellationToken) -> Router {
     let guard = Arc::new(Guard::new(address, &shared.proxy.base_url));
     let in_flight = shared.in_flight.clone();
+    let client_token = shared.client_token.clone().map(Arc::new);
+    // The last one that is put on is the first one that is asked.
+    let mcp_route = any_service(mcp(&shared, streams))
+        .layer(middleware::from_fn(raw::keep))
+        .layer(middleware::from_fn_with_state(client_token, guard::let_in));
     Router::new()
-        .route("/mcp", any_service(mcp(&shared, streams)))
+        .route("/mcp", mcp_route)
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/-/reload", post(reload))
@@ -57,13 +66,15 @@ pub(super) fn router(shared: Shared, address: SocketAddr, streams: CancellationT
 
 fn mcp(shared: &Shared, streams: CancellationToken) -> StreamableHttpService<Front, LocalSessionManager> {
     // Host and Origin are checked for all routes by `guard`; a second list here could only disagree with it.
-    let config =
-        StreamableHttpServerConfig::default().disable_allowed_hosts().with_cancellation_token(streams);
+    let config = StreamableHttpServerConfig::default()
+        .disable_allowed_hosts()
+        .with_cancellation_token(streams)
+        .with_max_request_body_bytes(2 * raw::MOST_BYTES);
     let mut sessions = LocalSessionManager::default();
     sessions.session_config = SessionConfig::default();
     sessions.session_config.keep_alive = Some(SESSION_KEEP_ALIVE);
-    let (board, name) = (Arc::clone(&shared.board), shared.proxy.name.clone());
-    let session = move || Ok(Front::new(Arc::clone(&board), name.clone()));
+    let (to, name) = (shared.to.clone(), shared.proxy.name.clone());
+    let session = move || Ok(Front::new(Arc::clone(&to.board), Arc::clone(&to.hub), name.clone()));
     StreamableHttpService::new(session, Arc::new(sessions), config)
 }
 
@@ -77,7 +88,7 @@ async fn healthz(State(shared): State<Shared>) -> Response {
 
 /// Whether every required server is ready.
 async fn readyz(State(shared): State<Shared>) -> Response {
-    let readiness = shared.board.readiness();
+    let readiness = shared.to.board.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
 }

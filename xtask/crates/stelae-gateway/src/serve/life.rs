@@ -4,16 +4,21 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+use stelae_model::overrides::ServerOverrides;
 use stelae_model::proxy::{ServerEntry, ServerState};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::{self, Backoff};
-use super::board::{Board, RowId};
+use super::board::{Board, RowId, Shelf};
 use super::connect::Connection;
 use super::environment::server_environment;
+use super::hub::Hub;
+use super::link::Link;
 use super::log::event;
+use super::offer::{self, Kind, Offer};
 use super::process::Process;
 
 /// A server that is being kept alive.
@@ -21,6 +26,8 @@ use super::process::Process;
 pub(super) struct Life {
     /// What it was started from.
     pub(super) entry: ServerEntry,
+    /// What the overrides say of it.
+    pub(super) told: Option<ServerOverrides>,
     /// Its place on the board.
     pub(super) row: RowId,
     stop: CancellationToken,
@@ -29,18 +36,25 @@ pub(super) struct Life {
 
 impl Life {
     /// Begins to keep a server alive.
-    pub(super) fn begin(name: &str, entry: &ServerEntry, board: &Arc<Board>) -> Self {
+    pub(super) fn begin(
+        name: &str,
+        entry: &ServerEntry,
+        told: Option<&ServerOverrides>,
+        to: &Audience,
+    ) -> Self {
+        let board = &to.board;
         let row = board.put(name, entry.required);
         let stop = CancellationToken::new();
         let server = Server {
             name: name.to_owned(),
             entry: entry.clone(),
-            board: Arc::clone(board),
+            told: told.cloned(),
+            to: to.clone(),
             row: row.clone(),
             stop: stop.clone(),
         };
         let task = tokio::spawn(server.live());
-        Self { entry: entry.clone(), row, stop, task }
+        Self { entry: entry.clone(), told: told.cloned(), row, stop, task }
     }
 
     /// Stops the server and waits until nothing of it is left, which is bounded by the grace before KILL.
@@ -59,10 +73,20 @@ fn start_limit(entry: &ServerEntry) -> Duration {
     Duration::from_millis(entry.start_timeout_ms.unwrap_or(10_000))
 }
 
+/// Who hears of servers.
+#[derive(Clone, Debug)]
+pub(super) struct Audience {
+    /// What is known about them.
+    pub(super) board: Arc<Board>,
+    /// The clients' sessions.
+    pub(super) hub: Arc<Hub>,
+}
+
 struct Server {
     name: String,
     entry: ServerEntry,
-    board: Arc<Board>,
+    told: Option<ServerOverrides>,
+    to: Audience,
     row: RowId,
     stop: CancellationToken,
 }
@@ -97,12 +121,12 @@ impl Server {
             };
             let label = if state == ServerState::Backoff { "died" } else { "failed" };
             event!("server {:?}: {label}: {why}; again in {} ms", self.name, wait.as_millis());
-            self.board.away(&self.row, state, why);
+            self.to.board.away(&self.row, state, why);
             tokio::select! {
                 () = sleep(wait) => {}
                 () = self.stop.cancelled() => break,
             }
-            self.board.restarted(&self.row);
+            self.to.board.restarted(&self.row);
         }
         event!("server {:?}: stopped", self.name);
     }
@@ -127,7 +151,7 @@ impl Server {
         };
         let greeting = async {
             tokio::select! {
-                connection = Connection::over_stdio(stdin, stdout) => connection,
+                connection = Connection::over_stdio(&self.name, &self.entry, &self.to.hub, stdin, stdout) => connection,
                 _ = process.exited() => Err("exited before it was ready".to_owned()),
             }
         };
@@ -144,7 +168,8 @@ impl Server {
     }
 
     async fn life_on_http(&self, url: &str) -> End {
-        self.attend(Connection::over_http(url), None).await
+        let greeting = Connection::over_http(&self.name, &self.entry, &self.to.hub, url);
+        self.attend(greeting, None).await
     }
 
     /// The part of a life that is the same on every transport: greet, list, serve until lost or told to stop.
@@ -157,10 +182,10 @@ impl Server {
         let limit = start_limit(&self.entry);
         let start = timeout(limit, async {
             let connection = greeting.await?;
-            let tools = connection.tools().await;
-            Ok((connection, tools?))
+            let offer = connection.offer().await;
+            Ok((connection, offer?))
         });
-        let (connection, tools) = tokio::select! {
+        let (connection, mut offer) = tokio::select! {
             () = self.stop.cancelled() => return End::Stopped,
             started = start => match started {
                 Ok(Ok(started)) => started,
@@ -171,33 +196,73 @@ impl Server {
                 }
             },
         };
-        event!("server {:?}: ready, {} tools, {} ms", self.name, tools.len(), began.elapsed().as_millis());
+        event!(
+            "server {:?}: ready, {} tools, {} ms",
+            self.name,
+            offer.tools.len(),
+            began.elapsed().as_millis()
+        );
         let ready = Instant::now();
-        self.board.ready(&self.row, connection.link(&self.entry), tools);
+        self.put_up(&connection, &offer);
+        self.catch_up(&connection.link(&self.entry));
         let end = tokio::select! {
             () = self.stop.cancelled() => End::Stopped,
             why = lost(&connection, process) => End::Lost { ready: ready.elapsed(), why },
-            never = self.keep_listing(&connection) => match never {},
+            never = self.keep_listing(&connection, &mut offer) => match never {},
         };
         if let End::Lost { why, .. } = &end {
             // Before anything is waited for: the tools of a dead server leave the list at once.
-            self.board.away(&self.row, ServerState::Backoff, why.clone());
+            self.to.board.away(&self.row, ServerState::Backoff, why.clone());
         }
-        connection.close().await;
+        connection.close();
         end
     }
 
-    async fn keep_listing(&self, connection: &Connection) -> Infallible {
+    /// Puts what the server offers on the board, as clients are to see it.
+    fn put_up(&self, connection: &Connection, offer: &Offer) {
+        let shelf = Shelf {
+            tools: offer::presented(&offer.tools, &self.entry, self.told.as_ref()),
+            prompts: offer::named(&offer.prompts),
+            resources: offer.resources.clone(),
+            templates: offer.templates.clone(),
+        };
+        self.to.board.ready(&self.row, connection.link(&self.entry), shelf);
+    }
+
+    /// Tells a server that has just come up what clients have asked of the one before it.
+    fn catch_up(&self, link: &Link) {
+        // Nobody waits for these: a server that does not answer them has its calls to show what it is worth.
+        let say = |method: &str, params: Value| {
+            let call = link.peer.call(method, params, None, false);
+            tokio::spawn(timeout(link.limit, call.answer()));
+        };
+        if let Some(level) = self.to.hub.level().filter(|_| link.capabilities.get("logging").is_some()) {
+            say("logging/setLevel", json!({"level": level}));
+        }
+        let ours = |uri: &String| self.to.board.resource(uri).is_ok_and(|target| target.server == self.name);
+        for uri in self.to.hub.subscriptions().into_iter().filter(ours) {
+            say("resources/subscribe", json!({"uri": uri}));
+        }
+    }
+
+    async fn keep_listing(&self, connection: &Connection, offer: &mut Offer) -> Infallible {
         loop {
-            connection.list_changed().await;
-            match timeout(start_limit(&self.entry), connection.tools()).await {
-                Ok(Ok(tools)) => {
-                    event!("server {:?}: its list changed, {} tools", self.name, tools.len());
-                    self.board.ready(&self.row, connection.link(&self.entry), tools);
+            let changed = connection.list_changed().await;
+            // Resources and their templates have one notification.
+            let kinds: &[Kind] =
+                if changed == Kind::Resource { &[Kind::Resource, Kind::Template] } else { &[changed] };
+            for &kind in kinds {
+                let method = kind.list_method();
+                match timeout(start_limit(&self.entry), connection.list(kind)).await {
+                    Ok(Ok(items)) => {
+                        event!("server {:?}: {method} has changed, {} now", self.name, items.len());
+                        *offer.of(kind) = items;
+                    }
+                    Ok(Err(why)) => event!("server {:?}: {method} has changed, but {why}", self.name),
+                    Err(_) => event!("server {:?}: {method} has changed, and is not answered", self.name),
                 }
-                Ok(Err(why)) => event!("server {:?}: its list changed, but {why}", self.name),
-                Err(_) => event!("server {:?}: its list changed, but tools/list does not answer", self.name),
             }
+            self.put_up(connection, offer);
         }
     }
 }

@@ -1,17 +1,18 @@
 //! `serve`: the gateway. Many MCP servers behind one streamable-HTTP endpoint.
 //!
 //! ```text
-//! config ─ Fleet ─ Life (one per server) ─ Process, Connection
-//!                     │ writes                │
-//!                   Board ── Catalog          Link
-//!                     │ reads                 │ calls
-//! client ─ guard ─ drain ─ Front (one per session), /readyz, /-/reload
+//! config ─ Fleet ─ Life (one per server) ─ Process, Connection ── rpc::Peer
+//!                     │ writes                │ says          │
+//!                   Board ── Catalog         Hub              │ answers, progress, questions
+//!                     │ reads                 │ tells         │
+//! client ─ guard ─ drain ─ Front (one per session) ── Relay ──┘    /readyz, /-/reload
 //! ```
 //! Servers never wait for clients nor for each other; clients only read the [`board`].
 
 mod backoff;
 mod board;
 mod catalog;
+mod config;
 mod connect;
 mod drain;
 mod environment;
@@ -19,11 +20,18 @@ mod fleet;
 mod front;
 mod guard;
 mod http;
+mod hub;
 mod life;
 mod link;
 mod listener;
 mod log;
+mod offer;
 mod process;
+mod raw;
+mod relay;
+mod rpc;
+mod token;
+mod uri_template;
 
 use std::io;
 use std::net::TcpListener;
@@ -34,16 +42,16 @@ use axum::serve::ListenerExt;
 use camino::Utf8PathBuf;
 use clap::Args;
 use stelae_model::Failure;
-use stelae_model::proxy::ProxyConfig;
 use stelae_model::value::Secret;
-use stelae_run::stack::read_proxy;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use board::Board;
+use config::{Config, Files};
 use drain::InFlight;
 use fleet::Fleet;
 use http::Shared;
+use life::Audience;
 use log::event;
 
 /// Calls in flight get this long to finish once we are told to stop.
@@ -60,6 +68,12 @@ pub(crate) struct Serve {
     /// The rendered configuration
     #[arg(long, value_name = "PATH")]
     config: Utf8PathBuf,
+    /// Which tools clients see, under which names: a file that may be absent
+    #[arg(long, value_name = "PATH")]
+    overrides: Option<Utf8PathBuf>,
+    /// A token that clients of `/mcp` have to show: a file that only its owner can read; or STELAE_MCP_TOKEN
+    #[arg(long, value_name = "PATH")]
+    token_file: Option<Utf8PathBuf>,
 }
 
 impl Serve {
@@ -68,13 +82,16 @@ impl Serve {
     /// # Errors
     /// 33 for a taken port, 21 or 40 for a configuration that is invalid or absent, 20 for an unusable passed socket.
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let config = read_proxy(&self.config)?;
-        let address = config.mcp_proxy.address().map_err(Failure::unexpected)?;
+        let client_token =
+            token::of_clients(self.token_file.as_deref(), std::env::var(token::CLIENT_TOKEN).ok())?;
+        let files = Files { proxy: self.config, overrides: self.overrides };
+        let config = files.read()?;
+        let address = config.proxy.mcp_proxy.address().map_err(Failure::unexpected)?;
         // Before the runtime starts its threads: see `listener::open`.
         let listener = listener::open(address)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| unexpected(&error))?;
-        let served = runtime.block_on(serve(self.config, config, listener));
+        let served = runtime.block_on(serve(files, config, listener, client_token));
         // Whatever still sits on a blocking thread is nobody's any more.
         runtime.shutdown_background();
         served.map_err(|error| unexpected(&error))
@@ -85,7 +102,12 @@ fn unexpected(error: &io::Error) -> Failure {
     Failure::unexpected(format!("the gateway cannot serve: {error}"))
 }
 
-async fn serve(path: Utf8PathBuf, config: ProxyConfig, listener: TcpListener) -> io::Result<()> {
+async fn serve(
+    files: Files,
+    config: Config,
+    listener: TcpListener,
+    client_token: Option<Secret<String>>,
+) -> io::Result<()> {
     // Before anything is started that a signal would have to stop.
     let signals = Signals::new()?;
     let address = listener.local_addr()?;
@@ -94,16 +116,17 @@ async fn serve(path: Utf8PathBuf, config: ProxyConfig, listener: TcpListener) ->
         stream.set_nodelay(true).ok();
     });
     let token = std::env::var(environment::CONTROL_TOKEN).ok().filter(|token| !token.is_empty());
-    let board = Arc::new(Board::new());
-    let proxy = Arc::new(config.mcp_proxy.clone());
-    let fleet = Arc::new(Fleet::start(path, config, Arc::clone(&board)));
+    let to = Audience { board: Arc::new(Board::new()), hub: Arc::default() };
+    let proxy = Arc::new(config.proxy.mcp_proxy.clone());
+    let fleet = Arc::new(Fleet::start(files, config, to.clone()));
     let in_flight = InFlight::new();
     let (accept, streams) = (CancellationToken::new(), CancellationToken::new());
     let shared = Shared {
-        board,
+        to,
         fleet: Arc::clone(&fleet),
         proxy,
         token: token.map(Secret::new),
+        client_token,
         in_flight: in_flight.clone(),
     };
     let router = http::router(shared, address, streams.clone());

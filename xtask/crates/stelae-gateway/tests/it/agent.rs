@@ -17,11 +17,15 @@ struct Played {
 }
 
 async fn play(url: &str, script: &Value, more: &[&str]) -> Played {
+    play_over(&["--url", url], script, more).await
+}
+
+async fn play_over(urls: &[&str], script: &Value, more: &[&str]) -> Played {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("script.json");
     fs::write(&file, script.to_string()).unwrap();
     let mut command = Command::new(GATEWAY);
-    command.args(["agent", "--url", url, "--script"]).arg(&file).args(more);
+    command.arg("agent").args(urls).arg("--script").arg(&file).args(more);
     // Where nobody listens: an agent that took it would reach nothing.
     command
         .env("HTTP_PROXY", "http://127.0.0.1:1")
@@ -130,4 +134,43 @@ async fn a_bad_script_is_bad_usage() {
     let (code, ..) =
         output(Command::new(GATEWAY).args(["agent", "--url", "x", "--script", "/nonexistent"])).await;
     assert_eq!(code, Some(2));
+}
+
+#[tokio::test]
+async fn over_an_endpoint_for_each_server_the_one_that_has_a_tool_is_found() {
+    let one = Gateway::start(json!({"a": fixture("a", &["one", "both"])})).await.ready().await;
+    let two = Gateway::start(json!({"b": fixture("b", &["two", "both"])})).await.ready().await;
+    let script = json!({"calls": [
+        {"tool": "one"}, {"tool": "two"}, {"tool": "two__both"}, {"tool": "both"}, {"tool": "three"},
+    ]});
+    let (one, two) = (format!("one={}", one.url("/mcp")), format!("two={}", two.url("/mcp")));
+    let played = play_over(&["--server-url", &one, "--server-url", &two], &script, &[]).await;
+    assert_eq!(played.code, Some(0), "{}", played.stderr);
+    let calls = played.calls();
+    let texts: Vec<_> =
+        calls[..3].iter().map(|call| call.result.as_ref().expect(&played.lines).text()).collect();
+    assert_eq!(texts, ["a:one", "b:two", "b:both"]);
+    // As it was asked for: whoever judges the transcript knows the name that stands in the script.
+    assert_eq!(calls[2].tool, "two__both");
+    let errors: Vec<_> = calls[3..].iter().map(|call| call.error.clone().unwrap().message).collect();
+    assert_eq!(
+        errors,
+        ["tool \"both\" is ambiguous: write one__both or two__both", "unknown tool \"three\""]
+    );
+}
+
+#[tokio::test]
+async fn of_many_endpoints_the_one_that_is_down_is_named() {
+    let up = Gateway::start(json!({"a": fixture("a", &["one"])})).await.ready().await;
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (up, down) = (format!("up={}", up.url("/mcp")), format!("http://127.0.0.1:{port}/mcp"));
+    let down_url = format!("down={down}");
+    let script = json!({"calls": [{"tool": "one"}]});
+    let played = play_over(&["--server-url", &up, "--server-url", &down_url], &script, &[]).await;
+    assert_eq!(played.code, Some(1));
+    assert!(played.lines.contains(&down), "{}", played.lines);
+    // One kind of endpoint or the other.
+    for urls in [&["--url", &down, "--server-url", &up][..], &["--server-url", &down], &[]] {
+        assert_eq!(play_over(urls, &script, &[]).await.code, Some(2), "{urls:?}");
+    }
 }

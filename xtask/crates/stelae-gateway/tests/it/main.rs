@@ -5,16 +5,23 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "helpers of tests are tests, too"
 )]
 
 mod agent;
+mod everything_alone;
+mod everything_typed;
 mod guard;
 mod lifecycle;
 mod manage;
+mod raw;
+mod relay;
 mod reload;
+mod requests;
 mod serve;
 mod shutdown;
 mod stack_server;
 mod support;
+mod wire;

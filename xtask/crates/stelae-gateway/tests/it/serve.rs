@@ -204,3 +204,20 @@ async fn faults_before_serving_have_codes() {
         output(tokio::process::Command::new(GATEWAY).args(["serve", "--config", "/nonexistent"])).await;
     assert_eq!(code, Some(40), "{stderr}");
 }
+
+#[tokio::test]
+async fn a_server_is_offered_the_protocol_that_its_entry_says() {
+    let version = |version: &str| with(fixture("a", &["one", "hang"]), json!({"protocolVersion": version}));
+    for newest in ["2024-11-05", "2025-06-18", "2026-07-28"] {
+        let gateway = Gateway::start(json!({"a": version(newest)})).await.ready().await;
+        let client = gateway.client().await;
+        assert_eq!(client.tools().await, ["one", "hang"], "{newest}");
+        assert_eq!(client.call("one", json!({})).await, "a:one", "{newest}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write_config(folder.path(), "127.0.0.1:1", &json!({"a": version("2025-01-01")}));
+    let mut command = tokio::process::Command::new(GATEWAY);
+    let (code, _, stderr) =
+        output(command.args(["serve", "--config"]).arg(folder.path().join("proxy.json"))).await;
+    assert!(code == Some(21) && stderr.contains("protocolVersion \"2025-01-01\" is none of"), "{stderr}");
+}

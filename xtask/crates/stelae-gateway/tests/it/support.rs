@@ -28,6 +28,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const GATEWAY: &str = env!("CARGO_BIN_EXE_stelae-gateway");
 /// The server that misbehaves.
 pub(crate) const FIXTURE: &str = env!("CARGO_BIN_EXE_mcp-fixture");
+/// The server that has everything.
+pub(crate) const EVERYTHING: &str = env!("CARGO_BIN_EXE_mcp-everything");
 
 /// The token that every gateway here is started with.
 pub(crate) const TOKEN: &str = "a token for tests";
@@ -77,10 +79,27 @@ impl Gateway {
         servers: Value,
         variables: &[(&str, &str)],
     ) -> Self {
+        Self::adopt_arguing(folder, listener, servers, variables, &[]).await
+    }
+
+    /// Starts one on a port that is free, with more arguments.
+    pub(crate) async fn start_arguing(servers: Value, args: &[&str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::adopt_arguing(tempfile::tempdir().unwrap(), listener, servers, &[], args).await
+    }
+
+    async fn adopt_arguing(
+        folder: TempDir,
+        listener: TcpListener,
+        servers: Value,
+        variables: &[(&str, &str)],
+        args: &[&str],
+    ) -> Self {
         let addr = listener.local_addr().unwrap().to_string();
         write_config(folder.path(), &addr, &servers);
         let mut command = adopting(listener);
         command.arg("serve").arg("--config").arg(folder.path().join("proxy.json")).env("LISTEN_FDS", "1");
+        command.args(args);
         Self::run(command, folder, addr, variables).await
     }
 

@@ -75,9 +75,99 @@ variables! {
     /// Borrowed by builds: file of the certificates that programs trust.
     SSL_CERT_FILE: Option<Text>, Host, [];
     /// Borrowed by builds: proxy for https. Secret, because its user and password stand in it.
-    HTTPS_PROXY: Option<Secret<String>>, Host, [];
+    HTTPS_PROXY: Option<Secret<String>>, Host, ["${https_proxy}"];
+    /// Proxy for plain http. Secret for the same reason.
+    HTTP_PROXY: Option<Secret<String>>, Host, ["${http_proxy}"];
     /// Hosts that are reached without a proxy.
-    NO_PROXY: Option<Text>, Host, [];
+    NO_PROXY: Option<Text>, Host, ["${no_proxy}"];
+    /// The way in which many write `HTTPS_PROXY`; read only where that one is not set.
+    https_proxy: Option<Secret<String>>, Host, [];
+    /// The same for `HTTP_PROXY`.
+    http_proxy: Option<Secret<String>>, Host, [];
+    /// The same for `NO_PROXY`.
+    no_proxy: Option<Text>, Host, [];
+    /// Borrowed by installs: folder of the certificates that programs trust.
+    SSL_CERT_DIR: Option<Text>, Host, [];
+    /// Borrowed by installs: file of the certificates that Python's requests trusts.
+    REQUESTS_CA_BUNDLE: Option<Text>, Host, [];
+    /// Borrowed by installs: file of more certificates that Node trusts.
+    NODE_EXTRA_CA_CERTS: Option<Text>, Host, [];
+    /// Borrowed by installs: file of users and passwords, for pip and go.
+    NETRC: Option<Text>, Host, [];
+
+    /// npm's registry. Secret, as for every address of a registry: a user and a password may stand in it.
+    NPM_CONFIG_REGISTRY: Option<Secret<String>>, Host, ["${npm_config_registry}"];
+    /// The way in which npm itself writes it.
+    npm_config_registry: Option<Secret<String>>, Host, [];
+    /// The user's npm configuration, where it is not `~/.npmrc`.
+    NPM_CONFIG_USERCONFIG: Option<Text>, Host, [];
+    /// The machine's npm configuration.
+    NPM_CONFIG_GLOBALCONFIG: Option<Text>, Host, [];
+    /// File of the certificates that npm trusts.
+    NPM_CONFIG_CAFILE: Option<Text>, Host, [];
+    /// What an `.npmrc` refers to for its registry's token.
+    NPM_TOKEN: Option<Secret<String>>, Host, [];
+    /// The same, under the other usual name.
+    NODE_AUTH_TOKEN: Option<Secret<String>>, Host, [];
+    /// Where npm keeps what it downloads: a folder of the tools' own.
+    NPM_CONFIG_CACHE: Option<Text>, Harness, [];
+    /// npm does not look for a newer npm.
+    NPM_CONFIG_UPDATE_NOTIFIER: Text, Derived, ["false"];
+
+    /// pip's index.
+    PIP_INDEX_URL: Option<Secret<String>>, Host, [];
+    /// More indexes for pip.
+    PIP_EXTRA_INDEX_URL: Option<Secret<String>>, Host, [];
+    /// Where else pip finds packages.
+    PIP_FIND_LINKS: Option<Secret<String>>, Host, [];
+    /// `1`: pip asks no index.
+    PIP_NO_INDEX: Option<Text>, Host, [];
+    /// Hosts that pip trusts without a certificate.
+    PIP_TRUSTED_HOST: Option<Text>, Host, [];
+    /// File of the certificates that pip trusts.
+    PIP_CERT: Option<Text>, Host, [];
+    /// File of the certificate that pip shows.
+    PIP_CLIENT_CERT: Option<Text>, Host, [];
+    /// pip's configuration, besides the user's and the machine's.
+    PIP_CONFIG_FILE: Option<Text>, Host, [];
+    /// Seconds for which pip waits for an index.
+    PIP_DEFAULT_TIMEOUT: Option<Text>, Host, [];
+    /// Where pip keeps what it downloads: a folder of the tools' own.
+    PIP_CACHE_DIR: Option<Text>, Harness, [];
+    /// pip does not look for a newer pip.
+    PIP_DISABLE_PIP_VERSION_CHECK: Text, Derived, ["1"];
+    /// pip never asks a question.
+    PIP_NO_INPUT: Text, Derived, ["1"];
+
+    /// Where go gets modules from.
+    GOPROXY: Option<Secret<String>>, Host, [];
+    /// Who go asks whether a module is what everybody gets.
+    GOSUMDB: Option<Text>, Host, [];
+    /// Modules about which go asks nobody.
+    GONOSUMDB: Option<Text>, Host, [];
+    /// Modules that are got from where they are, and about which go asks nobody.
+    GOPRIVATE: Option<Text>, Host, [];
+    /// Modules that are got from where they are.
+    GONOPROXY: Option<Text>, Host, [];
+    /// Modules that may be got without a certificate.
+    GOINSECURE: Option<Text>, Host, [];
+    /// Flags for every go command.
+    GOFLAGS: Option<Text>, Host, [];
+    /// Whether go may get a newer go.
+    GOTOOLCHAIN: Option<Text>, Host, [];
+    /// go's own settings. Named, because go otherwise looks for them where it also keeps its counters.
+    GOENV: Option<Text>, Host, ["${XDG_CONFIG_HOME}/go/env", "${HOME}/.config/go/env"];
+    /// Where go keeps modules and builds: folders of the tools' own.
+    GOPATH: Option<Text>, Harness, [];
+    /// Where go keeps modules.
+    GOMODCACHE: Option<Text>, Harness, [];
+    /// Where go keeps what it has compiled.
+    GOCACHE: Option<Text>, Harness, [];
+    /// Where go puts programs.
+    GOBIN: Option<Text>, Harness, [];
+    /// go needs no C compiler.
+    CGO_ENABLED: Text, Derived, ["0"];
+
     /// Git never asks a question.
     GIT_TERMINAL_PROMPT: Text, Derived, ["0"];
     /// Git takes no lock that it can do without: a look must not disturb.

@@ -17,6 +17,9 @@ pub use env_file::{Assignment, parse_env_file};
 pub use environment::{EnvFile, Environment, Layer, Layers, Origin, Place, Resolved, expand_env_file};
 pub use invocation::Invocation;
 pub use program::{Program, ProgramEnv};
-pub use programs::{AgentEnv, Base, CargoEnv, GatewayEnv, GitEnv, ServerEnv, ServiceEnv, SoakEnv, XtaskEnv};
+pub use programs::{
+    AgentEnv, Base, BenchEnv, CargoEnv, GatewayEnv, GitEnv, GoEnv, NpmEnv, PythonEnv, ServerEnv, ServiceEnv,
+    SoakEnv, XtaskEnv,
+};
 pub use suggest::nearest;
 pub use variable::{Declared, SetBy, Variable};

@@ -115,8 +115,88 @@ program_environment! {
 }
 
 program_environment! {
+    /// npm and node, installing a tool: the user's registry, proxy and certificates, and a cache of the tools' own.
+    NpmEnv {
+        registry: NPM_CONFIG_REGISTRY,
+        user_config: NPM_CONFIG_USERCONFIG,
+        global_config: NPM_CONFIG_GLOBALCONFIG,
+        cafile: NPM_CONFIG_CAFILE,
+        npm_token: NPM_TOKEN,
+        node_auth_token: NODE_AUTH_TOKEN,
+        cache: NPM_CONFIG_CACHE,
+        update_notifier: NPM_CONFIG_UPDATE_NOTIFIER,
+        extra_ca_certs: NODE_EXTRA_CA_CERTS,
+        ssl_cert_file: SSL_CERT_FILE,
+        https_proxy: HTTPS_PROXY,
+        http_proxy: HTTP_PROXY,
+        no_proxy: NO_PROXY,
+        run_id: STELAE_RUN_ID,
+    }
+}
+
+program_environment! {
+    /// Python and pip, installing a tool: the same.
+    PythonEnv {
+        index_url: PIP_INDEX_URL,
+        extra_index_url: PIP_EXTRA_INDEX_URL,
+        find_links: PIP_FIND_LINKS,
+        no_index: PIP_NO_INDEX,
+        trusted_host: PIP_TRUSTED_HOST,
+        cert: PIP_CERT,
+        client_cert: PIP_CLIENT_CERT,
+        config_file: PIP_CONFIG_FILE,
+        timeout: PIP_DEFAULT_TIMEOUT,
+        cache_dir: PIP_CACHE_DIR,
+        no_version_check: PIP_DISABLE_PIP_VERSION_CHECK,
+        no_input: PIP_NO_INPUT,
+        xdg_config_home: XDG_CONFIG_HOME,
+        netrc: NETRC,
+        requests_ca_bundle: REQUESTS_CA_BUNDLE,
+        ssl_cert_file: SSL_CERT_FILE,
+        ssl_cert_dir: SSL_CERT_DIR,
+        https_proxy: HTTPS_PROXY,
+        http_proxy: HTTP_PROXY,
+        no_proxy: NO_PROXY,
+        run_id: STELAE_RUN_ID,
+    }
+}
+
+program_environment! {
+    /// go, building a tool: the same.
+    GoEnv {
+        proxy: GOPROXY,
+        sumdb: GOSUMDB,
+        no_sumdb: GONOSUMDB,
+        private: GOPRIVATE,
+        no_go_proxy: GONOPROXY,
+        insecure: GOINSECURE,
+        flags: GOFLAGS,
+        toolchain: GOTOOLCHAIN,
+        env: GOENV,
+        path: GOPATH,
+        mod_cache: GOMODCACHE,
+        cache: GOCACHE,
+        bin: GOBIN,
+        cgo: CGO_ENABLED,
+        xdg_config_home: XDG_CONFIG_HOME,
+        netrc: NETRC,
+        ssl_cert_file: SSL_CERT_FILE,
+        ssl_cert_dir: SSL_CERT_DIR,
+        https_proxy: HTTPS_PROXY,
+        http_proxy: HTTP_PROXY,
+        no_proxy: NO_PROXY,
+        run_id: STELAE_RUN_ID,
+    }
+}
+
+program_environment! {
     /// A service of `soak`, which needs nothing but to be found.
     SoakEnv { run_id: STELAE_RUN_ID }
+}
+
+program_environment! {
+    /// What `bench` compares the gateway with, which needs nothing but to be found.
+    BenchEnv { run_id: STELAE_RUN_ID }
 }
 
 /// The MCP gateway, or the program that a stack names in its place.
@@ -133,8 +213,16 @@ pub const XTASK: Program<XtaskEnv> = Program::new("xtask");
 pub const CARGO: Program<CargoEnv> = Program::new("cargo");
 /// git.
 pub const GIT: Program<GitEnv> = Program::new("git");
+/// npm, or the node it runs on.
+pub const NPM: Program<NpmEnv> = Program::new("npm");
+/// Python, which pip is a module of.
+pub const PYTHON: Program<PythonEnv> = Program::new("python");
+/// go.
+pub const GO: Program<GoEnv> = Program::new("go");
 /// A service that gets away, for `soak`.
 pub const SOAK: Program<SoakEnv> = Program::new("soak");
+/// Another gateway, or a server by itself, for `bench`.
+pub const BENCH: Program<BenchEnv> = Program::new("bench");
 
 /// One row of `env matrix`: a program and what it reads.
 #[derive(Debug)]
@@ -160,6 +248,9 @@ pub fn matrix() -> Vec<MatrixRow> {
         row(&XTASK),
         row(&CARGO),
         row(&GIT),
+        row(&NPM),
+        row(&PYTHON),
+        row(&GO),
     ]
 }
 

@@ -24,6 +24,13 @@ impl Names {
         Self { values }
     }
 
+    /// The same, with a name more.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.values.insert(name.to_owned(), Some(value.into()));
+        self
+    }
+
     /// All known names, sorted.
     pub fn known(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{GATEWAY, Service, Stack, check_times};
+use super::{BUILTIN, ForeignGateway, GATEWAY, SERVER_IN_PATH, Service, Stack, check_times};
 use crate::proxy::is_server_name;
 use crate::{ExitCode, Failure};
 
@@ -21,6 +21,49 @@ pub(super) fn services(path: &str, stack: &Stack) -> Result<(), Failure> {
         readiness(path, &key, service)?;
     }
     one_port_each(path, &stack.services)
+}
+
+/// Checks every foreign gateway.
+pub(super) fn gateways(path: &str, stack: &Stack) -> Result<(), Failure> {
+    for (name, gateway) in &stack.gateways {
+        let key = |key: &str| format!("gateways.{name}.{key}");
+        let place = format!("gateways.{name}");
+        let nameless = "no gateway may have this name";
+        if name == BUILTIN {
+            return Err(wrong(path, &place, nameless, "that is what [gateway] is called"));
+        }
+        if !is_server_name(name) {
+            return Err(wrong(path, &place, nameless, "a name is [A-Za-z0-9_-]{1,64}"));
+        }
+        restarts(path, &place, gateway.restarts)?;
+        check_times("stack-config", path, 0, 1000, &[(&key("grace_ms"), gateway.grace_ms)])?;
+        paths(path, &place, gateway)?;
+    }
+    Ok(())
+}
+
+fn paths(path: &str, place: &str, gateway: &ForeignGateway) -> Result<(), Failure> {
+    let cannot = "a gateway cannot be reached like this";
+    if gateway.mcp_path.is_some() == gateway.server_mcp_path.is_some() {
+        return Err(wrong(path, place, cannot, "it needs either `mcp_path` or `server_mcp_path`"));
+    }
+    let all = [
+        ("mcp_path", &gateway.mcp_path),
+        ("server_mcp_path", &gateway.server_mcp_path),
+        ("health_path", &gateway.health_path),
+    ];
+    for (key, said) in all {
+        if said.as_ref().is_some_and(|said| !said.starts_with('/')) {
+            return Err(wrong(path, &format!("{place}.{key}"), cannot, "a path begins with /"));
+        }
+    }
+    match &gateway.server_mcp_path {
+        Some(pattern) if !pattern.contains(SERVER_IN_PATH) => {
+            let why = "without {server}, all servers have one path";
+            Err(wrong(path, &format!("{place}.server_mcp_path"), cannot, why))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn named(path: &str, name: &str) -> Result<(), Failure> {

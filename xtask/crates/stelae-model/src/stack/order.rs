@@ -48,6 +48,15 @@ pub fn plan_start(stack: &Stack) -> Result<Vec<Planned>, Failure> {
     Ok(order)
 }
 
+/// That every foreign gateway needs services that there are.
+///
+/// # Errors
+/// As [`plan_start`].
+pub(super) fn check_foreign_needs(stack: &Stack) -> Result<(), Failure> {
+    let mut needs = stack.gateways.iter().filter_map(|(name, gateway)| Some((name, gateway.needs.as_ref()?)));
+    needs.try_for_each(|(name, needs)| known(stack, &format!("gateways.{name}.needs"), needs))
+}
+
 /// The first of those that wait for none of the others.
 fn next(waiting: &BTreeMap<&str, BTreeSet<String>>) -> Option<String> {
     let waits = |needs: &BTreeSet<String>| needs.iter().any(|need| waiting.contains_key(need.as_str()));

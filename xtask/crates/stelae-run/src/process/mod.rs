@@ -6,7 +6,8 @@
 //!
 //! A process gets exactly the environment of its [`Invocation`](stelae_model::env::Invocation), plus `STELAE_PROCESS`
 //! and what a passed socket needs; nothing of ours is inherited. Output goes into files, never into pipes: a pipe is
-//! at its end only when the last grandchild that holds it is gone, and waiting for that is how harnesses hang.
+//! at its end only when the last grandchild that holds it is gone, and waiting for that is how harnesses hang. (A server
+//! that speaks on its standard output has one, [`Stdin::Dialogue`]: nobody waits for its end, and every read has a deadline.)
 //!
 //! Every wait for a child goes through `reaper`: `waitpid(-1)`, which a teardown needs, takes the statuses that
 //! somebody else waits for, so there is one map for all of them.

@@ -1,6 +1,6 @@
 //! Processes that are meant to stay.
 
-use std::io::{self, PipeWriter, Write as _, pipe};
+use std::io::{self, PipeReader, PipeWriter, Write as _, pipe};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -26,6 +26,14 @@ pub enum Stdin {
     /// descriptor that std hands over without a moment in which other children would inherit it too. It is blocking:
     /// an asynchronous runtime has to change that.
     Listener(TcpListener),
+    /// One end of a pipe to read, and one of another to write to: for a server that speaks on its standard streams, with
+    /// whoever holds the other ends, and reads them with a deadline. Only standard error goes to the log.
+    Dialogue {
+        /// What it reads.
+        stdin: PipeReader,
+        /// What it writes to, in place of the log.
+        stdout: PipeWriter,
+    },
 }
 
 /// What a life line carries when whoever holds it lets the service go on alone.
@@ -78,8 +86,8 @@ impl Service {
             return Err(not_started(io::ErrorKind::NotFound.into()));
         }
         let mut command = command(invocation, session);
-        let (socket, life_line) = attach(&mut command, stdin).map_err(not_started)?;
         command.stdout(file.try_clone().map_err(not_started)?).stderr(file);
+        let (socket, life_line) = attach(&mut command, stdin).map_err(not_started)?;
         let started = reaper::spawn(|| command.spawn().map(|child| (child.id(), ())));
         let (pid, ()) = started.map_err(not_started)?;
         Ok(Self {
@@ -187,6 +195,10 @@ fn attach(command: &mut Command, stdin: Stdin) -> io::Result<(Option<u64>, Optio
             let socket = ports::socket_inode(&listener);
             command.env("LISTEN_FDS", "1").env("LISTEN_FDS_FIRST_FD", "0").stdin(OwnedFd::from(listener));
             Ok((socket, None))
+        }
+        Stdin::Dialogue { stdin, stdout } => {
+            command.stdin(stdin).stdout(stdout);
+            Ok((None, None))
         }
     }
 }

@@ -85,10 +85,15 @@ impl Terminal {
                 self.line(&format!("{seconds}  {source} {text}"));
             }
             Event::Rung { process, rung, status } => self.status(&format!("{process}: {rung}: {status}")),
-            Event::Ready { url, tools, elapsed_ms, .. } => {
+            Event::Ready { url, servers, tools, elapsed_ms, .. } => {
+                let names: Vec<_> = servers.keys().map(String::as_str).collect();
+                let each = match names.is_empty() {
+                    true => String::new(),
+                    false => format!(", each server at an endpoint of its own: {}", names.join(", ")),
+                };
+                let tools = tools.len();
                 self.line(&format!(
-                    "{seconds}  ready after {elapsed_ms} ms: {url} lists {} tools",
-                    tools.len()
+                    "{seconds}  ready after {elapsed_ms} ms: {url} lists {tools} tools{each}"
                 ));
             }
             Event::Call { stage, tool, status } => {

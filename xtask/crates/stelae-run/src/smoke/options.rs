@@ -17,6 +17,11 @@ pub enum IfExists {
     Replace,
 }
 
+/// The gateway of runs of before there was a choice.
+fn builtin() -> String {
+    stelae_model::stack::BUILTIN.to_owned()
+}
+
 /// Everything that is decided before a run starts; `plan.json`, and what `--plan` prints.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,6 +46,9 @@ pub struct Plan {
     pub cold: bool,
     /// Who plays the stages.
     pub agent: String,
+    /// Which gateway the stack has: `builtin`, or the name of a foreign one.
+    #[serde(default = "builtin")]
+    pub gateway: String,
     /// The steps in order, with their budgets.
     pub budgets: Budgets,
     /// The last step that is carried out.

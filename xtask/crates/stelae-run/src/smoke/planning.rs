@@ -4,7 +4,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::env::declared::TMPDIR;
 use stelae_model::env::{Environment, nearest};
 use stelae_model::flow::{Budgets, Keep};
-use stelae_model::stack::parse_stack;
+use stelae_model::stack::{Chosen, Stack, parse_stack};
 use stelae_model::stages::{STAGES, SmokeConfig, parse_smoke};
 use stelae_model::{ExitCode, Failure};
 
@@ -17,6 +17,7 @@ use crate::git::Git;
 use crate::process::Limits;
 use crate::record::{Recorder, RunFolder};
 use crate::signals::Interrupt;
+use crate::stack::check_installed;
 
 /// How long the questions to the source may take.
 const ASKING: std::time::Duration = std::time::Duration::from_secs(20);
@@ -36,6 +37,8 @@ pub struct Request {
     pub cold: bool,
     /// Seconds for the whole run, the build included.
     pub budget_s: Option<u64>,
+    /// The gateway that the stack has.
+    pub gateway: String,
     /// The last step.
     pub until: Option<String>,
     /// The first step that is carried out anew; only when resuming.
@@ -47,8 +50,8 @@ pub struct Request {
 /// Decides a new run. Asks git about the source, and changes nothing.
 ///
 /// # Errors
-/// Exit 2 for a step or stage that there is not, or budgets that do not nest; 20 for `config/smoke.toml`; 40 for a
-/// source that is not a repository.
+/// Exit 2 for a step, stage or gateway that there is not, a stage that the gateway cannot do, or budgets that do not nest;
+/// 20 for `config/smoke.toml`; 40 for a source that is not a repository, or a foreign gateway that is not installed.
 pub fn plan_new(
     request: &Request,
     run: &str,
@@ -76,7 +79,11 @@ pub fn plan_new(
         git.run(&request.source, &["status", "--porcelain", "--untracked-files=all"], &limits, &quiet)?;
     let text = read_text(&path, ExitCode::Environment, "smoke-config", "the description of the smoke run")?;
     let config = parse_smoke(path.as_str(), &text)?;
-    let budgets = budgets(&config, &request.source, request.budget_s)?;
+    let stack = stack_of(&request.source)?;
+    let chosen = stack.choose(&request.gateway)?;
+    check_reload(&chosen, request)?;
+    check_installed(&chosen, host)?;
+    let budgets = budgets(&config, &request.source, &stack, request.budget_s)?;
     let workspace = match &request.workspace {
         Some(path) => path.clone(),
         None => temporary_folder(host)?.join(format!("stelae-smoke-{run}")),
@@ -92,6 +99,7 @@ pub fn plan_new(
         keep: request.keep.unwrap_or_default(),
         cold: request.cold,
         agent: "builtin".to_owned(),
+        gateway: request.gateway.clone(),
         budgets,
         until: request.until.clone(),
         from: None,
@@ -100,11 +108,43 @@ pub fn plan_new(
     Ok((plan, config))
 }
 
-fn budgets(config: &SmokeConfig, source: &Utf8Path, budget_s: Option<u64>) -> Result<Budgets, Failure> {
-    let mut budgets = config.budgets.of(&step_names());
+fn stack_of(source: &Utf8Path) -> Result<Stack, Failure> {
     let path = source.join("config/stack.toml");
     let text = read_text(&path, ExitCode::Environment, "stack-config", "the description of the stack")?;
-    let ceiling_ms = parse_stack(path.as_str(), &text)?.readiness.ceiling_ci_ms;
+    parse_stack(path.as_str(), &text)
+}
+
+/// The last stage that a gateway can do which serves what it was started with, and nothing that comes later.
+const LAST_WITHOUT_RELOAD: &str = "stage:bundle-tools";
+
+/// That no stage is asked for that the gateway cannot do. Found out now, and not after the build.
+fn check_reload(chosen: &Chosen, request: &Request) -> Result<(), Failure> {
+    let names = step_names();
+    let place = |step: &str| names.iter().position(|name| name == step);
+    let last = request.until.as_deref().and_then(place);
+    if chosen.reloads() || last.is_some_and(|last| Some(last) <= place(LAST_WITHOUT_RELOAD)) {
+        return Ok(());
+    }
+    let name = &chosen.name;
+    Err(Failure::new(
+        ExitCode::Usage,
+        "gateway-cannot-reload",
+        "the stages install and remove cannot be played over this gateway",
+    )
+    .on(format!("--gateway {name}"))
+    .because("it serves what it was started with: what is installed comes with its next restart")
+    .hint(format!("cargo xtask smoke --gateway {name} --until {LAST_WITHOUT_RELOAD}")))
+}
+
+fn budgets(
+    config: &SmokeConfig,
+    source: &Utf8Path,
+    stack: &Stack,
+    budget_s: Option<u64>,
+) -> Result<Budgets, Failure> {
+    let mut budgets = config.budgets.of(&step_names());
+    let path = source.join("config/stack.toml");
+    let ceiling_ms = stack.readiness.ceiling_ci_ms;
     let restart_ms = budgets.of("restart").map_or(0, |step| step.budget_ms);
     if ceiling_ms >= restart_ms {
         return Err(Failure::new(
@@ -192,8 +232,12 @@ pub fn plan_resumed(
     };
     let old: Plan = folder.read_json("plan.json").map_err(gone)?;
     let sandbox: Sandbox = folder.read_json("sandbox.json").map_err(gone)?;
-    let again =
-        Request { source: old.source.clone(), workspace: Some(old.workspace.clone()), ..request.clone() };
+    let again = Request {
+        source: old.source.clone(),
+        workspace: Some(old.workspace.clone()),
+        gateway: old.gateway.clone(),
+        ..request.clone()
+    };
     let (mut plan, config) = plan_new(&again, &old.run, host, interrupt, &folder.join("logs"))?;
     if plan.head != old.head && request.if_exists != Some(IfExists::Reuse) {
         return Err(Failure::new(

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
+use stelae_model::endpoints::Endpoints;
 
 /// Before the first step.
 #[derive(Clone, Debug)]
@@ -75,8 +76,8 @@ pub(crate) struct Rendered {
 pub(crate) struct Restarted {
     /// What it runs on.
     pub(crate) rendered: Rendered,
-    /// URL of the endpoint.
-    pub(crate) url: String,
+    /// Where it is reached.
+    pub(crate) endpoints: Endpoints,
     /// Pid of the clone's `xtask restart --attached`, which owns the stack.
     pub(crate) supervisor: i32,
     /// Its start time in the kernel's ticks: with the pid, this names one process for ever.

@@ -50,7 +50,7 @@ pub struct Up {
     crew: Crew,
 }
 
-/// The ports that are kept for the services. Drop it when the stack is gone.
+/// The ports that are kept for whoever binds them itself. Drop it when the stack is gone.
 #[derive(Debug, Default)]
 pub struct KeptPorts {
     placeholders: Vec<Placeholder>,
@@ -87,7 +87,7 @@ impl Attached<'_> {
     pub fn start(&self, deadline: Deadline, ports: &mut KeptPorts) -> Result<Up, Failure> {
         let begun = Instant::now();
         let plan = plan_start(&self.config.stack)?;
-        let mut members = vec![self.gateway()?];
+        let mut members = vec![self.gateway(ports)?];
         for (name, service) in &self.config.stack.services {
             members.push(self.service(name, service, ports)?);
         }
@@ -100,8 +100,13 @@ impl Attached<'_> {
         let Some((gateway, ready)) = crew.gateway() else {
             return Err(Failure::unexpected("everybody is ready, but not the gateway"));
         };
+        for left_out in &ready.left_out {
+            self.recorder.warn(format!("a server that is not required is left out: {left_out}"));
+        }
+        let endpoints = self.config.endpoints(&ready.servers);
         self.recorder.event(Event::Ready {
-            url: self.config.url(),
+            url: endpoints.url,
+            servers: endpoints.servers,
             pid: u32::try_from(gateway.pid()).unwrap_or(0),
             tools: ready.tools.clone(),
             elapsed_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -124,7 +129,7 @@ impl Attached<'_> {
         }
     }
 
-    fn gateway(&self) -> Result<Member, Failure> {
+    fn gateway(&self, ports: &mut KeptPorts) -> Result<Member, Failure> {
         let gateway = &self.config.stack.gateway;
         let port = self.environment.get::<PROXY_PORT>()?.number();
         let listener = self.listen().map_err(|taken| {
@@ -138,17 +143,24 @@ impl Attached<'_> {
         self.config.check_port(self.environment)?;
         let input = match gateway.socket {
             Socket::Passed => Input::Listener(self.config.address, Some(listener)),
-            // It was free a moment ago. Whoever shares the port's placeholder keeps it for the gateway; we must not.
+            // It was free a moment ago; a listener of ours would be the stranger, but a placeholder keeps the port for it.
             Socket::Own => {
                 drop(listener);
+                let address = self.config.address;
+                let held = Placeholder::hold(address.ip(), address.port());
+                ports.placeholders.push(held.map_err(|taken| taken.failure("PROXY_PORT"))?);
                 Input::Nothing
             }
         };
-        let token = control_token()?;
-        self.recorder.hide(&token);
+        let token = self.config.chosen.reloads().then(control_token).transpose()?;
+        token.iter().for_each(|token| self.recorder.hide(token));
+        let invocation = self.config.gateway(self.environment, token)?;
+        for lacks in self.config.write_dialect(self.environment)? {
+            self.recorder.warn(lacks);
+        }
         Member::new(Description {
             name: GATEWAY.to_owned(),
-            invocation: self.config.gateway(self.environment, token)?,
+            invocation,
             input,
             log: self.log.clone(),
             wanted: self.config.wanted(self.environment)?,

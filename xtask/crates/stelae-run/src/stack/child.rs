@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use camino::Utf8Path;
+use stelae_model::endpoints::Endpoints;
 use stelae_model::env::Invocation;
 use stelae_model::event::{Event, Record};
 use stelae_model::{ExitCode, Failure};
@@ -45,8 +46,8 @@ pub enum Attendance {
 pub struct StackChild {
     service: Service,
     follower: Follower,
-    /// URL of the endpoint.
-    pub url: String,
+    /// Where it is reached.
+    pub endpoints: Endpoints,
     /// What it lists.
     pub tools: Vec<String>,
     /// When the child was started, in the kernel's ticks.
@@ -84,7 +85,7 @@ impl StackChild {
         let mut child = Self {
             service,
             follower,
-            url: String::new(),
+            endpoints: Endpoints::default(),
             tools: Vec::new(),
             started,
             failure: None,
@@ -96,8 +97,8 @@ impl StackChild {
             // The exit is asked for before the log is read: then the log that is read is complete.
             let ended = child.service.try_exit();
             child.poll(recorder, &mut said);
-            if let Some(Said::Ready { url, tools }) = said {
-                (child.url, child.tools) = (url, tools);
+            if let Some(Said::Ready { endpoints, tools }) = said {
+                (child.endpoints, child.tools) = (endpoints, tools);
                 return Ok(child);
             }
             if let Some(ended) = ended {
@@ -185,8 +186,9 @@ impl StackChild {
                 return;
             };
             match record.event {
-                Event::Ready { ref url, ref tools, .. } => {
-                    *said = Some(Said::Ready { url: url.clone(), tools: tools.clone() });
+                Event::Ready { ref url, ref servers, ref tools, .. } => {
+                    let endpoints = Endpoints { url: url.clone(), servers: servers.clone() };
+                    *said = Some(Said::Ready { endpoints, tools: tools.clone() });
                     recorder.event(record.event);
                 }
                 Event::Failed { failure, .. } => *failed = Some(failure),
@@ -204,7 +206,7 @@ impl StackChild {
 }
 
 enum Said {
-    Ready { url: String, tools: Vec<String> },
+    Ready { endpoints: Endpoints, tools: Vec<String> },
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! What a start needs, read from files and resolved: which program, with which arguments, on which address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use stelae_model::endpoints::Endpoints;
 use stelae_model::env::declared::{CI, PATH, PROXY_HOST, PROXY_PORT, STELAE_CONFIG_HOME, STELAE_ROOT};
 use stelae_model::env::programs::{GATEWAY, SERVICE};
 use stelae_model::env::{
@@ -13,12 +14,13 @@ use stelae_model::env::{
 use stelae_model::lifecycle::Patience;
 use stelae_model::proxy::ProxyConfig;
 use stelae_model::render::{Names, Source, Syntax, parse_json, resolve};
-use stelae_model::stack::{Service, Stack, parse_stack};
+use stelae_model::stack::{Chosen, Gateway, McpPaths, SERVER_IN_PATH, Service, Stack, parse_stack};
 use stelae_model::value::Secret;
 use stelae_model::{ExitCode, Failure};
 
+use super::foreign;
 use crate::programs;
-use crate::watch::{Canary, McpWanted, Wanted};
+use crate::watch::{Canary, McpEndpoint, McpWanted, Wanted};
 
 /// What to do when `proxy.json` names another port than the environment.
 pub(super) const PORT_WRITTEN_DOWN: &str = "cargo xtask render-proxy --diff; is a port written into the template or the overlay, where <<PROXY_PORT>> belongs?";
@@ -26,8 +28,12 @@ pub(super) const PORT_WRITTEN_DOWN: &str = "cargo xtask render-proxy --diff; is 
 /// A stack that can be started.
 #[derive(Debug)]
 pub struct StackConfig {
-    /// `stack.toml`.
+    /// `stack.toml`, with the chosen gateway as its gateway.
     pub stack: Stack,
+    /// What `stack.toml` calls the gateway, whichever runs: the stack's own server and the builtin agent are its program.
+    pub builtin: Gateway,
+    /// The gateway that runs.
+    pub chosen: Chosen,
     /// The rendered `proxy.json`.
     pub proxy: ProxyConfig,
     /// Where the gateway listens, by `proxy.json`: that is what its readers believe.
@@ -38,11 +44,15 @@ pub struct StackConfig {
 }
 
 impl StackConfig {
-    /// Reads `stack.toml` (the root's, or another) and the rendered `proxy.json`.
+    /// Reads `stack.toml` (the root's, or another) and the rendered `proxy.json`. `gateway` is the name of the one that runs.
     ///
     /// # Errors
-    /// Exit 20, `stack-config`; 40, `not-rendered`; 21, `bad-proxy-config`.
-    pub fn read(environment: &Environment, stack_file: Option<&Utf8Path>) -> Result<Self, Failure> {
+    /// Exit 20, `stack-config`; 2, `unknown-gateway`; 40, `not-rendered`; 21, `bad-proxy-config`.
+    pub fn read(
+        environment: &Environment,
+        stack_file: Option<&Utf8Path>,
+        gateway: &str,
+    ) -> Result<Self, Failure> {
         let root = environment.get::<STELAE_ROOT>()?.as_path().to_owned();
         let path = stack_file.map_or_else(|| root.join("config/stack.toml"), Utf8Path::to_owned);
         let text = std::fs::read_to_string(&path).map_err(|error| {
@@ -50,11 +60,13 @@ impl StackConfig {
                 .on(path.to_string())
                 .because(error.to_string())
         })?;
-        let stack = parse_stack(path.as_str(), &text)?;
+        let mut stack = parse_stack(path.as_str(), &text)?;
+        let chosen = stack.choose(gateway)?;
+        let builtin = std::mem::replace(&mut stack.gateway, chosen.gateway.clone());
         let proxy_path = environment.get::<STELAE_CONFIG_HOME>()?.join("proxy.json");
         let proxy = read_proxy(&proxy_path)?;
         let address = proxy.mcp_proxy.address().map_err(|why| bad_proxy(&proxy_path, why))?;
-        Ok(Self { stack, proxy, address, root, file: path })
+        Ok(Self { stack, builtin, chosen, proxy, address, root, file: path })
     }
 
     /// That the rendered address is the one that the environment says: a port written into the template would make
@@ -86,13 +98,39 @@ impl StackConfig {
     ///
     /// # Errors
     /// Exit 21 for a template in `command` or `args`; 20 for its env file; 40 when its program is not there.
-    pub fn gateway(&self, environment: &Environment, token: Secret<String>) -> Result<Invocation, Failure> {
+    pub fn gateway(
+        &self,
+        environment: &Environment,
+        token: Option<Secret<String>>,
+    ) -> Result<Invocation, Failure> {
         let gateway = &self.stack.gateway;
-        let (program, words) = self.command("gateway", &gateway.command, &gateway.args, environment)?;
-        let env = GatewayEnv { control_token: Some(token), ..GatewayEnv::from_environment(environment)? };
+        let (program, words) = self.gateway_command(environment)?;
+        let env = GatewayEnv { control_token: token, ..GatewayEnv::from_environment(environment)? };
         let base = Base::from_environment(environment)?;
         let own = self.env_file(gateway.env_file.as_deref(), environment)?;
         Ok(GATEWAY.invoke(program, self.root.clone(), &base, &env).args(words).own_variables(own))
+    }
+
+    /// Program and arguments of the gateway that runs; that of a foreign one is there.
+    fn gateway_command(&self, environment: &Environment) -> Result<(Utf8PathBuf, Vec<String>), Failure> {
+        let gateway = &self.stack.gateway;
+        if self.chosen.reloads() {
+            let names = Names::from(environment);
+            return self.command("gateway", &gateway.command, &gateway.args, environment, &names);
+        }
+        let table = format!("gateways.{}", self.chosen.name);
+        let names = foreign::names(environment, &self.chosen)?;
+        let (program, words) = self.command(&table, &gateway.command, &gateway.args, environment, &names)?;
+        foreign::check_program(&self.chosen, &program)?;
+        Ok((program, words))
+    }
+
+    /// Writes what a foreign gateway reads in place of `proxy.json`, and gives what it will not do of what that says.
+    ///
+    /// # Errors
+    /// Exit 21: `dialect-lacks`, `output-unwritable`.
+    pub fn write_dialect(&self, environment: &Environment) -> Result<Vec<String>, Failure> {
+        foreign::write_config(&self.chosen, &self.proxy, environment)
     }
 
     /// The process of a service: program, arguments, and its whole environment.
@@ -106,7 +144,8 @@ impl StackConfig {
         environment: &Environment,
     ) -> Result<Invocation, Failure> {
         let table = format!("services.{name}");
-        let (program, words) = self.command(&table, &service.command, &service.args, environment)?;
+        let (program, words) =
+            self.command(&table, &service.command, &service.args, environment, &Names::from(environment))?;
         let env = ServiceEnv::from_environment(environment)?;
         let base = Base::from_environment(environment)?;
         let own = self.env_file(service.env_file.as_deref(), environment)?;
@@ -134,9 +173,10 @@ impl StackConfig {
         command: &str,
         args: &[String],
         environment: &Environment,
+        names: &Names,
     ) -> Result<(Utf8PathBuf, Vec<String>), Failure> {
         let place = format!("{}: {table}", self.file);
-        let mut words = resolved_words(&place, command, args, &Names::from(environment))?;
+        let mut words = resolved_words(&place, command, args, names)?;
         let command = Utf8PathBuf::from(words.remove(0));
         let program = match command.as_str().contains('/') {
             true => command,
@@ -175,10 +215,10 @@ impl StackConfig {
         Ok(Wanted {
             ready_line: None,
             address: Some(self.address),
-            health_path: rules.health_path.clone(),
-            readiness_path: rules.ready_path.clone(),
+            health_path: self.chosen.health_path.clone(),
+            readiness_path: self.chosen.ready_path.clone(),
             mcp: Some(McpWanted {
-                path: rules.mcp_path.clone(),
+                endpoints: self.mcp_endpoints(),
                 headers: Vec::new(),
                 required_tools: rules.required_tools.clone(),
                 canary: canary
@@ -223,9 +263,41 @@ impl StackConfig {
         Ok(Duration::from_millis(if ci { rules.ceiling_ci_ms } else { rules.ceiling_ms }))
     }
 
-    /// URL of the MCP endpoint.
-    pub fn url(&self) -> String {
-        format!("http://{}{}", self.address, self.stack.readiness.mcp_path)
+    /// The paths where MCP is spoken.
+    fn mcp_endpoints(&self) -> Vec<McpEndpoint> {
+        match &self.chosen.mcp {
+            McpPaths::One(path) => vec![McpEndpoint::of_all(path.clone())],
+            McpPaths::PerServer(pattern) => {
+                let servers = self.proxy.mcp_servers.iter();
+                let endpoint = servers.map(|(name, entry)| McpEndpoint {
+                    server: Some(name.clone()),
+                    path: pattern.replace(SERVER_IN_PATH, name),
+                    required: entry.required,
+                });
+                endpoint.collect()
+            }
+        }
+    }
+
+    /// Where the stack is reached; `answering` are the servers whose own endpoints answer, where each has one.
+    pub fn endpoints(&self, answering: &[String]) -> Endpoints {
+        let base = format!("http://{}", self.address);
+        match &self.chosen.mcp {
+            McpPaths::One(path) => Endpoints::one(base + path),
+            McpPaths::PerServer(_) => {
+                let answering: BTreeSet<&str> = answering.iter().map(String::as_str).collect();
+                let all = self.mcp_endpoints().into_iter().filter_map(|endpoint| {
+                    let server = endpoint.server.filter(|server| answering.contains(server.as_str()))?;
+                    Some((server, format!("{base}{}", endpoint.path)))
+                });
+                Endpoints { servers: all.collect(), url: base.clone() }
+            }
+        }
+    }
+
+    /// URL that says which server is ready and which is not, where the gateway has one.
+    pub fn ready_url(&self) -> Option<String> {
+        self.chosen.ready_path.as_ref().map(|path| format!("http://{}{path}", self.address))
     }
 }
 

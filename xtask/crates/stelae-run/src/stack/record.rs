@@ -91,7 +91,7 @@ impl StackRecord {
             run: run.to_owned(),
             pid: child.pid(),
             started: child.started,
-            url: child.url.clone(),
+            url: child.endpoints.url.clone(),
         };
         let text = serde_json::to_string_pretty(&recorded)
             .map_err(|error| Failure::unexpected(error.to_string()))?;

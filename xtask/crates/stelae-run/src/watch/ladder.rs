@@ -12,6 +12,7 @@ use stelae_model::lifecycle::{Ended, Event, Rung, Standing, Startup, Verdict};
 use super::follow::Follower;
 use super::probe::{Found, Prober};
 use super::report;
+use super::tools::Offer;
 use super::wanted::Wanted;
 use crate::deadline::Deadline;
 use crate::ports::{self, Owner};
@@ -39,8 +40,12 @@ pub enum Progress<'a> {
 pub struct Ready {
     /// Each rung, with the time since the watch began.
     pub rungs: Vec<(Rung, Duration)>,
-    /// The names in its tool list, as the server ordered them.
+    /// The names in its tool lists, as the servers ordered them.
     pub tools: Vec<String>,
+    /// The servers whose endpoints answer; empty where one endpoint has them all.
+    pub servers: Vec<String>,
+    /// Whose endpoints do not answer and need not; a sentence each.
+    pub left_out: Vec<String>,
     /// Where in its log the first line begins that was not told as [`Progress::Line`].
     pub told_until: u64,
 }
@@ -91,7 +96,8 @@ pub(crate) fn wait_ready_unless(
     let verdict = watch.until_verdict(deadline, interrupt);
     if verdict == Verdict::Ready {
         let rungs = watch.startup.reached().iter().map(|(&rung, &at)| (rung, at)).collect();
-        return Ok(Ready { rungs, tools: watch.tools, told_until: watch.follower.told_until() });
+        let Offer { tools, servers, left_out } = watch.offer;
+        return Ok(Ready { rungs, tools, servers, left_out, told_until: watch.follower.told_until() });
     }
     watch.read_to_the_end();
     let Watch { stranger, tail, begun, .. } = watch;
@@ -114,7 +120,7 @@ struct Watch<'a> {
     address_in_use: bool,
     announced: bool,
     stranger: Option<Owner>,
-    tools: Vec<String>,
+    offer: Offer,
 }
 
 impl<'a> Watch<'a> {
@@ -133,7 +139,7 @@ impl<'a> Watch<'a> {
             address_in_use: false,
             announced: false,
             stranger: None,
-            tools: Vec::new(),
+            offer: Offer::default(),
             service,
             wanted,
             cut,
@@ -182,8 +188,8 @@ impl<'a> Watch<'a> {
         let at_most = LOOK_EVERY.min(self.startup.until_next_limit(self.begun.elapsed()));
         match prober.found.recv_timeout(at_most) {
             Ok(Found::Standing(rung, standing)) => self.observe(Event::Rung(rung, standing)),
-            Ok(Found::Tools(tools)) => {
-                self.tools = tools;
+            Ok(Found::Tools(offer)) => {
+                self.offer = offer;
                 None
             }
             Ok(Found::Listener(address)) => self.judge_listener(address, prober),

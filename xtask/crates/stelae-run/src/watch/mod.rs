@@ -9,10 +9,11 @@ mod ladder;
 mod probe;
 mod report;
 mod servers;
+mod tools;
 mod wanted;
 
 pub use follow::Follower;
 pub(crate) use ladder::wait_ready_unless;
 pub use ladder::{Progress, Ready, wait_ready};
 pub(crate) use servers::ask_servers;
-pub use wanted::{Canary, McpWanted, Wanted};
+pub use wanted::{Canary, McpEndpoint, McpWanted, Wanted};

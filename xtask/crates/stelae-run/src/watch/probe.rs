@@ -8,10 +8,10 @@ use std::time::Duration;
 use stelae_model::lifecycle::{Lacking, Rung, Standing};
 use stelae_model::proxy::{Readiness, ServerHealth, ServerState};
 
-use super::wanted::{Canary, McpWanted, Wanted};
+use super::tools::{Asking, Missing, Offer};
+use super::wanted::Wanted;
 use crate::deadline::Deadline;
 use crate::http::Http;
-use crate::mcp::{McpClient, McpError};
 use crate::ports;
 use crate::watch::servers::ask_servers;
 
@@ -30,8 +30,8 @@ pub(super) enum Found {
     Standing(Rung, Standing),
     /// Somebody listens. The watcher finds out who, and lets the prober go on, or not.
     Listener(SocketAddr),
-    /// The tools, as soon as they are complete.
-    Tools(Vec<String>),
+    /// The tools and who has them, as soon as they are complete.
+    Tools(Offer),
 }
 
 /// The running prober. It is told to stop by dropping this, and is not waited for: it may be in the middle of an
@@ -80,24 +80,13 @@ impl Climb {
             self.until_ready(Rung::Http, || health(&http, &url, self.answer_by())).ok()?;
         }
         let mcp = self.wanted.mcp.as_ref()?;
-        let url = self.url(&mcp.path);
-        let mut client = None;
-        self.until_ready(Rung::Initialize, || {
-            match McpClient::connect(&url, &mcp.headers, self.answer_by()) {
-                Ok(connected) => {
-                    client = Some(connected);
-                    Standing::Ready
-                }
-                Err(error) => Standing::not_yet(format!("initialize {error}")),
-            }
-        })
-        .ok()?;
-        let mut client = client?;
-        self.until_ready(Rung::Tools, || self.tools(&http, &mut client, mcp)).ok()?;
+        let mut asking = Asking::new(mcp, self.url(""));
+        self.until_ready(Rung::Initialize, || asking.initialize(self.answer_by())).ok()?;
+        self.until_ready(Rung::Tools, || self.tools(&http, &mut asking)).ok()?;
         if let Some(canary) = &mcp.canary {
-            self.until_ready(Rung::Canary, || call(&mut client, canary, self.answer_by())).ok()?;
+            self.until_ready(Rung::Canary, || asking.call(canary, self.answer_by())).ok()?;
         }
-        client.close(self.answer_by().within(ASK_EVERY * 20)).ok()
+        asking.close(self.answer_by().within(ASK_EVERY * 20))
     }
 
     fn find_listener(&self) -> Result<(), Stopped> {
@@ -131,27 +120,25 @@ impl Climb {
         }
     }
 
-    fn tools(&self, http: &Http, client: &mut McpClient, wanted: &McpWanted) -> Standing {
-        let present: Vec<String> = match client.list_tools(self.answer_by()) {
-            Ok(tools) => tools.into_iter().map(|tool| tool.name).collect(),
-            Err(error) => return Standing::not_yet(format!("tools/list {error}")),
+    fn tools(&self, http: &Http, asking: &mut Asking<'_>) -> Standing {
+        let missing = match asking.list(self.answer_by()) {
+            Ok(missing) => missing,
+            Err(status) => return Standing::not_yet(status),
         };
-        let missing: Vec<String> =
-            wanted.required_tools.iter().filter(|name| !present.contains(name)).cloned().collect();
         let asked = self.wanted.readiness_path.as_ref();
         let readiness = match asked.map(|path| ask_servers(http, &self.url(path), self.answer_by())) {
             Some(Ok(readiness)) => readiness,
-            Some(Err(why)) if missing.is_empty() => return Standing::not_yet(why),
+            Some(Err(why)) if missing.names.is_empty() => return Standing::not_yet(why),
             // The missing tools say enough.
             Some(Err(_)) | None => None,
         };
         // Tools that are required say nothing about a server that is, and has none of them.
-        if missing.is_empty() && readiness.as_ref().is_none_or(|readiness| readiness.ready) {
+        if missing.names.is_empty() && readiness.as_ref().is_none_or(|readiness| readiness.ready) {
             // Whether the watcher is still there is found out at the next rung.
-            let _stopped = self.tell.send(Found::Tools(present));
+            let _stopped = self.tell.send(Found::Tools(asking.offer()));
             return Standing::Ready;
         }
-        lacking(missing, present, readiness.as_ref())
+        lacking(missing, asking.names(), readiness.as_ref())
     }
 
     fn pause(&self) -> Result<(), Stopped> {
@@ -198,34 +185,22 @@ fn health(http: &Http, url: &str, deadline: Deadline) -> Standing {
     }
 }
 
-fn call(client: &mut McpClient, canary: &Canary, deadline: Deadline) -> Standing {
-    let status = match client.call_tool(&canary.tool, &canary.arguments, deadline) {
-        Ok(result) if !result.is_error => return Standing::Ready,
-        Ok(result) => format!("the canary call of {} failed: {}", canary.tool, result.text),
-        Err(error @ McpError::NoAnswer(_)) => {
-            return Standing::not_yet(format!("the canary call of {}: {error}", canary.tool));
-        }
-        Err(error) => format!("the canary call of {} {error}", canary.tool),
-    };
-    // It answers, so what is missing is a working tool, not time.
-    let lacking = Lacking { missing: vec![canary.tool.clone()], ..Lacking::default() };
-    Standing::NotYet { status, lacking: Some(lacking) }
-}
-
-fn lacking(missing: Vec<String>, present: Vec<String>, readiness: Option<&Readiness>) -> Standing {
+fn lacking(missing: Missing, present: Vec<String>, readiness: Option<&Readiness>) -> Standing {
+    let Missing { names: missing, ambiguous } = missing;
     let servers = readiness.map(|readiness| &readiness.servers).into_iter().flatten();
     let not_ready: Vec<_> = servers.filter(|(_, health)| health.state != ServerState::Ready).collect();
     let reasons = not_ready.iter().map(|(name, health)| {
         let reason = health.reason.as_deref().unwrap_or("no reason given");
         format!("server {name} is {}: {reason}", state(health.state))
     });
-    let reasons: Vec<String> = reasons.collect();
+    let is_ambiguous = !ambiguous.is_empty();
+    let reasons: Vec<String> = ambiguous.into_iter().chain(reasons).collect();
     let status = match missing.is_empty() {
         true => format!("not every required server is ready: {}", reasons.join("; ")),
         false => format!("{} of the required tools missing: {}", missing.len(), missing.join(", ")),
     };
     let lacking = Lacking { missing, present, reasons };
-    if not_ready.iter().any(|(_, health)| health.required && is_hopeless(health)) {
+    if is_ambiguous || not_ready.iter().any(|(_, health)| health.required && is_hopeless(health)) {
         return Standing::Failed { why: status, lacking: Some(lacking) };
     }
     Standing::NotYet { status, lacking: Some(lacking) }

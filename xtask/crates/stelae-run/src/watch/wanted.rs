@@ -28,14 +28,40 @@ pub struct Wanted {
 /// What the MCP side has to offer.
 #[derive(Clone, Debug)]
 pub struct McpWanted {
-    /// Path of the endpoint: `/mcp`.
-    pub path: String,
+    /// Its endpoints: one that has all servers, or one for each.
+    pub endpoints: Vec<McpEndpoint>,
     /// Sent with every request.
     pub headers: Vec<(String, String)>,
-    /// Names that `tools/list` must have. May be empty: then any list will do.
+    /// Names that the tool lists must have; `server__tool` where more than one server has the tool. May be empty: then any
+    /// list will do.
     pub required_tools: Vec<String>,
     /// One real call.
     pub canary: Option<Canary>,
+}
+
+/// Where MCP is spoken.
+#[derive(Clone, Debug)]
+pub struct McpEndpoint {
+    /// The server whose endpoint it is; `None`: it has all of them.
+    pub server: Option<String>,
+    /// Its path: `/mcp`.
+    pub path: String,
+    /// Whether readiness waits for it.
+    pub required: bool,
+}
+
+impl McpEndpoint {
+    /// The one endpoint that has all servers.
+    pub fn of_all(path: impl Into<String>) -> Self {
+        Self { server: None, path: path.into(), required: true }
+    }
+}
+
+impl McpWanted {
+    /// Whether readiness waits for this server's endpoint.
+    pub(super) fn is_required(&self, server: Option<&str>) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.required && endpoint.server.as_deref() == server)
+    }
 }
 
 /// A call that must come back without an error.

@@ -53,6 +53,8 @@ impl Step for Restart {
                 log.as_str(),
                 "--evidence",
                 evidence.as_str(),
+                "--gateway",
+                &cx.plan.gateway,
             ])?
             .args(own);
         let events = cx.log("restart");
@@ -61,7 +63,7 @@ impl Step for Restart {
                 .map_err(ports::name_stranger)?;
         let restarted = Restarted {
             rendered,
-            url: child.url.clone(),
+            endpoints: child.endpoints.clone(),
             supervisor: child.pid(),
             supervisor_started: child.started,
         };

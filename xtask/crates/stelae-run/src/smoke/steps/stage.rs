@@ -8,6 +8,7 @@ use camino::Utf8PathBuf;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use stelae_model::endpoints::Endpoints;
 use stelae_model::env::programs::AGENT;
 use stelae_model::env::{AgentEnv, Base, Invocation, ProgramEnv as _};
 use stelae_model::event::Event;
@@ -90,7 +91,7 @@ impl<Before: AfterStage, After: AfterStage> Step for Stage<Before, After> {
         }
         judge_transcript(cx, &stage, &transcript)?;
         check_stack(cx)?;
-        let tools = list_tools(cx, &restarted)?;
+        let tools = list_tools(cx, &restarted)?.names().into_iter().collect();
         judge_tools(&stage, &tools_before, &tools)?;
         // The stage may have started servers that nobody has looked at yet.
         attest(cx, &format!("environment-{}.json", self.name))?;
@@ -111,7 +112,7 @@ fn transcript_path(cx: &SmokeContext, name: &str) -> Utf8PathBuf {
 }
 
 /// The builtin agent, for a stage: what is run, and what a person runs by hand.
-fn agent(cx: &SmokeContext, stage: &expect::Stage, url: &str) -> Result<Invocation, Failure> {
+fn agent(cx: &SmokeContext, stage: &expect::Stage, endpoints: &Endpoints) -> Result<Invocation, Failure> {
     let script = cx.place(&format!("transcripts/{}.script.json", stage.name));
     let calls: Vec<_> =
         stage.calls.iter().map(|call| json!({"tool": call.tool, "arguments": call.arguments})).collect();
@@ -127,15 +128,12 @@ fn agent(cx: &SmokeContext, stage: &expect::Stage, url: &str) -> Result<Invocati
     // It has to be over a little sooner than we are: then its transcript says which call did not come back.
     let left = cx.deadline.remaining();
     let deadline_ms = left.saturating_sub(SAYING_WHY).max(left / 2).as_millis().max(1).to_string();
-    Ok(AGENT.invoke(program, cx.sandbox.repo(), &base, &env).args([
-        "agent",
-        "--url",
-        url,
-        "--script",
-        script.as_str(),
-        "--deadline-ms",
-        &deadline_ms,
-    ]))
+    let agent = AGENT.invoke(program, cx.sandbox.repo(), &base, &env).args(["agent"]);
+    let reached = endpoints.each().into_iter().flat_map(|(server, url)| match server {
+        None => ["--url".to_owned(), url.to_owned()],
+        Some(server) => ["--server-url".to_owned(), format!("{server}={url}")],
+    });
+    Ok(agent.args(reached).args(["--script", script.as_str(), "--deadline-ms", &deadline_ms]))
 }
 
 fn play(
@@ -144,7 +142,7 @@ fn play(
     restarted: &Restarted,
     transcript: &Utf8PathBuf,
 ) -> Result<(), Failure> {
-    let invocation = agent(cx, stage, &restarted.url)?;
+    let invocation = agent(cx, stage, &restarted.endpoints)?;
     // Left by an earlier session that failed here: it would be judged together with the new one.
     remove_stale(transcript)?;
     let talk = cx.log(&format!("agent-{}", stage.name));
@@ -209,7 +207,7 @@ pub(crate) fn manual_instructions(
     restarted: &Restarted,
 ) -> Result<String, Failure> {
     let stage = stage_of_clone(cx, name)?;
-    let invocation = agent(cx, &stage, &restarted.url)?;
+    let invocation = agent(cx, &stage, &restarted.endpoints)?;
     let mut env = String::from("# source this file in a shell of its own\n");
     // What a shell and everything started from it carries must not look like a process of the run.
     let marks = ["STELAE_RUN_ID", "STELAE_PROCESS"];
@@ -233,7 +231,7 @@ pub(crate) fn manual_instructions(
         "the stack is up: {url}\nthe task: {prompt}\n\n  \
          (cd {cwd} && . {env} && {command} > {transcript})\n\n\
          then: cargo xtask smoke --resume {run}\nor end it: cargo xtask runs stop {run}\n",
-        url = restarted.url,
+        url = restarted.endpoints.url,
         prompt = stage.prompt,
         cwd = quoted(invocation.cwd.as_str()),
         env = quoted(cx.folder.join(&env_file).as_str()),

@@ -1,21 +1,21 @@
 //! `structural`: the stack, looked at from outside.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
+use stelae_model::catalog::{Catalog, NotFound};
+use stelae_model::env::Environment;
 use stelae_model::env::declared::PATH;
 use stelae_model::event::Event;
 use stelae_model::flow::Step;
 use stelae_model::proxy::{ServerHealth, ServerState};
-use stelae_model::stack::parse_stack;
 use stelae_model::{ExitCode, Failure};
 
 use crate::attestation::attest_stack;
 use crate::http::Http;
-use crate::mcp::McpClient;
 use crate::programs;
-use crate::smoke::context::{SmokeContext, read};
+use crate::sessions::Sessions;
+use crate::smoke::context::SmokeContext;
 use crate::smoke::sandbox::BORROWED;
 use crate::smoke::state::{Attested, Restarted};
 use crate::stack::StackConfig;
@@ -37,12 +37,19 @@ impl Step for Structural {
 
     fn perform(&self, cx: &mut SmokeContext, restarted: Restarted) -> Result<Attested, Failure> {
         check_stack(cx)?;
-        let tools = list_tools(cx, &restarted)?;
-        check_required(cx, &tools)?;
-        check_servers(cx, &restarted)?;
+        let catalog = list_tools(cx, &restarted)?;
+        check_required(cx, &catalog)?;
+        check_servers(cx)?;
         attest(cx, "environment.json")?;
-        Ok(Attested { restarted, tools })
+        Ok(Attested { restarted, tools: catalog.names().into_iter().collect() })
     }
+}
+
+/// The sandbox's variables, and the stack as they and the clone describe it.
+fn stack(cx: &SmokeContext) -> Result<(Environment, StackConfig), Failure> {
+    let inside = cx.sandbox.environment(&cx.host)?;
+    let config = StackConfig::read(&inside, None, &cx.plan.gateway)?;
+    Ok((inside, config))
 }
 
 /// That the stack is still up.
@@ -57,14 +64,16 @@ pub(super) fn check_stack(cx: &mut SmokeContext) -> Result<(), Failure> {
 /// The supervisor looks at the gateway every 20 ms.
 const DEATH_IS_SEEN: Duration = Duration::from_millis(500);
 
-/// What the endpoint lists.
-pub(super) fn list_tools(cx: &mut SmokeContext, restarted: &Restarted) -> Result<BTreeSet<String>, Failure> {
-    let listed = McpClient::connect(&restarted.url, &[], cx.deadline).and_then(|mut client| {
-        let tools = client.list_tools(cx.deadline)?;
-        client.close(cx.deadline)?;
-        Ok(tools)
-    });
-    let tools = listed.map_err(|error| {
+/// What the endpoints list.
+pub(super) fn list_tools(cx: &mut SmokeContext, restarted: &Restarted) -> Result<Catalog, Failure> {
+    let endpoints = &restarted.endpoints;
+    let listed =
+        Sessions::connect(endpoints, cx.deadline).map_err(|error| error.to_string()).and_then(|sessions| {
+            let catalog = sessions.catalog().clone();
+            sessions.close(cx.deadline).map_err(|error| error.to_string())?;
+            Ok(catalog)
+        });
+    listed.map_err(|why| {
         // When the endpoint is gone because the stack is, that is what happened.
         let until = cx.deadline.within(DEATH_IS_SEEN);
         while !until.passed() {
@@ -76,39 +85,37 @@ pub(super) fn list_tools(cx: &mut SmokeContext, restarted: &Restarted) -> Result
         let code = cx.deadline.exit_code(ExitCode::NotReadyInTime);
         let code = if cx.deadline.passed() { code } else { ExitCode::NotReadyInTime };
         Failure::new(code, "endpoint-unusable", "the endpoint does not list its tools")
-            .on(restarted.url.clone())
-            .because(error.to_string())
+            .on(endpoints.url.clone())
+            .because(why)
             .log_tail(tail(&cx.log("gateway")))
             .hint(format!("look at the gateway's log: {}", cx.log("gateway")))
-    })?;
-    Ok(tools.into_iter().map(|tool| tool.name).collect())
+    })
 }
 
-fn check_required(cx: &SmokeContext, tools: &BTreeSet<String>) -> Result<(), Failure> {
-    let path = cx.sandbox.repo().join("config/stack.toml");
-    let required = parse_stack(path.as_str(), &read(&path)?)?.readiness.required_tools;
-    let missing: Vec<_> = required.into_iter().filter(|tool| !tools.contains(tool)).collect();
+fn check_required(cx: &SmokeContext, catalog: &Catalog) -> Result<(), Failure> {
+    let required = stack(cx)?.1.stack.readiness.required_tools;
+    let missing: Vec<_> =
+        required.iter().filter_map(|tool| Some((tool, catalog.find(tool).err()?))).collect();
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(
+    let names: Vec<_> = missing.iter().map(|(tool, _)| tool.as_str()).collect();
+    let ambiguous = missing.iter().filter(|(_, why)| matches!(why, NotFound::Ambiguous { .. }));
+    let failure = Failure::new(
         ExitCode::ReadyButIncomplete,
         "tools-missing",
         "the endpoint lists only some of the required tools",
     )
-    .because(format!("missing: {}", missing.join(", ")))
-    .hint(format!("look at the gateway's log: {}", cx.log("gateway"))))
+    .because(format!("missing: {}", names.join(", ")));
+    Err(ambiguous
+        .fold(failure, |failure, (_, why)| failure.because(why.to_string()))
+        .hint(format!("look at the gateway's log: {}", cx.log("gateway"))))
 }
 
 /// That every required server is ready, and none has died since the start. Asked where the gateway says so.
-pub(super) fn check_servers(cx: &SmokeContext, restarted: &Restarted) -> Result<(), Failure> {
-    let path = cx.sandbox.repo().join("config/stack.toml");
-    let rules = parse_stack(path.as_str(), &read(&path)?)?.readiness;
-    let (Some(ready_path), Some(base)) = (rules.ready_path, restarted.url.strip_suffix(&rules.mcp_path))
-    else {
-        return Ok(());
-    };
-    let url = format!("{base}{ready_path}");
+pub(super) fn check_servers(cx: &SmokeContext) -> Result<(), Failure> {
+    // A foreign gateway has no such path: whether its servers live, the attestation sees.
+    let Some(url) = stack(cx)?.1.ready_url() else { return Ok(()) };
     let asked = ask_servers(&Http::new(), &url, cx.deadline).map_err(|why| {
         let what = "the gateway does not say how its servers are";
         Failure::new(ExitCode::NotReadyInTime, "endpoint-unusable", what)
@@ -141,8 +148,7 @@ pub(super) fn check_servers(cx: &SmokeContext, restarted: &Restarted) -> Result<
 
 /// Compares every live process's environment with what the run declared, and keeps the report under this name.
 pub(super) fn attest(cx: &SmokeContext, report: &str) -> Result<(), Failure> {
-    let inside = cx.sandbox.environment(&cx.host)?;
-    let config = StackConfig::read(&inside, None)?;
+    let (inside, config) = stack(cx)?;
     let supervisor = cx.stack.as_ref().map_or(0, super::super::stack::LiveStack::supervisor);
     let attestation = attest_stack(&inside, &config, supervisor)?;
     let borrowed = BORROWED.iter().filter_map(|name| {

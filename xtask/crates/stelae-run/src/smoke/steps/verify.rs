@@ -29,7 +29,7 @@ impl Step for Verify {
         let rendered = &staged.restarted.rendered;
         let cloned = &rendered.bundled.set_up.built.cloned;
         check_stack(cx)?;
-        check_servers(cx, &staged.restarted)?;
+        check_servers(cx)?;
         check_clean(cx, "all stages")?;
         let refs = refs(cx)?;
         if refs != cloned.refs {

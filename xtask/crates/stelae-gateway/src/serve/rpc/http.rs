@@ -1,0 +1,274 @@
+//! A streamable-HTTP endpoint: each message is a POST, an answer comes as JSON or at the end of an event stream, and what
+//! the server says on its own account comes on a GET that stays open.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use sse_stream::SseStream;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::message::Message;
+use super::peer::{Listener, Peer};
+use crate::client;
+use crate::serve::log::event;
+
+const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
+
+/// A longer answer is given up: whoever writes one without an end must not fill our memory.
+const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// How long a stream that ended is waited with before it is asked for again, unless the server says.
+const RETRY: Duration = Duration::from_secs(1);
+/// The longest such wait.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+/// So often the rest of an answer is asked for, when its stream ended in the middle.
+const RESUMPTIONS: usize = 5;
+/// How long a notification may take to be accepted, and how long the server gets to forget a session.
+const COURTESY: Duration = Duration::from_millis(500);
+/// A notification that later messages build upon has this long.
+const ORDERED: Duration = Duration::from_secs(5);
+
+/// A peer behind an endpoint. The connection is over when `gone` is cancelled: by us, or because the server has forgotten
+/// the session. `suspect` is told of every request that did not get through.
+///
+/// # Errors
+/// A header that cannot be one, or no client, as a sentence that does not quote a header's value.
+pub(in crate::serve) fn over_http(
+    name: &str,
+    url: &str,
+    headers: &BTreeMap<String, String>,
+    listener: Arc<dyn Listener>,
+    suspect: Arc<Notify>,
+    gone: CancellationToken,
+) -> Result<Peer, String> {
+    let (peer, outgoing) = Peer::new(listener);
+    let endpoint = Endpoint {
+        name: name.to_owned(),
+        url: url.to_owned(),
+        client: client::http().map_err(|error| error.to_string())?,
+        headers: own_headers(headers)?,
+        session: OnceLock::new(),
+        version: OnceLock::new(),
+        peer: peer.clone(),
+        suspect,
+        gone,
+    };
+    tokio::spawn(Arc::new(endpoint).deliver(outgoing));
+    Ok(peer)
+}
+
+fn own_headers(headers: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
+    let pair = |(name, value): (&String, &String)| {
+        let wrong =
+            |what: &str| format!("header {name:?} is not one: its {what} has a character that none may have");
+        let name = HeaderName::try_from(name).map_err(|_| wrong("name"))?;
+        let mut value = HeaderValue::try_from(value).map_err(|_| wrong("value"))?;
+        value.set_sensitive(true);
+        Ok((name, value))
+    };
+    headers.iter().map(pair).collect()
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    name: String,
+    url: String,
+    client: Client,
+    headers: HeaderMap,
+    session: OnceLock<HeaderValue>,
+    version: OnceLock<HeaderValue>,
+    peer: Peer,
+    suspect: Arc<Notify>,
+    gone: CancellationToken,
+}
+
+impl Endpoint {
+    /// Delivers until the connection is over; then says goodbye.
+    async fn deliver(self: Arc<Self>, mut outgoing: UnboundedReceiver<Message>) {
+        let delivering = async {
+            while let Some(message) = outgoing.recv().await {
+                let posting = Arc::clone(&self).post(message.clone());
+                match &message {
+                    // What comes after it may not overtake it.
+                    Message::Notification { method, .. } if method == "notifications/initialized" => {
+                        timeout(ORDERED, posting).await.ok();
+                        let ear = Arc::clone(&self);
+                        tokio::spawn(async move { ear.gone.clone().run_until_cancelled(ear.listen()).await });
+                    }
+                    _ => drop(tokio::spawn(posting)),
+                }
+            }
+        };
+        self.gone.run_until_cancelled(delivering).await;
+        self.gone.cancel();
+        self.peer.close();
+        if self.session.get().is_some() {
+            let goodbye = self.request(self.client.delete(&self.url)).send();
+            timeout(COURTESY, goodbye).await.ok();
+        }
+    }
+
+    fn request(&self, request: RequestBuilder) -> RequestBuilder {
+        let mut request = request.headers(self.headers.clone());
+        for (name, value) in [(SESSION, &self.session), (VERSION, &self.version)] {
+            if let Some(value) = value.get() {
+                request = request.header(name, value);
+            }
+        }
+        request
+    }
+
+    async fn post(self: Arc<Self>, message: Message) {
+        let posted = self.gone.run_until_cancelled(self.exchange(&message)).await;
+        if let (Some(Err(why)), Message::Request { id, .. }) = (posted, &message) {
+            self.suspect.notify_one();
+            self.peer.fail(id, why);
+        }
+    }
+
+    async fn exchange(&self, message: &Message) -> Result<(), String> {
+        let (id, first) = match message {
+            Message::Request { id, method, .. } => (id.as_u64(), method == "initialize"),
+            _ => (None, false),
+        };
+        let post = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
+        let post =
+            post.header(ACCEPT, "application/json, text/event-stream").body(message.to_value().to_string());
+        let response = self.request(post).send().await.map_err(|error| client::root_cause(&error))?;
+        let response = self.accepted(response)?;
+        if first && let Some(session) = response.headers().get(SESSION) {
+            self.session.set(session.clone()).ok();
+        }
+        let Some(id) = id else { return Ok(()) };
+        let is = |kind: &str| {
+            let given = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            given.is_some_and(|given| given.trim_start().to_ascii_lowercase().starts_with(kind))
+        };
+        if is("text/event-stream") {
+            return self.read_answer(response, id, first).await;
+        }
+        if !is("application/json") {
+            return Err(format!("it answered {} with neither JSON nor an event stream", response.status()));
+        }
+        let body = bounded(response).await?;
+        let messages = Message::parse(&body)?;
+        messages.into_iter().for_each(|message| self.hear(message, Some(id), first));
+        Ok(())
+    }
+
+    /// A body may hold anything, a secret, too: what is told of a refusal is its status.
+    fn accepted(&self, response: Response) -> Result<Response, String> {
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        if status == StatusCode::NOT_FOUND && self.session.get().is_some() {
+            self.gone.cancel();
+            return Err("it has forgotten the session".to_owned());
+        }
+        Err(format!("it answered {status}"))
+    }
+
+    fn hear(&self, message: Message, of: Option<u64>, first: bool) {
+        if first && let Message::Answer { outcome: Ok(result), .. } = &message {
+            let version = result.get("protocolVersion").and_then(Value::as_str);
+            let version = version.and_then(|version| HeaderValue::try_from(version).ok());
+            version.map(|version| self.version.set(version));
+        }
+        self.peer.hear(message, of);
+    }
+
+    /// Reads the stream of one request to its answer, and asks for the rest of it if it ends before.
+    async fn read_answer(&self, response: Response, id: u64, first: bool) -> Result<(), String> {
+        let mut response = response;
+        for _ in 0..=RESUMPTIONS {
+            let end = self.read_stream(response, Some(id), first).await?;
+            if end.answered {
+                return Ok(());
+            }
+            let Some(last) = end.last_event else { break };
+            sleep(end.retry).await;
+            let again =
+                self.client.get(&self.url).header(ACCEPT, "text/event-stream").header(LAST_EVENT, last);
+            let again = self.request(again).send().await.map_err(|error| client::root_cause(&error))?;
+            response = self.accepted(again)?;
+        }
+        Err("the event stream ended before the answer".to_owned())
+    }
+
+    /// Listens to what the server says on its own account, for as long as it lets us.
+    async fn listen(&self) {
+        let (mut last, mut wait) = (None, RETRY);
+        loop {
+            let mut get = self.client.get(&self.url).header(ACCEPT, "text/event-stream");
+            if let Some(last) = &last {
+                get = get.header(LAST_EVENT, last);
+            }
+            match self.request(get).send().await.map_err(|error| client::root_cause(&error)) {
+                Ok(response) if response.status().is_success() => {
+                    match self.read_stream(response, None, false).await {
+                        Ok(end) => {
+                            wait = end.retry;
+                            last = end.last_event.or(last);
+                        }
+                        Err(why) => event!("server {:?}: its event stream broke off: {why}", self.name),
+                    }
+                }
+                // A server that has nothing to say on its own account says so with a 405.
+                Ok(response) if response.status().is_client_error() => return drop(self.accepted(response)),
+                Ok(_) | Err(_) => self.suspect.notify_one(),
+            }
+            sleep(wait).await;
+            wait = (wait * 2).min(LONGEST_RETRY);
+        }
+    }
+
+    async fn read_stream(&self, response: Response, of: Option<u64>, first: bool) -> Result<End, String> {
+        let mut stream = SseStream::new(reqwest::Body::from(response));
+        let mut end = End { answered: false, last_event: None, retry: RETRY };
+        while let Some(event) = stream.next().await {
+            // A connection that breaks is a stream that ends: the rest of it may be had.
+            let Ok(event) = event else { break };
+            end.last_event = event.id.and_then(|id| HeaderValue::try_from(id).ok()).or(end.last_event);
+            end.retry = event.retry.map_or(end.retry, Duration::from_millis).min(LONGEST_RETRY);
+            let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
+            for message in Message::parse(data.as_bytes())? {
+                let answers =
+                    matches!(&message, Message::Answer { id, .. } if id.as_u64() == of && of.is_some());
+                self.hear(message, of, first);
+                end.answered |= answers;
+            }
+            if end.answered {
+                break;
+            }
+        }
+        Ok(end)
+    }
+}
+
+/// How a stream ended.
+struct End {
+    answered: bool,
+    last_event: Option<HeaderValue>,
+    retry: Duration,
+}
+
+async fn bounded(mut response: Response) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| client::root_cause(&error))? {
+        if body.len() + chunk.len() > ANSWER_BYTES {
+            return Err(format!("its answer is longer than {ANSWER_BYTES} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}

@@ -1,0 +1,133 @@
+//! The rungs that speak MCP, over one endpoint or one for each server: everybody who is required must answer, and
+//! whoever else does not is left out, and named.
+
+use std::time::Duration;
+
+use stelae_model::catalog::NotFound;
+use stelae_model::lifecycle::{Lacking, Standing};
+
+use super::wanted::{Canary, McpEndpoint, McpWanted};
+use crate::deadline::Deadline;
+use crate::mcp::McpError;
+use crate::sessions::{CallError, EndpointError, Sessions};
+
+/// How long an endpoint of which nobody needs anything may keep the others waiting.
+const OPTIONAL_ANSWER: Duration = Duration::from_secs(1);
+
+/// What the MCP side of a stack has, when it is complete.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Offer {
+    /// The names of the tools.
+    pub(super) tools: Vec<String>,
+    /// The servers whose endpoints answer; empty where one endpoint has them all.
+    pub(super) servers: Vec<String>,
+    /// Who does not answer and need not; a sentence each.
+    pub(super) left_out: Vec<String>,
+}
+
+/// What is being asked, and what is known by now.
+pub(super) struct Asking<'a> {
+    wanted: &'a McpWanted,
+    /// What the URLs begin with: `http://127.0.0.1:9090`.
+    base: String,
+    sessions: Sessions,
+    left_out: Vec<EndpointError>,
+}
+
+/// What the tool lists lack.
+pub(super) struct Missing {
+    pub(super) names: Vec<String>,
+    /// Names that more than one server has; more time will not help them.
+    pub(super) ambiguous: Vec<String>,
+}
+
+impl<'a> Asking<'a> {
+    pub(super) fn new(wanted: &'a McpWanted, base: String) -> Self {
+        Self { wanted, base, sessions: Sessions::default(), left_out: Vec::new() }
+    }
+
+    /// A session with everybody who is required, then with whoever else answers.
+    pub(super) fn initialize(&mut self, by: Deadline) -> Standing {
+        let (required, optional): (Vec<_>, Vec<_>) =
+            self.wanted.endpoints.iter().partition(|endpoint| endpoint.required);
+        for endpoint in required {
+            if let Err(error) = self.open(endpoint, by) {
+                return Standing::not_yet(error.to_string());
+            }
+        }
+        for endpoint in optional {
+            let opened = self.open(endpoint, by.within(OPTIONAL_ANSWER));
+            self.left_out.extend(opened.err());
+        }
+        Standing::Ready
+    }
+
+    fn open(&mut self, endpoint: &McpEndpoint, by: Deadline) -> Result<(), EndpointError> {
+        let server = endpoint.server.as_deref();
+        if self.sessions.has(server) {
+            return Ok(());
+        }
+        self.sessions.open(server, &format!("{}{}", self.base, endpoint.path), &self.wanted.headers, by)
+    }
+
+    /// What the lists lack; a status, when somebody who is required does not list anything.
+    pub(super) fn list(&mut self, by: Deadline) -> Result<Missing, String> {
+        let wanted = self.wanted;
+        let required = |server: Option<&str>| wanted.is_required(server);
+        let failed =
+            self.sessions.list(&|server| if required(server) { by } else { by.within(OPTIONAL_ANSWER) });
+        if let Some(failed) = failed.iter().find(|failed| required(failed.server.as_deref())) {
+            return Err(failed.to_string());
+        }
+        self.left_out.retain(|out| out.method == "initialize");
+        self.left_out.extend(failed);
+        let mut missing = Missing { names: Vec::new(), ambiguous: Vec::new() };
+        for name in &wanted.required_tools {
+            match self.sessions.catalog().find(name) {
+                Ok(_) => {}
+                Err(NotFound::Unknown { .. }) => missing.names.push(name.clone()),
+                Err(ambiguous @ NotFound::Ambiguous { .. }) => {
+                    missing.names.push(name.clone());
+                    missing.ambiguous.push(ambiguous.to_string());
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    /// The names that were listed last.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.sessions.catalog().names()
+    }
+
+    /// What there is.
+    pub(super) fn offer(&self) -> Offer {
+        let is_out = |server: &String| self.left_out.iter().any(|out| out.server.as_ref() == Some(server));
+        let servers = self.wanted.endpoints.iter().filter_map(|endpoint| endpoint.server.clone());
+        Offer {
+            tools: self.names(),
+            servers: servers.filter(|server| !is_out(server)).collect(),
+            left_out: self.left_out.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    /// One real call.
+    pub(super) fn call(&mut self, canary: &Canary, by: Deadline) -> Standing {
+        let status = match self.sessions.call_tool(&canary.tool, &canary.arguments, by) {
+            Ok(result) if !result.is_error => return Standing::Ready,
+            Ok(result) => format!("the canary call of {} failed: {}", canary.tool, result.text),
+            Err(CallError::Mcp(error @ McpError::NoAnswer(_))) => {
+                return Standing::not_yet(format!("the canary call of {}: {error}", canary.tool));
+            }
+            Err(CallError::Mcp(error)) => format!("the canary call of {} {error}", canary.tool),
+            Err(CallError::NotFound(error)) => format!("the canary call of {}: {error}", canary.tool),
+        };
+        // It answers, so what is missing is a working tool, not time.
+        let lacking = Lacking { missing: vec![canary.tool.clone()], ..Lacking::default() };
+        Standing::NotYet { status, lacking: Some(lacking) }
+    }
+
+    pub(super) fn close(self, by: Deadline) -> Option<()> {
+        self.sessions.close(by).ok()
+    }
+}
