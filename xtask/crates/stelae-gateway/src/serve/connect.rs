@@ -9,6 +9,8 @@ use serde_json::{Map, Value, json};
 use stelae_model::proxy::{ServerEntry, WITHOUT_INITIALIZE};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +28,8 @@ pub(super) const PROTOCOL: ProtocolVersion = ProtocolVersion::V_2025_11_25;
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// How long it may take to say so.
 const PING_LIMIT: Duration = Duration::from_secs(5);
+/// How long closing a session may take.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 /// So many pages of a list are asked for: a server whose cursors never end must not keep us for ever.
 const MOST_PAGES: usize = 1_000;
 
@@ -34,6 +38,7 @@ const MOST_PAGES: usize = 1_000;
 pub(super) struct Connection {
     name: String,
     peer: Peer,
+    pump: JoinHandle<()>,
     capabilities: Value,
     gone: CancellationToken,
     suspect: Arc<Notify>,
@@ -81,8 +86,8 @@ impl Connection {
     ) -> Result<Self, String> {
         let gone = CancellationToken::new();
         let (ear, changes) = Ear::new(name, hub);
-        let peer = rpc::over_stdio(name, stdin, stdout, ear, gone.clone());
-        Self::new(name, peer, gone, Arc::default(), changes).greet(entry).await
+        let (peer, pump) = rpc::over_stdio(name, stdin, stdout, ear, gone.clone());
+        Self::new(name, peer, pump, gone, Arc::default(), changes).greet(entry).await
     }
 
     /// The handshake with an HTTP endpoint.
@@ -94,19 +99,21 @@ impl Connection {
     ) -> Result<Self, String> {
         let (gone, suspect) = (CancellationToken::new(), Arc::<Notify>::default());
         let (ear, changes) = Ear::new(name, hub);
-        let peer = rpc::over_http(name, url, &entry.headers, ear, Arc::clone(&suspect), gone.clone())?;
-        let greeted = Self::new(name, peer, gone, suspect, changes).greet(entry).await;
+        let (peer, pump) =
+            rpc::over_http(name, url, &entry.headers, ear, Arc::clone(&suspect), gone.clone())?;
+        let greeted = Self::new(name, peer, pump, gone, suspect, changes).greet(entry).await;
         greeted.map_err(|why| format!("{url}: {why}"))
     }
 
     fn new(
         name: &str,
         peer: Peer,
+        pump: JoinHandle<()>,
         gone: CancellationToken,
         suspect: Arc<Notify>,
         changes: Arc<Changes>,
     ) -> Self {
-        Self { name: name.to_owned(), peer, capabilities: Value::Null, gone, suspect, changes }
+        Self { name: name.to_owned(), peer, pump, capabilities: Value::Null, gone, suspect, changes }
     }
 
     async fn greet(mut self, entry: &ServerEntry) -> Result<Self, String> {
@@ -262,8 +269,14 @@ impl Connection {
         }
     }
 
-    /// Fails the calls in flight at once and closes the transport: a process sees end of file.
-    pub(super) fn close(&self) {
+    /// Fails the calls in flight at once and closes the transport: a process sees end of file, an endpoint gets its session
+    /// back.
+    pub(super) async fn close(mut self) {
+        self.end();
+        timeout(CLOSE_LIMIT, &mut self.pump).await.ok();
+    }
+
+    fn end(&self) {
         self.peer.close();
         self.gone.cancel();
     }
@@ -272,7 +285,7 @@ impl Connection {
 /// A start that is given up in the middle drops its connection; the session must not live on without an owner.
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.close();
+        self.end();
     }
 }
 

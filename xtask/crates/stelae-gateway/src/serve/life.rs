@@ -214,7 +214,7 @@ impl Server {
             // Before anything is waited for: the tools of a dead server leave the list at once.
             self.to.board.away(&self.row, ServerState::Backoff, why.clone());
         }
-        connection.close();
+        connection.close().await;
         end
     }
 

@@ -44,7 +44,7 @@ pub(super) async fn keep(request: Request, next: Next) -> Response {
     }
     let (mut head, body) = request.into_parts();
     let too_long = || {
-        event!("refused {}: its body is longer than {MOST_BYTES} bytes", head.uri.path());
+        event!("refused {}: its body is longer than {MOST_BYTES} bytes, or broke off", head.uri.path());
         (StatusCode::PAYLOAD_TOO_LARGE, format!("a request may have {MOST_BYTES} bytes\n")).into_response()
     };
     let said =

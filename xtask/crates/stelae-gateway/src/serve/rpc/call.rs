@@ -35,17 +35,18 @@ pub(in crate::serve) struct Call {
     heard: UnboundedReceiver<Heard>,
     waiting: Arc<AtomicUsize>,
     over: bool,
-    /// What the server is told when this is dropped.
-    reason: &'static str,
+    /// What the server is told when this is dropped; nothing for what may not be cancelled.
+    reason: Option<&'static str>,
 }
 
 impl Call {
     /// A call with the id `id`, and the end at which its news are put in.
-    pub(super) fn new(peer: Peer, id: u64) -> (Self, Teller) {
+    pub(super) fn new(peer: Peer, id: u64, method: &str) -> (Self, Teller) {
         let (tell, heard) = unbounded_channel();
         let waiting = Arc::<AtomicUsize>::default();
         let teller = Teller { tell, waiting: Arc::clone(&waiting) };
-        (Self { peer, id, heard, waiting, over: false, reason: "cancelled by the client" }, teller)
+        let reason = (method != "initialize").then_some("cancelled by the client");
+        (Self { peer, id, heard, waiting, over: false, reason }, teller)
     }
 
     /// What is heard next; `None` when the connection is over. What the server said first, comes first.
@@ -69,7 +70,7 @@ impl Call {
 
     /// Gives the call up; the server is told why.
     pub(in crate::serve) fn give_up(mut self, reason: &'static str) {
-        self.reason = reason;
+        self.reason = Some(reason);
     }
 }
 

@@ -12,6 +12,8 @@ use serde_json::Value;
 use sse_stream::SseStream;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +40,7 @@ const COURTESY: Duration = Duration::from_millis(500);
 const ORDERED: Duration = Duration::from_secs(5);
 
 /// A peer behind an endpoint. The connection is over when `gone` is cancelled: by us, or because the server has forgotten
-/// the session. `suspect` is told of every request that did not get through.
+/// the session. `suspect` is told of every request that did not get through. The session is given back when the task has ended.
 ///
 /// # Errors
 /// A header that cannot be one, or no client, as a sentence that does not quote a header's value.
@@ -49,7 +51,7 @@ pub(in crate::serve) fn over_http(
     listener: Arc<dyn Listener>,
     suspect: Arc<Notify>,
     gone: CancellationToken,
-) -> Result<Peer, String> {
+) -> Result<(Peer, JoinHandle<()>), String> {
     let (peer, outgoing) = Peer::new(listener);
     let endpoint = Endpoint {
         name: name.to_owned(),
@@ -62,8 +64,7 @@ pub(in crate::serve) fn over_http(
         suspect,
         gone,
     };
-    tokio::spawn(Arc::new(endpoint).deliver(outgoing));
-    Ok(peer)
+    Ok((peer, tokio::spawn(Arc::new(endpoint).deliver(outgoing))))
 }
 
 fn own_headers(headers: &BTreeMap<String, String>) -> Result<HeaderMap, String> {

@@ -78,7 +78,7 @@ impl Peer {
         wants_progress: bool,
     ) -> Call {
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let (call, teller) = Call::new(self.clone(), id);
+        let (call, teller) = Call::new(self.clone(), id, method);
         let mut state = self.state();
         let token = wants_progress.then(|| ("progressToken".to_owned(), Value::from(id)));
         let mut said = state.with_each.clone().into_iter().chain(token).peekable();
@@ -130,9 +130,10 @@ impl Peer {
         );
     }
 
-    /// Nobody waits for this answer any more.
-    pub(super) fn forget(&self, id: u64, reason: &str) {
-        if self.state().calls.remove(&id).is_some() {
+    /// Nobody waits for this answer any more. With a reason, the server is told so.
+    pub(super) fn forget(&self, id: u64, reason: Option<&str>) {
+        let forgotten = self.state().calls.remove(&id).is_some();
+        if let Some(reason) = reason.filter(|_| forgotten) {
             self.notify("notifications/cancelled", Some(json!({"requestId": id, "reason": reason})));
         }
     }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinHandle;
+
 use tokio_util::sync::CancellationToken;
 
 use super::message::Message;
@@ -18,14 +20,14 @@ const LINE_BYTES: u64 = 64 * 1024 * 1024;
 const STRAY_LINES_TOLD: usize = 5;
 
 /// A peer over pipes. The connection is over when `gone` is cancelled, by whoever comes first: the server by closing its
-/// stdout or its stdin, or we.
+/// stdout or its stdin, or we. Its stdin is closed when the task has ended.
 pub(in crate::serve) fn over_stdio(
     name: &str,
     stdin: ChildStdin,
     stdout: ChildStdout,
     listener: Arc<dyn Listener>,
     gone: CancellationToken,
-) -> Peer {
+) -> (Peer, JoinHandle<()>) {
     let (peer, outgoing) = Peer::new(listener);
     let (reader, name) = (peer.clone(), name.to_owned());
     let closed = gone.clone();
@@ -37,12 +39,12 @@ pub(in crate::serve) fn over_stdio(
         closed.cancel();
         reader.close();
     });
-    tokio::spawn(async move {
+    let writer = tokio::spawn(async move {
         // A pipe that cannot be written to has no reader any more.
         gone.run_until_cancelled(write(stdin, outgoing)).await;
         gone.cancel();
     });
-    peer
+    (peer, writer)
 }
 
 async fn read(name: &str, stdout: ChildStdout, peer: &Peer) -> io::Result<()> {
