@@ -1,10 +1,11 @@
 //! Signals at every moment: the run ends by itself, and nothing of it is left.
 
 use std::fs;
+use std::time::SystemTime;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use stelae_tests::{Run, Source, Xtask, alive, runs, until};
+use stelae_tests::{Ended, Run, Source, Xtask, alive, runs, until};
 
 fn start(source: &Source, args: &[&str]) -> Run {
     let args: Vec<&str> = ["--format", "json", "smoke"].iter().chain(args).copied().collect();
@@ -29,21 +30,45 @@ fn await_step(source: &Source, run: &mut Run, step: &str) -> String {
     let begun = format!("{{\"kind\":\"step-started\",\"step\":\"{step}\"");
     let mut id = String::new();
     until(step, || {
-        assert!(!run.has_ended(), "it ended before {step}: {}", run.stderr());
-        let Some(found) = runs(source.path()).into_iter().next() else { return false };
-        let events = fs::read_to_string(source.run_folder(&found).join("events.jsonl")).unwrap_or_default();
-        id = found;
-        events.contains(&begun)
+        // Asked for first: then the events that are read are all that there are.
+        let ended = run.has_ended();
+        let events = runs(source.path()).into_iter().next().map(|found| {
+            id = found;
+            fs::read_to_string(source.run_folder(&id).join("events.jsonl")).unwrap_or_default()
+        });
+        let has_begun = events.is_some_and(|events| events.contains(&begun));
+        assert!(has_begun || !ended, "it ended before {step}: {}", run.stderr());
+        has_begun
     });
     id
 }
 
-fn interrupted_in(step: &str, signal: Signal, code: i32) {
-    let source = Source::of_working_tree();
-    let mut run = start(&source, &[]);
-    let id = await_step(&source, &mut run, step);
+/// A run that got the signal in this step, or later; nothing if its verdict was there before the signal was sent, which
+/// happens on a busy machine: a whole warm run takes less than a second.
+fn signalled_in(source: &Source, step: &str, signal: Signal) -> Option<(Ended, String)> {
+    let mut run = start(source, &[]);
+    let id = await_step(source, &mut run, step);
+    let sent = SystemTime::now();
     run.signal(signal);
     let ended = run.wait();
+    let verdict = fs::metadata(source.run_folder(&id).join("verdict.json"));
+    let over = verdict.and_then(|verdict| verdict.modified()).is_ok_and(|written| written <= sent);
+    (!over).then_some((ended, id))
+}
+
+/// The same, made again until the signal comes in time.
+fn signalled_in_time(step: &str, signal: Signal) -> (Source, Ended, String) {
+    let once = |_| {
+        let source = Source::of_working_tree();
+        let (ended, id) = signalled_in(&source, step, signal)?;
+        Some((source, ended, id))
+    };
+    (0..20).find_map(once).expect("a run that is not over before the signal")
+}
+
+fn interrupted_in(step: &str, signal: Signal, code: i32) {
+    let (source, ended, id) = signalled_in_time(step, signal);
+
     assert_eq!(ended.verdict(), (code, "interrupted".to_owned()), "{step}: {}", ended.stderr);
     assert_eq!(ended.left(), Vec::<String>::new(), "{step}");
     let folder = source.run_folder(&id);
@@ -129,15 +154,11 @@ fn under_timeout_3_nothing_is_left() {
 
 #[test]
 fn no_process_survives_the_kill_of_the_harness() {
-    let source = Source::of_working_tree();
-    let xtask = Xtask::new(source.path(), &["--format", "json", "smoke"]);
-    let mark = xtask.tmp();
-    let mut run = xtask.start();
-    await_step(&source, &mut run, "structural");
-    run.signal(Signal::KILL);
-    assert_eq!(run.wait().code, 137);
+    let (_source, ended, _) = signalled_in_time("structural", Signal::KILL);
+    assert_eq!(ended.code, 137);
     // The supervisor in the clone sees the end of its life line, and takes the stack with it.
-    until("the end of the stack", || alive(mark.as_str()).is_empty());
+    let mark = ended.sandbox.path().to_str().unwrap();
+    until("the end of the stack", || alive(mark).is_empty());
 }
 
 #[test]
