@@ -9,7 +9,8 @@ use stelae_tests::{Ended, Run, Source, Xtask, alive, runs, until};
 
 fn start(source: &Source, args: &[&str]) -> Run {
     let args: Vec<&str> = ["--format", "json", "smoke"].iter().chain(args).copied().collect();
-    Xtask::new(source.path(), &args).start()
+    // Under `nohup` a hangup is nothing to a run, rightly; and tests are run under it, too.
+    Xtask::new(source.path(), &args).start_under(&["env", "--default-signal=HUP"])
 }
 
 /// Puts the fixture, with the script that the source has, in the gateway's place.
