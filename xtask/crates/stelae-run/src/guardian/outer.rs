@@ -316,8 +316,9 @@ impl Watch<'_> {
         }
         let since = *self.stopped.get_or_insert_with(Instant::now);
         if since.elapsed() >= STOPPED_AT_MOST {
-            (self.talk)("note: the working half of the harness was stopped by a signal, and is continued");
+            // First: should we die while we say so, it has to be able to notice.
             self.half.go_on();
+            (self.talk)("note: the working half of the harness was stopped by a signal, and is continued");
             self.stopped = None;
         }
     }
