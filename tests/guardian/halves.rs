@@ -156,6 +156,20 @@ fn an_inner_half_that_was_stopped_is_continued() {
     }
 }
 
+/// Nobody is left to continue it, and no sweep could end it: it lives, and holds its lock.
+#[test]
+fn an_inner_half_that_is_stopped_notices_the_death_of_the_outer_one() {
+    for (number, isolation) in (70..).zip(ISOLATIONS) {
+        let up = Up::new(isolation, "double-fork", number);
+        signal(up.run.inner(), Signal::STOP);
+        up.run.signal(Signal::KILL);
+        up.await_nobody();
+        // It has cleared up, as it does when it was not stopped.
+        until("the end of the workspace", || !up.workspace.exists());
+        assert_eq!(up.run.wait().code, 137);
+    }
+}
+
 #[test]
 fn nobody_inherits_the_life_line() {
     for (number, isolation) in (50..).zip(ISOLATIONS) {

@@ -58,6 +58,7 @@ pub fn become_inner(isolation: Isolation, live: &Utf8Path) -> Result<&'static Gu
     let line = take_line().map_err(|error| not_guarded(&error))?;
     // Out of reach of whoever kills the outer half's group. It fails for who leads a group already, which is as good.
     rustix::process::setsid().ok();
+    process::continued_by_the_death_of_the_other_half().map_err(|error| not_guarded(&error))?;
     let interrupt = Interrupt::install()?;
     let speaker = Speaker::new(&line).map_err(|error| not_guarded(&error))?;
     let live = LiveFile::share(live).map_err(|error| not_guarded(&error))?;

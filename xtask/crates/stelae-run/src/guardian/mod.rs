@@ -5,7 +5,9 @@
 //! Between the two is a life line, the inner half's standard input.
 //!
 //! * The outer half dies (SIGKILL, its whole group too): the line comes to its end, and that is a signal like Ctrl-C to
-//!   the inner half, which tears down and ends. Should it not get round to it, the thread that reads the line does.
+//!   the inner half, which tears down and ends. Should it not get round to it, the thread that reads the line does. If
+//!   somebody has stopped it (SIGSTOP), the kernel continues it.
+
 //! * The inner half dies: everything that it started falls to the outer half, which runs the same teardown.
 //! * A signal to the outer half is passed on, and how long the inner half may take from then on is bounded: one that is
 //!   stopped, or that hangs, is killed with everything below it.

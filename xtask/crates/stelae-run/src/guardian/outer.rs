@@ -123,7 +123,8 @@ impl Outer {
             (state.ending, state.began)
         };
         // What is left of one that ended by itself has had its chance; so has one that hangs.
-        let killed = ended.is_some() && said.is_none();
+        // In a namespace everybody died with the inner half; one whose `unshare` alone was killed is no exception.
+        let killed = ended.is_some() && said.is_none() && self.isolation == Isolation::Guard;
         let limits = if killed { watch.heard.limits() } else { StopLimits::at_once() };
         let proof = family.stop(limits, &watch.interrupt, &mut |_| ());
         proof.check()?;

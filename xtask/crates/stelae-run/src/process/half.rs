@@ -14,10 +14,15 @@ use stelae_model::lifecycle::Ended;
 use super::{os, reaper, tree};
 use crate::deadline::Deadline;
 
-/// util-linux's, which every distribution has.
+/// util-linux's, as the next one, which every distribution has.
 const UNSHARE: &str = "/usr/bin/unshare";
-/// A PID namespace with a `/proc` of its own, whose first process is killed when `unshare` is.
+/// `unshare` does not outlive us: its death is what tells the half below it of ours, even if that was stopped (see
+/// [`continued_by_the_death_of_the_other_half`]).
+const BOUND_TO_US: [&str; 4] = ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"];
+/// A PID namespace with a `/proc` of its own, whose first process is killed when `unshare` is, until that process says
+/// otherwise.
 const NAMESPACE: [&str; 4] = ["--pid", "--mount-proc", "--fork", "--kill-child"];
+
 /// Who is not root gets a user namespace around it, in which nobody is anybody else.
 const AS_A_USER: [&str; 2] = ["--user", "--map-current-user"];
 /// What shows whether namespaces are allowed: the same, around a program that does nothing.
@@ -94,9 +99,19 @@ impl OtherHalf {
     }
 }
 
+/// For the half that was started: should it be stopped (SIGSTOP) when the other half dies, it is continued, so that it can
+/// see the end of its life line. Without this it would stay as it is for ever: it lives, so that nobody sweeps it.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn continued_by_the_death_of_the_other_half() -> io::Result<()> {
+    os::go_on_without_parent()
+}
+
 /// Whether this process may make a PID namespace. Asked by making one.
 pub(crate) fn namespaces_are_allowed(at_most: Duration) -> bool {
-    if !cfg!(target_os = "linux") || !Utf8Path::new(UNSHARE).exists() {
+    let programs = [BOUND_TO_US[0], UNSHARE];
+    if !cfg!(target_os = "linux") || !programs.iter().all(|program| Utf8Path::new(program).exists()) {
         return false;
     }
     let mut command = unshare();
@@ -113,7 +128,9 @@ pub(crate) fn namespaces_are_allowed(at_most: Duration) -> bool {
 }
 
 fn unshare() -> Command {
-    let mut command = command(Utf8Path::new(UNSHARE));
+    let [program, arguments @ ..] = BOUND_TO_US;
+    let mut command = command(Utf8Path::new(program));
+    command.args(arguments).arg(UNSHARE);
     if !rustix::process::geteuid().is_root() {
         command.args(AS_A_USER);
     }

@@ -6,12 +6,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal, set_child_subreaper,
+    set_parent_process_death_signal,
+};
 use stelae_model::lifecycle::ProcessRow;
 
 /// Makes orphans below us fall to us instead of to init.
 pub(in crate::process) fn adopt_orphans() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
+}
+
+/// Should our parent die while somebody has stopped us (SIGSTOP), we are continued: nobody else is left to do it.
+pub(in crate::process) fn go_on_without_parent() -> io::Result<()> {
+    Ok(set_parent_process_death_signal(Some(Signal::CONT))?)
 }
 
 /// Every process there is. Not read in one instant: who forks meanwhile is seen at the next look.

@@ -13,6 +13,10 @@ pub(in crate::process) fn adopt_orphans() -> io::Result<()> {
     Ok(())
 }
 
+pub(in crate::process) fn go_on_without_parent() -> io::Result<()> {
+    Ok(())
+}
+
 pub(in crate::process) fn process_table() -> io::Result<Vec<ProcessRow>> {
     Ok(reaper::roots().into_iter().filter_map(process_row).collect())
 }
