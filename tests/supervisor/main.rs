@@ -8,4 +8,5 @@
 mod evidence;
 mod flood;
 mod matrix;
+mod orphans;
 mod stage;

@@ -9,5 +9,5 @@ mod xtask;
 pub use home::Home;
 pub use programs::{Programs, programs, root};
 pub use source::Source;
-pub use watch::{alive, await_line, children, runs, until};
+pub use watch::{alive, assert_nowhere_in, await_line, children, runs, until, zombies};
 pub use xtask::{Ended, Run, Xtask, cache};

@@ -53,6 +53,18 @@ pub fn alive(mark: &str) -> Vec<String> {
 /// # Panics
 /// When `/proc` cannot be read.
 pub fn children(parent: i32) -> Vec<i32> {
+    children_that(parent, |state| state != "Z")
+}
+
+/// The children of a process that have ended, and that it has not waited for, oldest first.
+///
+/// # Panics
+/// When `/proc` cannot be read.
+pub fn zombies(parent: i32) -> Vec<i32> {
+    children_that(parent, |state| state == "Z")
+}
+
+fn children_that(parent: i32, are: impl Fn(&str) -> bool) -> Vec<i32> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").expect("a /proc").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
@@ -61,7 +73,7 @@ pub fn children(parent: i32) -> Vec<i32> {
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         let Some((_, rest)) = stat.rsplit_once(')') else { continue };
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-        if fields[1] == parent.to_string() && fields[0] != "Z" {
+        if fields[1] == parent.to_string() && are(fields[0]) {
             found.push((fields[19].parse::<u64>().unwrap_or(0), pid));
         }
     }
@@ -81,4 +93,25 @@ pub fn runs(source: &Utf8Path) -> Vec<String> {
         .collect();
     runs.sort();
     runs
+}
+
+/// That no file of a run's folder holds this text.
+///
+/// # Panics
+/// When one does, or when there are too few files for a run's.
+pub fn assert_nowhere_in(folder: &Utf8Path, text: &str) {
+    let (mut folders, mut files) = (vec![folder.to_owned()], 0);
+    while let Some(folder) = folders.pop() {
+        for entry in folder.read_dir_utf8().unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path().to_owned());
+                continue;
+            }
+            files += 1;
+            let bytes = fs::read(entry.path()).unwrap();
+            let said = String::from_utf8_lossy(&bytes);
+            assert!(!said.contains(text), "{}: {said}", entry.path());
+        }
+    }
+    assert!(files > 10, "only {files} files were looked at");
 }

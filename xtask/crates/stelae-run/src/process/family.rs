@@ -78,6 +78,19 @@ pub(crate) fn end_everything() {
     Teardown::new(Scope::Everyone, StopLimits::at_once(), &Interrupt::never()).carry_out();
 }
 
+/// Waits for the orphans that have fallen to us and have ended. They are zombies until then: whoever lives for long would
+/// fill the table of processes with them. What we started ourselves is waited for by whoever started it.
+pub(crate) fn reap_orphans() {
+    if !reaper::anybody_has_ended() {
+        return;
+    }
+    // Where the table cannot be read they stay for the next time.
+    let rows = os::process_table().unwrap_or_default();
+    for row in rows.iter().filter(|row| row.zombie && row.parent == us()) {
+        reaper::reap_orphan(row.pid);
+    }
+}
+
 /// Leaves a process below us, that somebody else started, running on purpose.
 pub(crate) fn spare(pid: i32) {
     reaper::spare(pid);

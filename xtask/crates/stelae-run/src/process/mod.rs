@@ -47,7 +47,7 @@ pub(crate) fn await_ends(rows: &[ProcessRow], deadline: Deadline, interrupt: &In
 
 pub use command::{Finished, Limits, Stream, run};
 pub use family::Family;
-pub(crate) use family::{end_everything, spare};
+pub(crate) use family::{end_everything, reap_orphans, spare};
 pub(crate) use half::{OtherHalf, continued_by_the_death_of_the_other_half, namespaces_are_allowed};
 pub use service::{RELEASED, Service, Session, Stdin};
 pub use sweep::{Swept, sweep};

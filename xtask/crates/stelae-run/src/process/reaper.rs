@@ -168,6 +168,20 @@ pub(super) fn reap_adopted(pid: i32) -> Option<Ended> {
     if registry.children.contains_key(&pid) { registry.status(pid) } else { reap(pid) }
 }
 
+/// Waits for an orphan that has ended; not for what we started.
+pub(super) fn reap_orphan(pid: i32) {
+    let registry = registry();
+    if !registry.children.contains_key(&pid) {
+        reap(pid);
+    }
+}
+
+/// Whether there is a child that has ended and was not waited for, ours or adopted.
+pub(super) fn anybody_has_ended() -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    matches!(waitid(WaitId::All, options), Ok(Some(_)))
+}
+
 fn ended(status: WaitStatus) -> Ended {
     match (status.exit_status(), status.terminating_signal()) {
         (Some(status), _) => Ended::Status(status),

@@ -139,6 +139,8 @@ impl Soak {
                 failed: Some(failure.to_string().replace('\n', "; ")),
                 ..Outcome::default()
             });
+            // Every look at the table of processes would read them, too.
+            process::reap_orphans();
             if done.send((lifecycle, outcome)).is_err() {
                 break;
             }

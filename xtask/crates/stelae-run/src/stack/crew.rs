@@ -15,6 +15,7 @@ use stelae_model::{ExitCode, Failure};
 
 use super::member::{Member, Watching};
 use crate::deadline::Deadline;
+use crate::process;
 use crate::record::Recorder;
 use crate::signals::Interrupt;
 use crate::watch::Ready;
@@ -144,6 +145,7 @@ impl Crew {
                 interrupt.why().iter().for_each(|why| recorder.note(why.clone()));
                 return Ok(());
             }
+            process::reap_orphans();
             interrupt.wait(LOOK_WHILE_UP);
         }
     }
