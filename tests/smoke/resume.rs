@@ -1,7 +1,7 @@
 //! Stopping on purpose, and going on.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use stelae_tests::{Ended, Source, Xtask, alive};
 
@@ -61,6 +61,8 @@ fn from_says_where_to_go_on_and_must_have_been_reached() {
 
 /// A run that stopped before a stage, with its stack up; the stack is ended also when the test fails.
 struct Stopped {
+    /// Of clients, by the variable; empty for none.
+    token: &'static str,
     source: Source,
     ended: Ended,
     run: String,
@@ -68,11 +70,16 @@ struct Stopped {
 
 impl Stopped {
     fn before(stage: &str) -> Self {
+        Self::before_with_token(stage, "")
+    }
+
+    fn before_with_token(stage: &str, token: &'static str) -> Self {
         let source = Source::of_working_tree();
-        let ended = Xtask::new(source.path(), &["smoke", "--manual-stage", stage]).run();
+        let xtask = Xtask::new(source.path(), &["smoke", "--manual-stage", stage]);
+        let ended = xtask.env("STELAE_MCP_TOKEN", token).run();
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         let run = stelae_tests::runs(source.path()).remove(0);
-        let stopped = Self { source, ended, run };
+        let stopped = Self { token, source, ended, run };
         assert!(
             stopped.processes().iter().any(|process| process.contains("serve --config")),
             "the stack is not up"
@@ -87,7 +94,14 @@ impl Stopped {
     fn resume(&self, args: &[&str]) -> Ended {
         let before = ["--format", "json", "smoke", "--resume", &self.run];
         let args: Vec<&str> = before.iter().chain(args).copied().collect();
-        Xtask::new(self.source.path(), &args).run()
+        Xtask::new(self.source.path(), &args).env("STELAE_MCP_TOKEN", self.token).run()
+    }
+
+    /// Types what was printed.
+    fn play(&self, token: &str) -> Output {
+        let command = self.ended.stdout.lines().find_map(|line| line.strip_prefix("  (")).unwrap();
+        let mut bash = Command::new("bash");
+        bash.arg("-ec").arg(format!("({command}")).env("STELAE_MCP_TOKEN", token).output().unwrap()
     }
 
     fn stop(&self) -> Ended {
@@ -112,13 +126,29 @@ fn a_stage_that_nobody_played_is_no_pass() {
 #[test]
 fn the_printed_command_plays_the_stage_and_it_is_judged_the_same_way() {
     let stopped = Stopped::before("install");
-    let command = stopped.ended.stdout.lines().find_map(|line| line.strip_prefix("  (")).unwrap();
-    let played = Command::new("bash").arg("-ec").arg(format!("({command}")).output().unwrap();
+    let played = stopped.play("");
     assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
 
     let ended = stopped.resume(&[]);
     assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
     assert_eq!(stopped.ended.left(), Vec::<String>::new());
+}
+
+#[test]
+fn a_token_of_clients_is_asked_for_and_kept_nowhere() {
+    let stopped = Stopped::before_with_token("install", "hunter2-of-clients");
+    let refused = stopped.play("another");
+    assert!(!refused.status.success());
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("401") && said.contains("STELAE_MCP_TOKEN"), "{said}");
+    let played = stopped.play(stopped.token);
+    assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
+    // Readiness, both stages and what is checked between them have shown it, or this would not be green.
+    let ended = stopped.resume(&[]);
+    assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
+    let folder = stopped.source.run_folder(&stopped.run);
+    stelae_tests::assert_nowhere_in(&folder, stopped.token);
+    assert!(!format!("{}{}", stopped.ended.stdout, ended.stderr).contains(stopped.token));
 }
 
 #[test]
@@ -156,8 +186,7 @@ fn a_stack_that_was_left_up_and_died_is_started_again() {
 fn a_transcript_of_an_earlier_session_is_not_what_is_judged() {
     let stopped = Stopped::before("bundle-tools");
     let transcript = stopped.source.run_folder(&stopped.run).join("transcripts/bundle-tools.jsonl");
-    let command = stopped.ended.stdout.lines().find_map(|line| line.strip_prefix("  (")).unwrap();
-    let played = Command::new("bash").arg("-ec").arg(format!("({command}")).output().unwrap();
+    let played = stopped.play("");
     assert!(played.status.success() && transcript.exists());
     // It starts the stack anew and stops again: what was played with the old stack counts no more.
     let again = stopped.resume(&["--from", "restart"]);
@@ -185,7 +214,7 @@ fn a_stack_that_is_left_up_keeps_its_workspace_whatever_was_said() {
     let ended =
         Xtask::new(source.path(), &["smoke", "--manual-stage", "bundle-tools", "--keep", "never"]).run();
     let run = stelae_tests::runs(source.path()).remove(0);
-    let stopped = Stopped { source, ended, run };
+    let stopped = Stopped { token: "", source, ended, run };
     assert_eq!(stopped.ended.code, 0, "{}", stopped.ended.stderr);
     // It went once the run is over.
     assert_eq!(stopped.resume(&["--until", "structural"]).code, 11);

@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use rmcp::service::{ClientInitializeError, ServiceError};
 use rmcp::transport::StreamableHttpClientTransport;
-use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
+use rmcp::transport::streamable_http_client::{AuthRequiredError, StreamableHttpClientTransportConfig};
+use stelae_model::value::{BearerToken, EnvValue, Secret};
+
+use crate::token;
 
 /// An endpoint that does not even accept a connection in this time is down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,12 +30,17 @@ pub(crate) fn http() -> reqwest::Result<reqwest::Client> {
         .build()
 }
 
-/// A streamable-HTTP transport to the MCP endpoint at `url`.
+/// A streamable-HTTP transport to the MCP endpoint at `url`, which is shown `token`.
 ///
 /// # Errors
 /// As [`http`].
-pub(crate) fn transport(url: &str) -> reqwest::Result<StreamableHttpClientTransport<reqwest::Client>> {
-    let config = StreamableHttpClientTransportConfig::with_uri(Arc::<str>::from(url));
+pub(crate) fn transport(
+    url: &str,
+    token: Option<&Secret<BearerToken>>,
+) -> reqwest::Result<StreamableHttpClientTransport<reqwest::Client>> {
+    let mut config = StreamableHttpClientTransportConfig::with_uri(Arc::<str>::from(url));
+    config.auth_header = token.and_then(EnvValue::to_env);
+
     Ok(StreamableHttpClientTransport::with_client(http()?, config))
 }
 
@@ -49,10 +57,23 @@ pub(crate) fn explain_request(error: &ServiceError) -> String {
 pub(crate) fn explain_start(error: &ClientInitializeError) -> String {
     match error {
         ClientInitializeError::JsonRpcError(error) => format!("initialize was refused: {}", error.message),
+        ClientInitializeError::TransportError { error, .. } if asks_for_a_token(error) => {
+            format!("it answered 401: is {} what it asks for?", token::CLIENT_TOKEN)
+        }
         ClientInitializeError::TransportError { error, .. } => root_cause(error),
         ClientInitializeError::ConnectionClosed(_) => "closed the connection before it was ready".to_owned(),
         other => format!("initialize failed: {other}"),
     }
+}
+
+fn asks_for_a_token(mut error: &(dyn Error + 'static)) -> bool {
+    while let Some(cause) = error.source() {
+        error = cause;
+        if error.is::<AuthRequiredError>() {
+            return true;
+        }
+    }
+    false
 }
 
 /// The innermost cause, which is the operating system's: `Connection refused (os error 111)`.

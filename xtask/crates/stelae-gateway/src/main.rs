@@ -15,6 +15,7 @@ mod demo;
 mod serve;
 mod server;
 mod stdio;
+mod token;
 
 use std::io::Write;
 use std::process;

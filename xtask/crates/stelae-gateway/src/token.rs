@@ -6,11 +6,13 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 
 use camino::Utf8Path;
-use stelae_model::value::Secret;
+use stelae_model::env::Variable as _;
+use stelae_model::env::declared::STELAE_MCP_TOKEN;
+use stelae_model::value::{BearerToken, EnvValue as _, Secret};
 use stelae_model::{ExitCode, Failure};
 
 /// What clients have to show to be let to `/mcp`.
-pub(super) const CLIENT_TOKEN: &str = "STELAE_MCP_TOKEN";
+pub(crate) const CLIENT_TOKEN: &str = STELAE_MCP_TOKEN::DECLARED.name;
 /// A longer file holds no token.
 const MOST_BYTES: u64 = 4 * 1024;
 
@@ -19,23 +21,39 @@ const MOST_BYTES: u64 = 4 * 1024;
 /// # Errors
 /// Exit 2, `contradictory`: both are there. 40, `no-token`: the file cannot be read. 20, `token`: others can read it, or
 /// there is no token in it.
-pub(super) fn of_clients(
+pub(crate) fn of_clients(
     file: Option<&Utf8Path>,
     value: Option<String>,
-) -> Result<Option<Secret<String>>, Failure> {
-    let value = value.filter(|value| !value.is_empty());
-    match (file, value) {
-        (None, value) => Ok(value.map(Secret::new)),
+) -> Result<Option<Secret<BearerToken>>, Failure> {
+    match (file, value.filter(|value| !value.is_empty())) {
+        (None, None) => Ok(None),
+        (None, Some(value)) => of_variable(&value).map(Some),
         (Some(_), Some(_)) => {
             let what = "two tokens for clients are given, and only one can be meant";
             Err(Failure::new(ExitCode::Usage, "contradictory", what)
                 .because(format!("there are --token-file and {CLIENT_TOKEN}")))
         }
-        (Some(file), None) => read(file).map(|token| Some(Secret::new(token))),
+        (Some(file), None) => read(file).map(Some),
     }
 }
 
-fn read(file: &Utf8Path) -> Result<String, Failure> {
+/// The token of this process's environment, for a client.
+///
+/// # Errors
+/// Exit 20, `token`.
+pub(crate) fn from_environment() -> Result<Option<Secret<BearerToken>>, Failure> {
+    of_clients(None, std::env::var(CLIENT_TOKEN).ok())
+}
+
+fn of_variable(value: &str) -> Result<Secret<BearerToken>, Failure> {
+    Secret::<BearerToken>::parse(value).map_err(|why| {
+        Failure::new(ExitCode::Environment, "token", "the clients' token cannot be used")
+            .on(CLIENT_TOKEN)
+            .because(format!("its value {why}"))
+    })
+}
+
+fn read(file: &Utf8Path) -> Result<Secret<BearerToken>, Failure> {
     let unreadable = |error: io::Error| {
         Failure::new(ExitCode::PrerequisiteMissing, "no-token", "the clients' token cannot be read")
             .on(file.as_str())
@@ -60,8 +78,7 @@ fn read(file: &Utf8Path) -> Result<String, Failure> {
     let text = fs::read_to_string(file).map_err(unreadable)?;
     match text.trim() {
         "" => Err(wrong("it is empty")),
-        token if token.chars().all(|character| character.is_ascii_graphic()) => Ok(token.to_owned()),
-        _ => Err(wrong("a token is one word of printable ASCII")),
+        token => Secret::<BearerToken>::parse(token).map_err(|why| wrong(&format!("what it holds {why}"))),
     }
 }
 
@@ -89,11 +106,14 @@ mod tests {
     fn a_token_comes_from_a_file_or_a_variable_and_not_from_both() {
         let (_folder, path) = file("from-file\n", 0o600);
         let token = |file: Option<&Utf8Path>, value: Option<&str>| {
-            of_clients(file, value.map(str::to_owned)).map(|token| token.map(|token| token.expose().clone()))
+            of_clients(file, value.map(str::to_owned)).map(|token| token.and_then(|token| token.to_env()))
         };
         assert_eq!(token(Some(&path), Some("")).unwrap().as_deref(), Some("from-file"));
         assert_eq!(token(None, Some("from-variable")).unwrap().as_deref(), Some("from-variable"));
         assert_eq!(token(None, None).unwrap(), None);
+        let failure = token(None, Some("hunter2 hunter3")).unwrap_err();
+        assert_eq!(failure.exit_code, ExitCode::Environment);
+        assert!(!failure.to_string().contains("hunter"), "{failure}");
         assert_eq!(token(Some(&path), Some("x")).unwrap_err().exit_code, ExitCode::Usage);
         assert_eq!(
             token(Some("/nonexistent".into()), None).unwrap_err().exit_code,

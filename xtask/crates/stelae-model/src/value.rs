@@ -260,6 +260,39 @@ impl<T: AsRef<str>> Serialize for Secret<T> {
     }
 }
 
+/// What stands behind `Bearer ` in a header: one word of printable ASCII.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BearerToken(String);
+
+impl AsRef<str> for BearerToken {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl EnvValue for Secret<BearerToken> {
+    const TYPE: &'static str = "secret token";
+    const SECRET: bool = true;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let is_word = !text.is_empty() && text.chars().all(|character| character.is_ascii_graphic());
+        is_word
+            .then(|| Self(BearerToken(text.to_owned())))
+            .ok_or_else(|| "is not a token: one word of printable ASCII".to_owned())
+    }
+
+    fn to_env(&self) -> Option<String> {
+        Some(self.0.0.clone())
+    }
+}
+
+impl Secret<BearerToken> {
+    /// The header that shows it: `Authorization`, and its value.
+    pub fn header(&self) -> (String, String) {
+        ("Authorization".to_owned(), format!("Bearer {}", self.0.0))
+    }
+}
+
 impl EnvValue for Secret<String> {
     const TYPE: &'static str = "secret";
     const SECRET: bool = true;
@@ -325,6 +358,16 @@ mod tests {
         assert!(Host::parse("127.0.0.2").is_ok());
         assert!(Host::parse("0.0.0.0").is_err());
         assert!(Host::parse("localhost").is_err());
+    }
+
+    #[test]
+    fn a_token_is_one_word_and_its_refusal_does_not_quote_it() {
+        let token = Secret::<BearerToken>::parse("hunter2").unwrap();
+        assert_eq!(token.header(), ("Authorization".to_owned(), "Bearer hunter2".to_owned()));
+        for bad in ["", "hunter2 hunter3", "hunter2\n", "h\u{fc}nter2"] {
+            let why = Secret::<BearerToken>::parse(bad).unwrap_err();
+            assert!(!why.contains("nter"), "{why}");
+        }
     }
 
     #[test]

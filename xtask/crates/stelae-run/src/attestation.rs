@@ -46,9 +46,11 @@ pub fn declarations(
 ) -> Result<BTreeMap<String, Declaration>, Failure> {
     let base = Base::from_environment(environment)?;
     let xtask = declare(XTASK.name, &base, &XtaskEnv::from_environment(environment)?);
-    let gateway_env = GatewayEnv { control_token: None, ..GatewayEnv::from_environment(environment)? };
-    let mut gateway = declare(GATEWAY.name, &base, &gateway_env);
     let has_token = gateway_is == GatewayIs::Builtin;
+    let gateway_env = GatewayEnv::from_environment(environment)?;
+    let mcp_token = gateway_env.mcp_token.clone().filter(|_| has_token);
+    let gateway_env = GatewayEnv { control_token: None, mcp_token, ..gateway_env };
+    let mut gateway = declare(GATEWAY.name, &base, &gateway_env);
     gateway.must_be_set.extend(has_token.then(|| TOKEN.to_owned()));
     gateway.may_have.extend(PASSED_SOCKET.map(str::to_owned));
     let mut all = BTreeMap::from([(XTASK.name.to_owned(), xtask), (GATEWAY.name.to_owned(), gateway)]);

@@ -53,14 +53,19 @@ pub enum CallError {
 }
 
 impl Sessions {
-    /// Sessions with all of these endpoints, which have listed their tools.
+    /// Sessions with all of these endpoints, which have listed their tools. `headers` go with every request.
+
     ///
     /// # Errors
     /// [`EndpointError`] of the first that does not answer.
-    pub fn connect(endpoints: &Endpoints, deadline: Deadline) -> Result<Self, EndpointError> {
+    pub fn connect(
+        endpoints: &Endpoints,
+        headers: &[(String, String)],
+        deadline: Deadline,
+    ) -> Result<Self, EndpointError> {
         let mut sessions = Self::default();
         for (server, url) in endpoints.each() {
-            sessions.open(server, url, &[], deadline)?;
+            sessions.open(server, url, headers, deadline)?;
         }
         match sessions.list(&|_| deadline).into_iter().next() {
             Some(failed) => Err(failed),

@@ -17,11 +17,14 @@ use stelae_model::endpoints::Endpoints;
 use stelae_model::proxy::is_server_name;
 use tokio::time::Instant;
 
+use crate::token;
 use player::Player;
 use script::Script;
 use transcript::Transcript;
 
 /// Play a script of tool calls against an MCP endpoint; the transcript (Codex's JSON lines) goes to stdout
+///
+/// STELAE_MCP_TOKEN is shown to the endpoint, if it is set.
 #[derive(Debug, Args)]
 pub(crate) struct Agent {
     /// The streamable-HTTP endpoint, as http://127.0.0.1:9090/mcp
@@ -45,9 +48,11 @@ impl Agent {
     /// Plays the script.
     ///
     /// # Errors
-    /// 2 for an unusable script, 1 for an endpoint that cannot be reached (the transcript says so, too).
+    /// 2 for an unusable script, 20 for an unusable token, 1 for an endpoint that cannot be reached (the transcript says so, too).
     pub(crate) fn run(self) -> Result<(), Failure> {
         let script = Script::read(&self.script)?;
+        let token = token::from_environment()?;
+
         let transcript = Transcript::to_stdout(&self.server, &script.digest());
         let endpoints =
             Endpoints { url: self.url.unwrap_or_default(), servers: self.server_url.into_iter().collect() };
@@ -57,9 +62,15 @@ impl Agent {
         let played = runtime.block_on(async {
             // Counted from here: `Instant` belongs to the runtime's clock.
             let deadline = Instant::now() + Duration::from_millis(self.deadline_ms);
-            Player { endpoints: &endpoints, limit_ms: self.deadline_ms, deadline, transcript }
-                .play(&script)
-                .await
+            Player {
+                endpoints: &endpoints,
+                token: token.as_ref(),
+                limit_ms: self.deadline_ms,
+                deadline,
+                transcript,
+            }
+            .play(&script)
+            .await
         });
         runtime.shutdown_background();
         played

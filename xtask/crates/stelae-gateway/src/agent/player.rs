@@ -1,6 +1,8 @@
 //! Playing a script: call after call, within one deadline.
 
 use stelae_model::endpoints::Endpoints;
+use stelae_model::value::{BearerToken, Secret};
+
 use stelae_model::{ExitCode, Failure};
 use tokio::time::{Instant, timeout_at};
 
@@ -12,6 +14,8 @@ use super::transcript::{Outcome, Transcript};
 pub(super) struct Player<'a> {
     /// Where the stack is reached.
     pub(super) endpoints: &'a Endpoints,
+    /// What is shown to every endpoint, if there is one.
+    pub(super) token: Option<&'a Secret<BearerToken>>,
     /// The limit that `deadline` was made from, for messages.
     pub(super) limit_ms: u64,
     /// When everything must be over.
@@ -24,7 +28,7 @@ impl Player<'_> {
     /// Plays `script` to its end.
     pub(super) async fn play(mut self, script: &Script) -> Result<(), Failure> {
         self.transcript.started()?;
-        let opened = timeout_at(self.deadline, Sessions::open(self.endpoints)).await;
+        let opened = timeout_at(self.deadline, Sessions::open(self.endpoints, self.token)).await;
         let unreached = |_| Err(format!("{} cannot be reached: {}", self.reached_at(), self.too_late()));
         let mut sessions = match opened.unwrap_or_else(unreached) {
             Ok(sessions) => sessions,

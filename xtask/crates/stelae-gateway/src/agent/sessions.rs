@@ -11,6 +11,8 @@ use serde_json::Value;
 use stelae_model::catalog::Catalog;
 use stelae_model::endpoints::Endpoints;
 use stelae_model::transcript::ToolResult;
+use stelae_model::value::{BearerToken, Secret};
+
 use tokio::time::Instant;
 
 use super::transcript::Outcome;
@@ -36,10 +38,13 @@ impl Sessions {
     ///
     /// # Errors
     /// The URL that cannot be reached, and why.
-    pub(super) async fn open(endpoints: &Endpoints) -> Result<Self, String> {
+    pub(super) async fn open(
+        endpoints: &Endpoints,
+        token: Option<&Secret<BearerToken>>,
+    ) -> Result<Self, String> {
         let mut all = Vec::new();
         for (server, url) in endpoints.each() {
-            let opened = connect(url).await;
+            let opened = connect(url, token).await;
             let service = opened.map_err(|why| format!("the MCP endpoint {url} cannot be reached: {why}"))?;
             all.push(Session { server: server.map(str::to_owned), service });
         }
@@ -99,10 +104,13 @@ impl Sessions {
     }
 }
 
-async fn connect(url: &str) -> Result<RunningService<RoleClient, ClientConfig>, String> {
+async fn connect(
+    url: &str,
+    token: Option<&Secret<BearerToken>>,
+) -> Result<RunningService<RoleClient, ClientConfig>, String> {
     let us = Implementation::new("stelae-agent", env!("CARGO_PKG_VERSION"));
     let client = ClientConfig::new(ClientCapabilities::default(), us)
         .with_protocol_version(ProtocolVersion::V_2025_11_25);
-    let transport = client::transport(url).map_err(|error| error.to_string())?;
+    let transport = client::transport(url, token).map_err(|error| error.to_string())?;
     client.serve(transport).await.map_err(|error| client::explain_start(&error))
 }

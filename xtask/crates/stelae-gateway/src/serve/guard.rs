@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
-use stelae_model::value::Secret;
+use stelae_model::value::{BearerToken, Secret};
 
 use super::log::event;
 
@@ -69,7 +69,7 @@ pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, nex
 
 /// Answers 401 to a request without the clients' token, if there is one.
 pub(super) async fn let_in(
-    State(token): State<Option<Arc<Secret<String>>>>,
+    State(token): State<Option<Arc<Secret<BearerToken>>>>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -82,11 +82,11 @@ pub(super) async fn let_in(
 }
 
 /// Whether the request carries `Authorization: Bearer` and the token.
-pub(super) fn has_token(headers: &HeaderMap, token: &Secret<String>) -> bool {
+pub(super) fn has_token(headers: &HeaderMap, token: &Secret<impl AsRef<str>>) -> bool {
     let given =
         headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     // Digests are compared: how long that takes says nothing about how much of the token was right.
-    given.is_some_and(|given| Sha256::digest(given) == Sha256::digest(token.expose()))
+    given.is_some_and(|given| Sha256::digest(given) == Sha256::digest(token.expose().as_ref()))
 }
 
 #[cfg(test)]

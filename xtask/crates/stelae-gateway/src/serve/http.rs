@@ -13,7 +13,7 @@ use rmcp::transport::streamable_http_server::session::local::{LocalSessionManage
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 use serde_json::json;
 use stelae_model::proxy::ProxySection;
-use stelae_model::value::Secret;
+use stelae_model::value::{BearerToken, Secret};
 use tokio_util::sync::CancellationToken;
 
 use super::drain::{self, InFlight};
@@ -39,7 +39,7 @@ pub(super) struct Shared {
     /// What `/-/reload` asks for; without it there is no such route.
     pub(super) token: Option<Secret<String>>,
     /// What `/mcp` asks for; without it everybody is let in who can reach us.
-    pub(super) client_token: Option<Secret<String>>,
+    pub(super) client_token: Option<Secret<BearerToken>>,
 
     /// Answers on their way out.
     pub(super) in_flight: InFlight,

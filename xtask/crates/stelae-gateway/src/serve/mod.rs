@@ -30,7 +30,6 @@ mod process;
 mod raw;
 mod relay;
 mod rpc;
-mod token;
 mod uri_template;
 
 use std::io;
@@ -42,10 +41,11 @@ use axum::serve::ListenerExt;
 use camino::Utf8PathBuf;
 use clap::Args;
 use stelae_model::Failure;
-use stelae_model::value::Secret;
+use stelae_model::value::{BearerToken, Secret};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::token;
 use board::Board;
 use config::{Config, Files};
 use drain::InFlight;
@@ -106,7 +106,7 @@ async fn serve(
     files: Files,
     config: Config,
     listener: TcpListener,
-    client_token: Option<Secret<String>>,
+    client_token: Option<Secret<BearerToken>>,
 ) -> io::Result<()> {
     // Before anything is started that a signal would have to stop.
     let signals = Signals::new()?;

@@ -1,7 +1,7 @@
 //! The variables. This is the only place that says their names, types, setters and fallbacks.
 
 use super::variable::variables;
-use crate::value::{AbsolutePath, Host, HttpUrl, Port, Secret, Text};
+use crate::value::{AbsolutePath, BearerToken, Host, HttpUrl, Port, Secret, Text};
 
 variables! {
     /// Port on which the gateway listens.
@@ -34,6 +34,10 @@ variables! {
     STELAE_PROCESS: Option<Text>, Harness, [];
     /// Lets its bearer make the gateway read its configuration again. Made anew for every start of the stack.
     STELAE_CONTROL_TOKEN: Option<Secret<String>>, Harness, [];
+
+        /// What clients of the gateway's `/mcp` have to show, if it is set: `Authorization: Bearer TOKEN`. The builtin gateway
+        /// asks for it; readiness, checks and agents show it. Arguments are everybody's to read, so it is not settable by `--set`.
+    STELAE_MCP_TOKEN: Option<Secret<BearerToken>>, Host, [];
 
     /// Where programs are looked for.
     PATH: Text, Host, ["/usr/local/bin:/usr/bin:/bin"];

@@ -21,6 +21,7 @@ program_environment! {
         proxy_port: PROXY_PORT,
         public_base_url: PUBLIC_BASE_URL,
         control_token: STELAE_CONTROL_TOKEN,
+        mcp_token: STELAE_MCP_TOKEN,
     }
 }
 
@@ -64,6 +65,7 @@ program_environment! {
         proxy_host: PROXY_HOST,
         proxy_port: PROXY_PORT,
         public_base_url: PUBLIC_BASE_URL,
+        mcp_token: STELAE_MCP_TOKEN,
     }
 }
 
@@ -81,6 +83,7 @@ program_environment! {
         proxy_host: PROXY_HOST,
         proxy_port: PROXY_PORT,
         public_base_url: PUBLIC_BASE_URL,
+        mcp_token: STELAE_MCP_TOKEN,
         no_color: NO_COLOR,
         ci: CI,
     }

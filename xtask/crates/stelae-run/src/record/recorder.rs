@@ -75,9 +75,10 @@ impl Recorder {
     }
 
     /// From now on this text is never written.
-    pub fn hide(&self, secret: &Secret<String>) {
-        if !secret.expose().is_empty() {
-            self.lock().hidden.push(secret.expose().clone());
+    pub fn hide<T: AsRef<str>>(&self, secret: &Secret<T>) {
+        let text = secret.expose().as_ref();
+        if !text.is_empty() {
+            self.lock().hidden.push(text.to_owned());
         }
     }
 

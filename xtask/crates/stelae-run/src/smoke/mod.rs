@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use stelae_model::Failure;
 use stelae_model::env::Environment;
+use stelae_model::env::declared::STELAE_MCP_TOKEN;
 use stelae_model::event::Event;
 use stelae_model::flow::{Flow, Keep};
 use stelae_model::lifecycle::StopLimits;
@@ -110,6 +111,7 @@ impl Run {
             Some(resumption) => begin_resumed(&self.plan, &self.host, &self.folder, resumption, interrupt)?,
         };
         let recorder = Arc::new(Recorder::to_file(&self.folder.join("events.jsonl"), listeners));
+        self.host.get::<STELAE_MCP_TOKEN>()?.iter().for_each(|token| recorder.hide(token));
         recorder.event(Event::RunStarted {
             run: self.plan.run.clone(),
             verb: "smoke".to_owned(),

@@ -26,7 +26,7 @@ fn unleased() -> IpAddr {
 }
 
 /// What a sandbox borrows from the host: variables that its processes get as they are. Listed in the evidence.
-pub(super) const BORROWED: [&str; 15] = [
+pub(super) const BORROWED: [&str; 16] = [
     "PATH",
     "LANG",
     "LC_ALL",
@@ -42,6 +42,7 @@ pub(super) const BORROWED: [&str; 15] = [
     "HTTPS_PROXY",
     "NO_PROXY",
     "STELAE_CACHE_HOME",
+    "STELAE_MCP_TOKEN",
 ];
 
 impl Sandbox {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::env::Environment;
-use stelae_model::env::declared::PROXY_PORT;
+use stelae_model::env::declared::{PROXY_PORT, STELAE_MCP_TOKEN};
 use stelae_model::event::Event;
 use stelae_model::lifecycle::{StopLimits, TeardownProof};
 use stelae_model::stack::{GATEWAY, Roster, Service, Socket, plan_start};
@@ -154,6 +154,8 @@ impl Attached<'_> {
         };
         let token = self.config.chosen.reloads().then(control_token).transpose()?;
         token.iter().for_each(|token| self.recorder.hide(token));
+        self.environment.get::<STELAE_MCP_TOKEN>()?.iter().for_each(|token| self.recorder.hide(token));
+
         let invocation = self.config.gateway(self.environment, token)?;
         for lacks in self.config.write_dialect(self.environment)? {
             self.recorder.warn(lacks);

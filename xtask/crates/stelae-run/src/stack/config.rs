@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::endpoints::Endpoints;
-use stelae_model::env::declared::{CI, PATH, PROXY_HOST, PROXY_PORT, STELAE_CONFIG_HOME, STELAE_ROOT};
+use stelae_model::env::declared::{
+    CI, PATH, PROXY_HOST, PROXY_PORT, STELAE_CONFIG_HOME, STELAE_MCP_TOKEN, STELAE_ROOT,
+};
 use stelae_model::env::programs::{GATEWAY, SERVICE};
 use stelae_model::env::{
     Base, Environment, GatewayEnv, Invocation, ProgramEnv as _, ServiceEnv, expand_env_file,
@@ -105,7 +107,10 @@ impl StackConfig {
     ) -> Result<Invocation, Failure> {
         let gateway = &self.stack.gateway;
         let (program, words) = self.gateway_command(environment)?;
-        let env = GatewayEnv { control_token: token, ..GatewayEnv::from_environment(environment)? };
+        let read = GatewayEnv::from_environment(environment)?;
+        // Somebody else's would not ask clients for theirs.
+        let mcp_token = read.mcp_token.clone().filter(|_| self.chosen.reloads());
+        let env = GatewayEnv { control_token: token, mcp_token, ..read };
         let base = Base::from_environment(environment)?;
         let own = self.env_file(gateway.env_file.as_deref(), environment)?;
         Ok(GATEWAY.invoke(program, self.root.clone(), &base, &env).args(words).own_variables(own))
@@ -219,7 +224,7 @@ impl StackConfig {
             readiness_path: self.chosen.ready_path.clone(),
             mcp: Some(McpWanted {
                 endpoints: self.mcp_endpoints(),
-                headers: Vec::new(),
+                headers: self.client_headers(environment)?,
                 required_tools: rules.required_tools.clone(),
                 canary: canary
                     .map(|canary| Canary { tool: canary.tool.clone(), arguments: canary.arguments.clone() }),
@@ -261,6 +266,15 @@ impl StackConfig {
     fn ceiling(&self, environment: &Environment) -> Result<Duration, Failure> {
         let (rules, ci) = (&self.stack.readiness, environment.get::<CI>()?.is_some());
         Ok(Duration::from_millis(if ci { rules.ceiling_ci_ms } else { rules.ceiling_ms }))
+    }
+
+    /// What every request to the endpoints carries: the clients' token, where the gateway asks for one.
+    ///
+    /// # Errors
+    /// Exit 20, when the token is none.
+    pub fn client_headers(&self, environment: &Environment) -> Result<Vec<(String, String)>, Failure> {
+        let token = environment.get::<STELAE_MCP_TOKEN>()?.filter(|_| self.chosen.reloads());
+        Ok(token.iter().map(Secret::header).collect())
     }
 
     /// The paths where MCP is spoken.

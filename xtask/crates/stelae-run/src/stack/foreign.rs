@@ -2,7 +2,7 @@
 
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::dialect::Environments;
-use stelae_model::env::declared::{STELAE_CACHE_HOME, STELAE_STATE_HOME};
+use stelae_model::env::declared::{STELAE_CACHE_HOME, STELAE_MCP_TOKEN, STELAE_STATE_HOME};
 use stelae_model::env::programs::SERVER;
 use stelae_model::env::{Base, Environment, ProgramEnv as _, ServerEnv};
 use stelae_model::proxy::ProxyConfig;
@@ -80,7 +80,14 @@ pub(super) fn write_config(
     let written = files::create_private_dirs(folder)
         .and_then(|()| files::replace(&path, spoken.text.as_bytes(), Readable::ByOwner));
     written.map_err(|error| crate::render::unwritable(&path, &error))?;
-    Ok(spoken.lacks)
+    let mut lacks = spoken.lacks;
+    if environment.get::<STELAE_MCP_TOKEN>()?.is_some() {
+        lacks.push(format!(
+            "the gateway {} does not ask for STELAE_MCP_TOKEN: anybody here may call it",
+            chosen.name
+        ));
+    }
+    Ok(lacks)
 }
 
 /// What the builtin gateway gives each server: the base, the declared variables, its label and its own. There is no token:

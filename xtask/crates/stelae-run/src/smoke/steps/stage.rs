@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use stelae_model::endpoints::Endpoints;
-use stelae_model::env::programs::AGENT;
+use stelae_model::env::programs::{AGENT, declared};
 use stelae_model::env::{AgentEnv, Base, Invocation, ProgramEnv as _};
 use stelae_model::event::Event;
 use stelae_model::expect::{ended_calls, judge, judge_tools, read_transcript};
@@ -214,7 +214,11 @@ pub(crate) fn manual_instructions(
     for (variable, text) in
         invocation.environment().iter().filter(|(name, _)| !marks.contains(&name.as_str()))
     {
-        env += &format!("export {variable}={}\n", quoted(text));
+        env += &match declared(variable).is_some_and(|declared| declared.secret) {
+            // This file is evidence. The shell that sources it has what we were given, too.
+            true => format!("# {variable} is a secret: export it in this shell\n"),
+            false => format!("export {variable}={}\n", quoted(text)),
+        };
     }
     let transcript = transcript_path(cx, name);
     // One that an earlier session left is not what is about to be played.

@@ -67,8 +67,11 @@ const DEATH_IS_SEEN: Duration = Duration::from_millis(500);
 /// What the endpoints list.
 pub(super) fn list_tools(cx: &mut SmokeContext, restarted: &Restarted) -> Result<Catalog, Failure> {
     let endpoints = &restarted.endpoints;
-    let listed =
-        Sessions::connect(endpoints, cx.deadline).map_err(|error| error.to_string()).and_then(|sessions| {
+    let (inside, config) = stack(cx)?;
+    let headers = config.client_headers(&inside)?;
+    let listed = Sessions::connect(endpoints, &headers, cx.deadline)
+        .map_err(|error| error.to_string())
+        .and_then(|sessions| {
             let catalog = sessions.catalog().clone();
             sessions.close(cx.deadline).map_err(|error| error.to_string())?;
             Ok(catalog)
