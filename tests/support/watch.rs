@@ -102,13 +102,13 @@ pub fn runs(source: &Utf8Path) -> Vec<String> {
 pub fn assert_nowhere_in(folder: &Utf8Path, text: &str) {
     let (mut folders, mut files) = (vec![folder.to_owned()], 0);
     while let Some(folder) = folders.pop() {
-        for entry in folder.read_dir_utf8().unwrap().map(Result::unwrap) {
-            if entry.file_type().unwrap().is_dir() {
+        for entry in folder.read_dir_utf8().expect("a folder").map(|entry| entry.expect("an entry")) {
+            if entry.file_type().expect("a type").is_dir() {
                 folders.push(entry.path().to_owned());
                 continue;
             }
             files += 1;
-            let bytes = fs::read(entry.path()).unwrap();
+            let bytes = fs::read(entry.path()).expect("a file");
             let said = String::from_utf8_lossy(&bytes);
             assert!(!said.contains(text), "{}: {said}", entry.path());
         }

@@ -1,6 +1,7 @@
 //! The token that clients have to show, if there is one. It comes from a file or a variable: arguments are everybody's to
 //! read.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,9 +24,9 @@ const MOST_BYTES: u64 = 4 * 1024;
 /// there is no token in it.
 pub(crate) fn of_clients(
     file: Option<&Utf8Path>,
-    value: Option<String>,
+    value: Option<OsString>,
 ) -> Result<Option<Secret<BearerToken>>, Failure> {
-    match (file, value.filter(|value| !value.is_empty())) {
+    match (file, value) {
         (None, None) => Ok(None),
         (None, Some(value)) => of_variable(&value).map(Some),
         (Some(_), Some(_)) => {
@@ -37,19 +38,22 @@ pub(crate) fn of_clients(
     }
 }
 
-/// The token of this process's environment, for a client.
+/// The token of this process's environment, for a client. One that is empty is shown to nobody.
 ///
 /// # Errors
 /// Exit 20, `token`.
-pub(crate) fn from_environment() -> Result<Option<Secret<BearerToken>>, Failure> {
-    of_clients(None, std::env::var(CLIENT_TOKEN).ok())
+pub(crate) fn of_this_client() -> Result<Option<Secret<BearerToken>>, Failure> {
+    of_clients(None, std::env::var_os(CLIENT_TOKEN).filter(|value| !value.is_empty()))
 }
 
-fn of_variable(value: &str) -> Result<Secret<BearerToken>, Failure> {
-    Secret::<BearerToken>::parse(value).map_err(|why| {
+/// Whoever sets it means that there is one: nothing that is set and cannot be used may let everybody in.
+fn of_variable(value: &OsStr) -> Result<Secret<BearerToken>, Failure> {
+    let text = value.to_str().ok_or_else(|| "is not UTF-8".to_owned());
+    text.and_then(Secret::<BearerToken>::parse).map_err(|why| {
         Failure::new(ExitCode::Environment, "token", "the clients' token cannot be used")
             .on(CLIENT_TOKEN)
             .because(format!("its value {why}"))
+            .hint(format!("unset {CLIENT_TOKEN}, if clients need none"))
     })
 }
 
@@ -106,14 +110,16 @@ mod tests {
     fn a_token_comes_from_a_file_or_a_variable_and_not_from_both() {
         let (_folder, path) = file("from-file\n", 0o600);
         let token = |file: Option<&Utf8Path>, value: Option<&str>| {
-            of_clients(file, value.map(str::to_owned)).map(|token| token.and_then(|token| token.to_env()))
+            of_clients(file, value.map(OsString::from)).map(|token| token.and_then(|token| token.to_env()))
         };
-        assert_eq!(token(Some(&path), Some("")).unwrap().as_deref(), Some("from-file"));
+        assert_eq!(token(Some(&path), None).unwrap().as_deref(), Some("from-file"));
         assert_eq!(token(None, Some("from-variable")).unwrap().as_deref(), Some("from-variable"));
         assert_eq!(token(None, None).unwrap(), None);
-        let failure = token(None, Some("hunter2 hunter3")).unwrap_err();
-        assert_eq!(failure.exit_code, ExitCode::Environment);
-        assert!(!failure.to_string().contains("hunter"), "{failure}");
+        for unusable in ["hunter2 hunter3", ""] {
+            let failure = token(None, Some(unusable)).unwrap_err();
+            assert_eq!(failure.exit_code, ExitCode::Environment);
+            assert!(!failure.to_string().contains("hunter"), "{failure}");
+        }
         assert_eq!(token(Some(&path), Some("x")).unwrap_err().exit_code, ExitCode::Usage);
         assert_eq!(
             token(Some("/nonexistent".into()), None).unwrap_err().exit_code,

@@ -154,7 +154,7 @@ impl ProxyConfig {
                 (Some(_), Some(_)) => return Err(format!("server {name:?} has both `command` and `url`")),
                 (None, None) => return Err(format!("server {name:?} has neither `command` nor `url`")),
                 (None, Some(url)) if !url.starts_with("http://") => {
-                    return Err(format!("server {name:?}: url {url:?} is not plain http"));
+                    return Err(format!("server {name:?}: url {:?} is not plain http", shown_url(url)));
                 }
                 (Some(_), None) if !entry.headers.is_empty() => {
                     return Err(format!("server {name:?} has `headers`, and no `url` to send them to"));
@@ -176,12 +176,29 @@ impl ProxyConfig {
     }
 }
 
-/// A `proxy.json` as it may be kept and shown: what servers have in their `env` and `headers` are digests. What they
-/// are called and everything else stays readable; a text that is no JSON is a digest as a whole.
+/// A URL as it may be kept and shown: without user, password, query and fragment, in which secrets stand.
+pub fn shown_url(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or(url);
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit('@').next().unwrap_or(authority);
+            format!("{scheme}://{host}{path}")
+        }
+        None => url.to_owned(),
+    }
+}
+
+/// A `proxy.json` as it may be kept and shown: what servers have in their `env` and `headers` are digests, and what stands
+/// around the address in their `url` is cut off. What they are called and everything else stays readable, arguments too,
+/// which everybody on the machine can read anyway; a text that is no JSON is a digest as a whole.
 pub fn masked(text: &str) -> String {
     let Ok(mut value) = serde_json::from_str::<Value>(text) else { return digest(text) };
     let servers = value.get_mut("mcpServers").and_then(Value::as_object_mut);
     for entry in servers.into_iter().flat_map(|servers| servers.values_mut()) {
+        if let Some(Value::String(url)) = entry.get_mut("url") {
+            *url = shown_url(url);
+        }
         for key in ["env", "headers"] {
             let own = entry.get_mut(key).and_then(Value::as_object_mut);
             for kept in own.into_iter().flat_map(|own| own.values_mut()) {
@@ -248,6 +265,20 @@ mod tests {
         let config = ProxyConfig { mcp_proxy: section.clone(), mcp_servers: BTreeMap::new() };
         assert_eq!(config.check().is_ok(), section.address().is_ok());
         section.address().map(|address| address.to_string())
+    }
+
+    #[test]
+    fn of_a_url_only_the_address_is_shown() {
+        for (url, shown) in [
+            ("http://127.0.0.1:1/mcp", "http://127.0.0.1:1/mcp"),
+            ("https://me:hunter2@host:2/a@b?key=hunter2#hunter2", "https://host:2/a@b"),
+            ("http://hunter2@host?hunter2", "http://host"),
+            ("nonsense?hunter2", "nonsense"),
+        ] {
+            assert_eq!(shown_url(url), shown);
+        }
+        let text = r#"{"mcpServers": {"a": {"url": "http://x:hunter2@h/p?k=hunter2"}}}"#;
+        assert!(masked(text).contains("\"url\": \"http://h/p\""), "{}", masked(text));
     }
 
     #[test]

@@ -45,6 +45,14 @@ pub(crate) fn read_regular(path: &Utf8Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
+/// The text of a regular file, symlinks followed. Opening a pipe would wait for whoever writes.
+///
+/// # Errors
+/// What the system says; it is no regular file, or not UTF-8.
+pub fn read_regular_text(path: &Utf8Path) -> io::Result<String> {
+    String::from_utf8(read_regular(path)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 /// Removes a file that may be there, because what it holds must not be taken for what comes next.
 ///
 /// # Errors

@@ -54,7 +54,6 @@ pub enum CallError {
 
 impl Sessions {
     /// Sessions with all of these endpoints, which have listed their tools. `headers` go with every request.
-
     ///
     /// # Errors
     /// [`EndpointError`] of the first that does not answer.

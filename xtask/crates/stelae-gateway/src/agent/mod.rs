@@ -51,7 +51,7 @@ impl Agent {
     /// 2 for an unusable script, 20 for an unusable token, 1 for an endpoint that cannot be reached (the transcript says so, too).
     pub(crate) fn run(self) -> Result<(), Failure> {
         let script = Script::read(&self.script)?;
-        let token = token::from_environment()?;
+        let token = token::of_this_client()?;
 
         let transcript = Transcript::to_stdout(&self.server, &script.digest());
         let endpoints =

@@ -1,12 +1,12 @@
 //! The files that say what is served: read when the gateway starts, and again at each reload.
 
-use std::fs;
 use std::io;
 
 use camino::Utf8PathBuf;
 use stelae_model::overrides::{Overrides, parse_overrides};
 use stelae_model::proxy::ProxyConfig;
 use stelae_model::{ExitCode, Failure};
+use stelae_run::files::read_regular_text;
 use stelae_run::stack::read_proxy;
 
 /// Where they are.
@@ -34,7 +34,7 @@ impl Files {
         let proxy = read_proxy(&self.proxy)?;
         let overrides = match &self.overrides {
             None => Overrides::default(),
-            Some(path) => match fs::read_to_string(path) {
+            Some(path) => match read_regular_text(path) {
                 Ok(text) => parse_overrides(path.as_str(), &text)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Overrides::default(),
                 Err(error) => {

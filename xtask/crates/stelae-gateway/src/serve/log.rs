@@ -1,15 +1,60 @@
-//! One line per event on stderr.
+//! One line per event on stderr, written by a thread of its own: a reader that does not read holds nobody up.
 
 use std::fmt;
 use std::io::Write;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+/// So many lines may wait to be read; what comes then is only counted.
+const MOST_WAITING: usize = 4096;
+/// How long the end of the gateway waits for its last lines.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+static WRITER: LazyLock<SyncSender<Entry>> = LazyLock::new(|| {
+    let (writer, entries) = sync_channel(MOST_WAITING);
+    thread::spawn(|| write_all(entries));
+    writer
+});
+static LEFT_OUT: AtomicUsize = AtomicUsize::new(0);
+
+enum Entry {
+    Line(String),
+    /// Everything before this is written when the other end is told.
+    Written(Sender<()>),
+}
 
 /// Writes `[source] text` as one line.
-///
-/// One `write` per line, so that lines of concurrent writers do not mix. A closed stderr is no reason to stop serving,
-/// which is why this is not `eprintln!`: that panics.
 pub(super) fn line(source: &str, text: fmt::Arguments<'_>) {
-    let line = format!("[{source}] {text}\n");
-    std::io::stderr().lock().write_all(line.as_bytes()).ok();
+    if WRITER.try_send(Entry::Line(format!("[{source}] {text}\n"))).is_err() {
+        LEFT_OUT.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits until everything is written that was said before; not for long.
+pub(super) fn flush() {
+    let (written, rest) = channel();
+    if WRITER.try_send(Entry::Written(written)).is_ok() {
+        rest.recv_timeout(LAST_LINES).ok();
+    }
+}
+
+/// One `write` per line, so that lines of other processes do not mix with ours. A closed stderr is no reason to stop
+/// serving, which is why this is not `eprintln!`: that panics.
+fn write_all(entries: Receiver<Entry>) {
+    let write = |text: &str| std::io::stderr().lock().write_all(text.as_bytes()).ok();
+    for entry in entries {
+        match entry {
+            Entry::Line(text) => drop(write(&text)),
+            Entry::Written(told) => drop(told.send(())),
+        }
+        let left_out = LEFT_OUT.swap(0, Ordering::Relaxed);
+        if left_out > 0 {
+            write(&format!("[gateway] {left_out} lines were left out: nobody read what there was\n"));
+        }
+    }
 }
 
 /// An event of the gateway itself.

@@ -83,7 +83,7 @@ impl Serve {
     /// 33 for a taken port, 21 or 40 for a configuration that is invalid or absent, 20 for an unusable passed socket.
     pub(crate) fn run(self) -> Result<(), Failure> {
         let client_token =
-            token::of_clients(self.token_file.as_deref(), std::env::var(token::CLIENT_TOKEN).ok())?;
+            token::of_clients(self.token_file.as_deref(), std::env::var_os(token::CLIENT_TOKEN))?;
         let files = Files { proxy: self.config, overrides: self.overrides };
         let config = files.read()?;
         let address = config.proxy.mcp_proxy.address().map_err(Failure::unexpected)?;
@@ -94,6 +94,7 @@ impl Serve {
         let served = runtime.block_on(serve(files, config, listener, client_token));
         // Whatever still sits on a blocking thread is nobody's any more.
         runtime.shutdown_background();
+        log::flush();
         served.map_err(|error| unexpected(&error))
     }
 }
@@ -119,6 +120,9 @@ async fn serve(
     let to = Audience { board: Arc::new(Board::new()), hub: Arc::default() };
     let proxy = Arc::new(config.proxy.mcp_proxy.clone());
     let fleet = Arc::new(Fleet::start(files, config, to.clone()));
+    if client_token.is_some() {
+        event!("clients of /mcp have to show a token");
+    }
     let in_flight = InFlight::new();
     let (accept, streams) = (CancellationToken::new(), CancellationToken::new());
     let shared = Shared {

@@ -12,7 +12,7 @@ use rmcp::model::{
 };
 use rmcp::service::{Peer, PeerRequestOptions, RequestContext, RequestHandle, ServiceError};
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::board::{NoTarget, Target};
 use super::front::{Front, notify};
@@ -161,7 +161,8 @@ impl Request<'_> {
             Conversation { front, server: &link.peer, client: &context.peer, token, limit: link.limit };
         conversation.until_the_answer(call, &context).await.map_err(|why| {
             let error = no_answer(&server, called, why);
-            event!("server {server:?}: {method} of {called} failed: {}", error.message);
+            // What a server says is for its caller: it may quote secrets, and has line breaks.
+            event!("server {server:?}: {method} of {called:?} failed with error {}", error.code.0);
             error
         })
     }
@@ -177,6 +178,8 @@ enum NoAnswer {
     TooLate(Duration),
     /// The client cancelled.
     Cancelled,
+    /// The client did not read what was said for as long as this, or there was no end to it.
+    Unread(Duration),
 }
 
 /// What goes on between a client and a server until the answer comes.
@@ -190,8 +193,9 @@ struct Conversation<'a> {
 }
 
 impl Conversation<'_> {
-    /// Whatever is sent to the client is sent in this one task: by the task rmcp knows to which request, and so to which
-    /// stream, it belongs.
+    /// Whatever is sent to the client is sent in this one task, in the order in which it was heard. By the task rmcp knows
+    /// to which request a question belongs, and by its token to which progress does; log messages go to the stream that
+    /// the client has opened for everything else.
     async fn until_the_answer(
         &self,
         mut call: Call,
@@ -218,18 +222,34 @@ impl Conversation<'_> {
                     return Err(NoAnswer::TooLate(self.limit));
                 }
             };
-            silent_until = Instant::now() + self.limit;
-            match heard {
+            let heard = match heard {
                 Some(Heard::Answer(answer)) => return answer.map_err(NoAnswer::Refused),
-                Some(Heard::Progress(params)) => self.progress(params).await,
-                Some(Heard::Log(params)) if self.front.hub.wants_log(self.front.asker, &params) => {
-                    // A client that is gone is noticed by its cancellation.
-                    notify(self.client, "notifications/message", Some(params)).await;
-                }
-                Some(Heard::Log(_)) => {}
-                Some(Heard::Asked(question)) => self.ask_client(question).await,
+                Some(heard) => heard,
                 None => return Err(NoAnswer::Gone),
+            };
+            silent_until = Instant::now() + self.limit;
+            // Not biased: one that keeps talking would never let the other two have a word.
+            let given_up = tokio::select! {
+                () = self.pass_on(heard) => continue,
+                () = context.ct.cancelled() => NoAnswer::Cancelled,
+                () = sleep_until(silent_until.min(over)) => NoAnswer::Unread(self.limit),
+            };
+            call.give_up("its client does not listen any more");
+            return Err(given_up);
+        }
+    }
+
+    /// Tells the client what was heard. That takes as long as the client takes to read it: it has streams, and they are
+    /// not endless.
+    async fn pass_on(&self, heard: Heard) {
+        match heard {
+            Heard::Progress(params) => self.progress(params).await,
+            // A client that is gone is noticed by its cancellation.
+            Heard::Log(params) if self.front.hub.wants_log(self.front.asker, &params) => {
+                notify(self.client, "notifications/message", Some(params)).await;
             }
+            Heard::Asked(question) => self.ask_client(question).await,
+            Heard::Log(_) | Heard::Answer(_) => {}
         }
     }
 
@@ -253,8 +273,7 @@ impl Conversation<'_> {
         }
         let request = CustomRequest::new(question.method.clone(), question.params.clone());
         let request = ServerRequest::CustomRequest(request);
-        let options = PeerRequestOptions::with_timeout(ASK_LIMIT);
-        match self.client.send_cancellable_request(request, options).await {
+        match self.client.send_cancellable_request(request, PeerRequestOptions::no_options()).await {
             Ok(asked) => drop(tokio::spawn(self.front.while_it_lasts(answered(asked, question)))),
             Err(why) => question.answer(Err(refused(&why))),
         }
@@ -278,18 +297,21 @@ impl Conversation<'_> {
 
 /// Waits for the client's answer, and gives it to the server. One that is withdrawn is dropped; so is one whose session
 /// ends, which refuses it.
-async fn answered(asked: RequestHandle<RoleServer>, question: Question) {
+async fn answered(mut asked: RequestHandle<RoleServer>, question: Question) {
     let withdrawn = question.withdrawn.clone();
-    let id = asked.id.clone();
-    let client = asked.peer.clone();
-    tokio::select! {
-        answer = asked.await_response() => {
-            question.answer(answer.map(|answer| json!(answer)).map_err(|why| refused(&why)));
+    let why = tokio::select! {
+        answer = &mut asked.rx => {
+            let answer = answer.unwrap_or(Err(ServiceError::TransportClosed));
+            return question.answer(answer.map(|answer| json!(answer)).map_err(|why| refused(&why)));
         }
-        () = withdrawn.cancelled() => {
-            notify(&client, "notifications/cancelled", Some(json!({"requestId": id}))).await;
+        () = withdrawn.cancelled() => "the server does not want to know any more",
+        () = sleep(ASK_LIMIT) => {
+            question.answer(Err(refused(&ServiceError::Timeout { timeout: ASK_LIMIT })));
+            "nobody waits any longer"
         }
-    }
+    };
+    // rmcp forgets it with this, too. A client that is gone needs no word.
+    asked.cancel(Some(why.to_owned())).await.ok();
 }
 
 /// What the server is told of a client that did not do what it was asked for.
@@ -330,6 +352,12 @@ fn no_answer(server: &str, called: &str, why: NoAnswer) -> ErrorData {
         NoAnswer::Gone => "went away before it answered".to_owned(),
         NoAnswer::TooLate(limit) => format!("gave no answer within {} ms", limit.as_millis()),
         NoAnswer::Cancelled => "was called, and the call was cancelled".to_owned(),
+        NoAnswer::Unread(limit) => {
+            format!(
+                "said more than its client read within {} ms, or than an hour has room for",
+                limit.as_millis()
+            )
+        }
     };
     away(format!("server {server:?} of {called} {because}"))
 }

@@ -22,8 +22,8 @@ const SAYINGS: &[&str] = &[
     "newconnectionerror",
 ];
 
-/// Whether the last lines of an installer say that its registry could not be reached. A guess, from words; it only
-/// decides between "go online" and "look at the log".
+/// Whether the last lines of an installer say that its registry could not be reached. A guess, from words: it
+/// decides between "go online" and "look at the log", and whether `ci` skips what needs the tool, which it says.
 pub fn is_unreachable<'a>(tail: impl IntoIterator<Item = &'a str>) -> bool {
     tail.into_iter().any(|line| {
         let line = line.to_ascii_lowercase();

@@ -13,6 +13,7 @@ fn main() {
         run_id: taken.run_id,
         proxy_host: taken.proxy_host,
         public_base_url: taken.public_base_url,
+        mcp_token: taken.mcp_token,
     };
     AGENT.invoke("/bin/agent".into(), "/".into(), &base, &env);
 }

@@ -20,6 +20,7 @@ fn main() {
         proxy_host: taken.proxy_host,
         proxy_port: taken.proxy_port,
         public_base_url: taken.public_base_url,
+        mcp_token: taken.mcp_token,
     };
     AGENT.invoke("/bin/agent".into(), "/".into(), &base, &env);
     assert_eq!(steps::Render.then(steps::Restart).names().len(), 2);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::pipe;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -191,9 +192,12 @@ impl Host<'_> {
             let client = |number: usize| {
                 let together = &together;
                 scope.spawn(move || {
-                    let sessions = gateway.sessions(address, deadline);
-                    let sessions =
-                        sessions.and_then(|mut sessions| sessions.list(deadline).map(|_| sessions));
+                    // One that panicked would leave all the others waiting for it.
+                    let sessions = catch_unwind(AssertUnwindSafe(|| {
+                        let sessions = gateway.sessions(address, deadline);
+                        sessions.and_then(|mut sessions| sessions.list(deadline).map(|_| sessions))
+                    }));
+                    let sessions = sessions.unwrap_or_else(|_| Err("panicked".to_owned()));
                     together.wait();
                     sessions.map_or((0, 0), |sessions| self.one_of_many(number, sessions, deadline))
                 })

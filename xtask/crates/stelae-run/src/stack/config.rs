@@ -21,6 +21,7 @@ use stelae_model::value::Secret;
 use stelae_model::{ExitCode, Failure};
 
 use super::foreign;
+use crate::files::read_regular_text;
 use crate::programs;
 use crate::watch::{Canary, McpEndpoint, McpWanted, Wanted};
 
@@ -57,7 +58,7 @@ impl StackConfig {
     ) -> Result<Self, Failure> {
         let root = environment.get::<STELAE_ROOT>()?.as_path().to_owned();
         let path = stack_file.map_or_else(|| root.join("config/stack.toml"), Utf8Path::to_owned);
-        let text = std::fs::read_to_string(&path).map_err(|error| {
+        let text = read_regular_text(&path).map_err(|error| {
             Failure::new(ExitCode::Environment, "stack-config", "the description of the stack cannot be read")
                 .on(path.to_string())
                 .because(error.to_string())
@@ -197,7 +198,7 @@ impl StackConfig {
     ) -> Result<BTreeMap<String, String>, Failure> {
         let Some(name) = name else { return Ok(BTreeMap::new()) };
         let path = self.root.join(name);
-        let text = std::fs::read_to_string(&path).map_err(|error| {
+        let text = read_regular_text(&path).map_err(|error| {
             Failure::new(
                 ExitCode::Environment,
                 "env-file-unreadable",
@@ -342,7 +343,7 @@ fn resolved_word(place: &str, word: &str, names: &Names) -> Result<String, Failu
 /// # Errors
 /// Exit 40, `not-rendered`; 21, `bad-proxy-config`.
 pub fn read_proxy(path: &Utf8Path) -> Result<ProxyConfig, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = read_regular_text(path).map_err(|error| {
         Failure::new(
             ExitCode::PrerequisiteMissing,
             "not-rendered",

@@ -20,7 +20,7 @@ use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::{ExitCode, Failure, expect};
 
 use super::structural::{attest, check_stack, list_tools};
-use crate::files::remove_stale;
+use crate::files::{read_regular_text, remove_stale};
 use crate::process::{self, Limits};
 use crate::smoke::context::{SmokeContext, read};
 use crate::smoke::state::{Attested, Restarted, Staged};
@@ -161,7 +161,7 @@ fn play(
 }
 
 fn judge_transcript(cx: &SmokeContext, stage: &expect::Stage, path: &Utf8PathBuf) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = read_regular_text(path).map_err(|error| {
         Failure::new(ExitCode::ExpectationNotMet, "transcript-missing", "there is no transcript of the stage")
             .on(path.to_string())
             .because(error.to_string())
