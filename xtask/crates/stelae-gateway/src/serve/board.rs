@@ -89,14 +89,17 @@ impl Board {
         Self { state: watch::Sender::new(State::default()), next_row: AtomicU64::new(0) }
     }
 
-    /// Puts a server up as `starting`, in place of an older one of that name.
-    pub(super) fn put(&self, name: &str, required: bool) -> RowId {
+    /// Puts a server up as `starting`, in place of an older one of that name. What the older one had counts for names
+    /// until the new one is ready: a replacement must not rename what others have.
+    pub(super) fn put(&self, name: &str, required: bool, restarts: u32) -> RowId {
         let id = RowId { name: name.to_owned(), number: self.next_row.fetch_add(1, Ordering::Relaxed) };
         let health =
-            ServerHealth { state: ServerState::Starting, required, tools: 0, restarts: 0, reason: None };
-        let row = Row { number: id.number, health, shelf: Shelf::default(), link: None };
+            ServerHealth { state: ServerState::Starting, required, tools: 0, restarts, reason: None };
+        let number = id.number;
         self.change(|rows| {
-            rows.insert(name.to_owned(), row);
+            let before = rows.remove(name);
+            let shelf = before.map(|row| row.shelf).unwrap_or_default();
+            rows.insert(name.to_owned(), Row { number, health, shelf, link: None });
         });
         id
     }
@@ -132,6 +135,13 @@ impl Board {
     /// The server is started once more.
     pub(super) fn restarted(&self, id: &RowId) {
         self.update(id, |row| row.health.restarts += 1);
+    }
+
+    /// How the server stands; `None` if it was replaced.
+    pub(super) fn health(&self, id: &RowId) -> Option<ServerHealth> {
+        let state = self.state.borrow();
+        let row = state.rows.get(&id.name).filter(|row| row.number == id.number);
+        row.map(|row| row.health.clone())
     }
 
     /// What clients see.

@@ -19,7 +19,7 @@ use super::hub::Hub;
 use super::link::Link;
 use super::log::event;
 use super::offer::{self, Kind, Offer};
-use super::process::Process;
+use super::process::{self, Process};
 
 /// A server that is being kept alive.
 #[derive(Debug)]
@@ -35,15 +35,14 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Begins to keep a server alive.
+    /// Begins to keep a server alive, which has been put on the board.
     pub(super) fn begin(
         name: &str,
         entry: &ServerEntry,
         told: Option<&ServerOverrides>,
+        row: RowId,
         to: &Audience,
     ) -> Self {
-        let board = &to.board;
-        let row = board.put(name, entry.required);
         let stop = CancellationToken::new();
         let server = Server {
             name: name.to_owned(),
@@ -62,13 +61,14 @@ impl Life {
         self.stop.cancel();
         self.task.await.ok();
     }
-
-    /// Limit for `initialize` plus `tools/list`.
-    pub(super) fn start_limit(&self) -> Duration {
-        start_limit(&self.entry)
-    }
 }
 
+/// Within this time a server that is begun is ready, or it is known why it is not, which can take its end.
+pub(super) fn settle_limit(entry: &ServerEntry) -> Duration {
+    start_limit(entry) + process::END_LIMIT
+}
+
+/// Limit for `initialize` plus `tools/list`.
 fn start_limit(entry: &ServerEntry) -> Duration {
     Duration::from_millis(entry.start_timeout_ms.unwrap_or(10_000))
 }

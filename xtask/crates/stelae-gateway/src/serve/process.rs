@@ -26,6 +26,9 @@ const KILL_LIMIT: Duration = Duration::from_secs(1);
 /// How long what a dead server wrote to stderr is still waited for. A descendant that left the group can hold the pipe
 /// open for ever.
 const STDERR_GRACE: Duration = Duration::from_millis(200);
+/// So long can [`Process::end`] take.
+pub(super) const END_LIMIT: Duration =
+    EXIT_LINGER.saturating_add(TERM_GRACE).saturating_add(KILL_LIMIT).saturating_add(STDERR_GRACE);
 /// Of a server that floods no more than this is told on: one that does must not fill the disk with the gateway's log.
 const LINES_PER_SECOND: usize = 200;
 /// A longer line is cut into pieces of this size.

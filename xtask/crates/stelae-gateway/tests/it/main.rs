@@ -19,6 +19,7 @@ mod manage;
 mod raw;
 mod relay;
 mod reload;
+mod reload_meanwhile;
 mod requests;
 mod serve;
 mod shutdown;
