@@ -192,7 +192,12 @@ impl Server {
                 Ok(Err(why)) => return End::NeverReady(why),
                 Err(_) => {
                     let limit = limit.as_millis();
-                    return End::TooLate(format!("no answer to initialize and tools/list within {limit} ms"));
+                    let why = format!("no answer to initialize and tools/list within {limit} ms");
+                    // Before its end is waited for, which can take seconds and tells nothing new. One that exited is told
+                    // of after its end: that is what explains it.
+                    let told = process.map_or_else(|| why.clone(), |process| process.explain(&why));
+                    self.to.board.away(&self.row, ServerState::Failed, told);
+                    return End::TooLate(why);
                 }
             },
         };

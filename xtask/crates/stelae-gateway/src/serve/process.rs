@@ -85,6 +85,15 @@ impl Process {
         Ok(())
     }
 
+    /// `why (stderr ended with "…")`, as far as there is something to tell of one that still runs.
+    pub(super) fn explain(&self, why: &str) -> String {
+        Remains { status: None, last_words: self.last_words() }.explain(why)
+    }
+
+    fn last_words(&self) -> String {
+        self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Ends the whole group: TERM, a grace, KILL; then reaps the process. Whoever calls this has closed its stdin.
     ///
     /// `exiting` says that it seems to exit by itself already: then it may do so, for the status it gives.
@@ -100,8 +109,7 @@ impl Process {
         if timeout(STDERR_GRACE, &mut self.stderr).await.is_err() {
             self.stderr.abort();
         }
-        let last_words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Remains { status, last_words }
+        Remains { status, last_words: self.last_words() }
     }
 }
 

@@ -54,6 +54,17 @@ async fn a_server_that_is_replaced_is_missed_and_keeps_its_names() {
 }
 
 #[tokio::test]
+async fn a_server_that_hangs_at_its_start_has_failed_when_the_reload_answers() {
+    let gateway = Gateway::start(json!({})).await;
+    // It takes longer to end than its limit is.
+    let silent = with(fixture("s", &["--silent", "--deaf"]), json!({"startTimeoutMs": 200}));
+    gateway.configure(&json!({"s": silent}));
+    let health = reload(&gateway).await.unwrap().servers.remove("s").unwrap();
+    assert_eq!(health.state, ServerState::Failed);
+    assert_eq!(health.reason.unwrap(), "no answer to initialize and tools/list within 200 ms");
+}
+
+#[tokio::test]
 async fn a_reload_tries_again_what_is_not_up() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("program");
