@@ -49,6 +49,8 @@ struct Row {
     number: u64,
     health: ServerHealth,
     shelf: Shelf,
+    /// Whether it had resources when it was last ready, or was the one before it.
+    has_resources: bool,
     link: Option<Link>,
 }
 
@@ -98,8 +100,8 @@ impl Board {
         let number = id.number;
         self.change(|rows| {
             let before = rows.remove(name);
-            let shelf = before.map(|row| row.shelf).unwrap_or_default();
-            rows.insert(name.to_owned(), Row { number, health, shelf, link: None });
+            let (shelf, has_resources) = before.map(|row| (row.shelf, row.has_resources)).unwrap_or_default();
+            rows.insert(name.to_owned(), Row { number, health, shelf, has_resources, link: None });
         });
         id
     }
@@ -118,6 +120,7 @@ impl Board {
             row.health.reason = None;
             row.health.tools = shelf.tools.len();
             row.shelf = shelf;
+            row.has_resources = link.capabilities.get("resources").is_some();
             row.link = Some(link);
         });
     }
@@ -171,14 +174,13 @@ impl Board {
         self.named("prompt", name, |catalog| &catalog.prompts)
     }
 
-    /// The server that has a resource. A URI that nobody lists is for the one server that has resources, if there is one.
+    /// The server that has a resource. A URI that nobody lists is for the one server that has resources, if there is one;
+    /// those that are away count, as it may be theirs.
     pub(super) fn resource(&self, uri: &str) -> Result<Target, NoTarget> {
         let state = self.state.borrow();
         let only = || {
-            let has = |row: &Row| {
-                row.link.as_ref().is_some_and(|link| link.capabilities.get("resources").is_some())
-            };
-            let mut having = state.rows.iter().filter(|(_, row)| has(row)).map(|(name, _)| name.as_str());
+            let having = state.rows.iter().filter(|(_, row)| row.has_resources);
+            let mut having = having.map(|(name, _)| name.as_str());
             having.next().filter(|_| having.next().is_none())
         };
         let Some(server) = state.catalog.owner_of(uri).or_else(only) else {

@@ -11,6 +11,7 @@
 )]
 
 mod agent;
+mod away;
 mod everything_alone;
 mod everything_typed;
 mod guard;
