@@ -26,4 +26,5 @@ mod serve;
 mod shutdown;
 mod stack_server;
 mod support;
+mod unresponsive;
 mod wire;
