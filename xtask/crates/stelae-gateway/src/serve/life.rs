@@ -17,7 +17,7 @@ use super::environment::server_environment;
 use super::hub::Hub;
 use super::link::Link;
 use super::log::event;
-use super::offer::{self, Kind, Offer};
+use super::offer::{self, Kind, Offer, Presented};
 use super::process::{self, Process};
 use super::pulse;
 
@@ -235,8 +235,12 @@ impl Server {
 
     /// Puts what the server offers on the board, as clients are to see it.
     fn put_up(&self, link: &Link, offer: &Offer) {
+        let Presented { tools, complaints } = offer::presented(&offer.tools, &self.entry, self.told.as_ref());
+        for complaint in complaints {
+            event!("server {:?}: {complaint}", self.name);
+        }
         let shelf = Shelf {
-            tools: offer::presented(&offer.tools, &self.entry, self.told.as_ref()),
+            tools,
             prompts: offer::named(&offer.prompts),
             resources: offer.resources.clone(),
             templates: offer.templates.clone(),
