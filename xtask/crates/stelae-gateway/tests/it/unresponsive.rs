@@ -5,6 +5,7 @@ use serde_json::json;
 use stelae_model::proxy::ServerState;
 
 use crate::support::{Gateway, fixture, gone, with};
+use crate::wire::Wire;
 
 #[tokio::test]
 async fn a_list_that_has_changed_is_asked_for_again_until_it_is_had() {
@@ -51,4 +52,15 @@ async fn a_server_that_hangs_after_its_start_is_lost_and_comes_back() {
     gateway.until("it was started again", |all| all.ready && all.servers["a"].restarts == 1).await;
     gone(pid).await;
     assert_eq!(client.call("one", json!({})).await, "a:one");
+}
+
+#[tokio::test]
+async fn what_changes_before_a_session_is_complete_is_told() {
+    let gateway = Gateway::start(json!({"a": fixture("a", &["grow"])})).await.ready().await;
+    let other = gateway.client().await;
+    let early = Wire::greet(&gateway, json!({})).await;
+    other.call("grow", json!({})).await;
+    other.until_tools(&["grow", "grown"]).await;
+    let late = early.listen().await;
+    late.told("notifications/tools/list_changed", |told| !told.is_empty()).await;
 }
