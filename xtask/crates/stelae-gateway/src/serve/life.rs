@@ -111,7 +111,7 @@ enum End {
 }
 
 impl Server {
-    /// Life after life. A state changes only when something was learned: a server that failed stays `failed` while it is
+    /// Life after life. A state changes only when something was learned: a server that failed, or died, stays so while it is
     /// tried again, so that whoever reads `/readyz` never catches a moment of false hope.
     async fn live(self) {
         let mut backoff = Backoff::default();
@@ -119,9 +119,9 @@ impl Server {
             let (label, state, wait, why) = match self.one_life().await {
                 End::Stopped => break,
                 End::NoSuchProgram(why) => ("failed", ServerState::Failed, backoff::LONGEST, why),
-                End::NeverReady(why) | End::TooLate(why) => {
-                    ("failed", ServerState::Failed, backoff.after(Duration::ZERO), why)
-                }
+                End::TooLate(why) => ("failed", ServerState::Failed, backoff.after(Duration::ZERO), why),
+                // The next one may be ready in a moment, so this is no verdict.
+                End::NeverReady(why) => ("failed", ServerState::Backoff, backoff.after(Duration::ZERO), why),
                 End::Lost { ready, why } => ("died", ServerState::Backoff, backoff.after(ready), why),
                 End::GivenUp { ready, why } => ("given up", ServerState::Backoff, backoff.after(ready), why),
             };

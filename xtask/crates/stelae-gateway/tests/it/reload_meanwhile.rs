@@ -65,6 +65,17 @@ async fn a_server_that_hangs_at_its_start_has_failed_when_the_reload_answers() {
 }
 
 #[tokio::test]
+async fn a_server_that_crashes_at_its_start_is_explained_when_the_reload_answers() {
+    let gateway = Gateway::start(json!({})).await;
+    let script = "echo cannot read my settings >&2; exit 3";
+    gateway.configure(&json!({"c": {"command": "sh", "args": ["-c", script]}}));
+    let health = reload(&gateway).await.unwrap().servers.remove("c").unwrap();
+    assert_eq!(health.state, ServerState::Backoff, "it is started again");
+    let reason = health.reason.unwrap();
+    assert!(reason.contains("exit status: 3") && reason.contains("cannot read my settings"), "{reason}");
+}
+
+#[tokio::test]
 async fn a_reload_tries_again_what_is_not_up() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("program");
