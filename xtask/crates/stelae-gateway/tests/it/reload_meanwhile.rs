@@ -76,6 +76,17 @@ async fn a_server_that_crashes_at_its_start_is_explained_when_the_reload_answers
 }
 
 #[tokio::test]
+async fn a_server_whose_end_takes_longer_than_its_limit_is_explained_when_the_reload_answers() {
+    let gateway = Gateway::start(json!({})).await;
+    let script = "trap '' TERM; exec <&- >&-; sleep 1000";
+    let leaving = json!({"command": "sh", "args": ["-c", script], "startTimeoutMs": 300});
+    gateway.configure(&json!({"l": leaving}));
+    let health = reload(&gateway).await.unwrap().servers.remove("l").unwrap();
+    assert_eq!(health.state, ServerState::Backoff);
+    assert_eq!(health.reason.unwrap(), "closed the connection before it was ready");
+}
+
+#[tokio::test]
 async fn a_reload_tries_again_what_is_not_up() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("program");
