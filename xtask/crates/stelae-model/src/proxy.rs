@@ -223,9 +223,9 @@ pub enum ServerState {
     Starting,
     /// Initialised, and its tools are in the list.
     Ready,
-    /// Died; will be started again.
+    /// Died, or was refused, before it was ready or after; will be started again soon.
     Backoff,
-    /// Cannot come up: its program does not exist, or its limit passed.
+    /// Does not come up: its program cannot be executed, or its limit passed. It is tried again all the same.
     Failed,
 }
 

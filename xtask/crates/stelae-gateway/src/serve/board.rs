@@ -49,6 +49,8 @@ struct Row {
     number: u64,
     health: ServerHealth,
     shelf: Shelf,
+    /// Whether it had resources when it was last ready, or was the one before it.
+    has_resources: bool,
     link: Option<Link>,
 }
 
@@ -89,14 +91,17 @@ impl Board {
         Self { state: watch::Sender::new(State::default()), next_row: AtomicU64::new(0) }
     }
 
-    /// Puts a server up as `starting`, in place of an older one of that name.
-    pub(super) fn put(&self, name: &str, required: bool) -> RowId {
+    /// Puts a server up as `starting`, in place of an older one of that name. What the older one had counts for names
+    /// until the new one is ready: a replacement must not rename what others have.
+    pub(super) fn put(&self, name: &str, required: bool, restarts: u32) -> RowId {
         let id = RowId { name: name.to_owned(), number: self.next_row.fetch_add(1, Ordering::Relaxed) };
         let health =
-            ServerHealth { state: ServerState::Starting, required, tools: 0, restarts: 0, reason: None };
-        let row = Row { number: id.number, health, shelf: Shelf::default(), link: None };
+            ServerHealth { state: ServerState::Starting, required, tools: 0, restarts, reason: None };
+        let number = id.number;
         self.change(|rows| {
-            rows.insert(name.to_owned(), row);
+            let before = rows.remove(name);
+            let (shelf, has_resources) = before.map(|row| (row.shelf, row.has_resources)).unwrap_or_default();
+            rows.insert(name.to_owned(), Row { number, health, shelf, has_resources, link: None });
         });
         id
     }
@@ -115,6 +120,7 @@ impl Board {
             row.health.reason = None;
             row.health.tools = shelf.tools.len();
             row.shelf = shelf;
+            row.has_resources = link.capabilities.get("resources").is_some();
             row.link = Some(link);
         });
     }
@@ -132,6 +138,13 @@ impl Board {
     /// The server is started once more.
     pub(super) fn restarted(&self, id: &RowId) {
         self.update(id, |row| row.health.restarts += 1);
+    }
+
+    /// How the server stands; `None` if it was replaced.
+    pub(super) fn health(&self, id: &RowId) -> Option<ServerHealth> {
+        let state = self.state.borrow();
+        let row = state.rows.get(&id.name).filter(|row| row.number == id.number);
+        row.map(|row| row.health.clone())
     }
 
     /// What clients see.
@@ -161,14 +174,13 @@ impl Board {
         self.named("prompt", name, |catalog| &catalog.prompts)
     }
 
-    /// The server that has a resource. A URI that nobody lists is for the one server that has resources, if there is one.
+    /// The server that has a resource. A URI that nobody lists is for the one server that has resources, if there is one;
+    /// those that are away count, as it may be theirs.
     pub(super) fn resource(&self, uri: &str) -> Result<Target, NoTarget> {
         let state = self.state.borrow();
         let only = || {
-            let has = |row: &Row| {
-                row.link.as_ref().is_some_and(|link| link.capabilities.get("resources").is_some())
-            };
-            let mut having = state.rows.iter().filter(|(_, row)| has(row)).map(|(name, _)| name.as_str());
+            let having = state.rows.iter().filter(|(_, row)| row.has_resources);
+            let mut having = having.map(|(name, _)| name.as_str());
             having.next().filter(|_| having.next().is_none())
         };
         let Some(server) = state.catalog.owner_of(uri).or_else(only) else {

@@ -40,7 +40,9 @@ pub(super) struct Catalog {
 impl Catalog {
     /// Merges what the servers contribute.
     pub(super) fn merge(shares: &[Share<'_>]) -> Self {
-        let ready = || shares.iter().filter(|share| share.ready);
+        // Of two that list the same URI, the one that can be asked has it.
+        let (ready, away): (Vec<&Share<'_>>, Vec<_>) = shares.iter().partition(|share| share.ready);
+        let by_uri = || ready.iter().chain(&away);
         Self {
             tools: Names::merge(
                 shares.iter().map(|share| (share.server, share.ready, share.tools)).collect(),
@@ -48,8 +50,8 @@ impl Catalog {
             prompts: Names::merge(
                 shares.iter().map(|share| (share.server, share.ready, share.prompts)).collect(),
             ),
-            resources: Uris::merge(Kind::Resource, ready().map(|share| (share.server, share.resources))),
-            templates: Uris::merge(Kind::Template, ready().map(|share| (share.server, share.templates))),
+            resources: Uris::merge(Kind::Resource, by_uri().map(|share| (**share, share.resources))),
+            templates: Uris::merge(Kind::Template, by_uri().map(|share| (**share, share.templates))),
         }
     }
 
@@ -165,7 +167,8 @@ fn public_name(clashing: &BTreeSet<(&str, &str)>, server: &str, name: &str) -> S
     if clashing.contains(&(server, name)) { format!("{server}__{name}") } else { name.to_owned() }
 }
 
-/// Items that are known by a URI, which means the same whoever says it: the first server that lists one has it.
+/// Items that are known by a URI, which means the same whoever says it: the first server that lists one has it. What only
+/// a server has that is away stays its own: nobody else can answer for it.
 #[derive(Debug, Default)]
 pub(super) struct Uris {
     /// The items of all ready servers, in the order of server name and of each server's list.
@@ -174,14 +177,15 @@ pub(super) struct Uris {
 }
 
 impl Uris {
-    fn merge<'a>(kind: Kind, shares: impl Iterator<Item = (&'a str, &'a [Map<String, Value>])>) -> Self {
+    fn merge<'a>(kind: Kind, shares: impl Iterator<Item = (Share<'a>, &'a [Map<String, Value>])>) -> Self {
         let mut uris = Self::default();
-        for (server, item) in shares.flat_map(|(server, items)| items.iter().map(move |item| (server, item)))
-        {
+        for (share, item) in shares.flat_map(|(share, items)| items.iter().map(move |item| (share, item))) {
             let Some(uri) = item.get(kind.id_key()).and_then(Value::as_str) else { continue };
             uris.servers.entry(uri.to_owned()).or_insert_with(|| {
-                uris.items.push(item.clone());
-                server.to_owned()
+                if share.ready {
+                    uris.items.push(item.clone());
+                }
+                share.server.to_owned()
             });
         }
         uris
@@ -276,5 +280,16 @@ mod tests {
         assert_eq!(catalog.owner_of("test://some/7"), Some("b"));
         assert_eq!(catalog.owner_of("test://other/7"), Some("a"));
         assert_eq!(catalog.owner_of("other://"), None);
+
+        let away = Share { ready: false, ..share("a", &a, &any) };
+        let catalog = Catalog::merge(&[away, share("b", &b, &some)]);
+        assert_eq!(catalog.list(Kind::Resource), json!({"resources": [{"uri": "test://2"}]}));
+        assert_eq!(
+            catalog.list(Kind::Template),
+            json!({"resourceTemplates": [{"uriTemplate": "test://some/{x}"}]})
+        );
+        assert_eq!(catalog.owner_of("test://1"), Some("a"), "nobody else can answer for it");
+        assert_eq!(catalog.owner_of("test://2"), Some("b"), "this one can");
+        assert_eq!(catalog.owner_of("test://other/7"), Some("a"));
     }
 }

@@ -27,7 +27,7 @@ pub(super) const PROTOCOL: ProtocolVersion = ProtocolVersion::V_2025_11_25;
 /// How often an HTTP server, which has no process to watch, is asked whether it lives.
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// How long it may take to say so.
-const PING_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const PING_LIMIT: Duration = Duration::from_secs(5);
 /// How long closing a session may take.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 /// So many pages of a list are asked for: a server whose cursors never end must not keep us for ever.
@@ -231,7 +231,8 @@ impl Connection {
     /// What callers get.
     pub(super) fn link(&self, entry: &ServerEntry) -> Link {
         let call_limit = Duration::from_millis(entry.call_timeout_ms.unwrap_or(60_000));
-        Link { peer: self.peer.clone(), limit: call_limit, capabilities: self.capabilities.clone() }
+        let (peer, capabilities) = (self.peer.clone(), self.capabilities.clone());
+        Link { peer, limit: call_limit, capabilities, pulse: Arc::default() }
     }
 
     /// Waits until the server says that one of its lists has changed.

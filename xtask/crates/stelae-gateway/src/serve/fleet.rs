@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use stelae_model::proxy::{ProxySection, Readiness, ServerEntry};
+use stelae_model::proxy::{ProxySection, Readiness, ServerEntry, ServerState};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::config::{Config, Files};
-use super::life::{Audience, Life};
+use super::life::{Audience, Life, settle_limit};
 use super::log::event;
 
 /// The servers behind the gateway.
@@ -27,7 +28,8 @@ impl Fleet {
     pub(super) fn start(files: Files, config: Config, to: Audience) -> Self {
         let Config { proxy, overrides } = config;
         let begin = |(name, entry): (String, ServerEntry)| {
-            let life = Life::begin(&name, &entry, overrides.servers.get(&name), &to);
+            let row = to.board.put(&name, entry.required, 0);
+            let life = Life::begin(&name, &entry, overrides.servers.get(&name), row, &to);
             (name, life)
         };
         let lives = proxy.mcp_servers.into_iter().map(begin).collect();
@@ -36,7 +38,8 @@ impl Fleet {
     }
 
     /// Reads the configuration again and makes it true: stops what was removed, restarts what changed, starts what was
-    /// added, touches nothing else. Waits until what it started is ready or failed.
+    /// added, and begins anew with what is not up. What is up, or still comes up for the first time, is left alone. Waits
+    /// until what it started is ready or failed.
     ///
     /// It may be asked for from within a call to one of the servers, which stays unanswered until this returns: so
     /// nothing here waits for calls.
@@ -45,53 +48,64 @@ impl Fleet {
     /// Why the new configuration cannot be used; the old one goes on serving.
     pub(super) async fn reload(self: Arc<Self>) -> Result<Readiness, String> {
         // On a task of its own: a client that hangs up drops its request, and must not leave half a reload behind.
-        let reload = tokio::spawn(async move {
-            let config = self.files.read().map_err(|failure| failure.to_string())?;
-            self.become_like(config).await
-        });
+        let reload = tokio::spawn(async move { self.become_as_written().await });
         reload.await.unwrap_or_else(|error| Err(format!("the reload broke off: {error}")))
     }
 
-    async fn become_like(&self, Config { proxy: config, overrides }: Config) -> Result<Readiness, String> {
+    async fn become_as_written(&self) -> Result<Readiness, String> {
+        let mut lives = self.lives.lock().await;
+        if self.closing.is_cancelled() {
+            return Err("the gateway is shutting down".to_owned());
+        }
+        // While nobody else reloads: of two at once, the one that acts last has read last.
+        let Config { proxy: config, overrides } = self.files.read().map_err(|failure| failure.to_string())?;
         if config.mcp_proxy != self.proxy {
             return Err(
                 "`mcpProxy` changed: name and address are fixed until the gateway is restarted".to_owned()
             );
         }
-        let mut lives = self.lives.lock().await;
-        if self.closing.is_cancelled() {
-            return Err("the gateway is shutting down".to_owned());
-        }
         let wanted = config.mcp_servers;
-        let (kept, outdated): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            std::mem::take(&mut *lives).into_iter().partition(|(name, life)| {
-                wanted.get(name) == Some(&life.entry) && overrides.servers.get(name) == life.told.as_ref()
-            });
+        let board = &self.to.board;
+        let is_same = |name: &str, life: &Life| {
+            wanted.get(name) == Some(&life.entry) && overrides.servers.get(name) == life.told.as_ref()
+        };
+        let is_up = |life: &Life| {
+            let state = board.health(&life.row).map(|health| health.state);
+            matches!(state, Some(ServerState::Ready | ServerState::Starting))
+        };
+        let (kept, outdated): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut *lives)
+            .into_iter()
+            .partition(|(name, life)| is_same(name, life) && is_up(life));
         *lives = kept;
-        for name in outdated.keys() {
-            self.to.board.remove(name);
+        // What is wanted stands on the board before anything else changes or is waited for: at no moment does readiness
+        // miss it, and its names stay its own while it is away.
+        let mut fresh = Vec::new();
+        for (name, entry) in wanted.iter().filter(|(name, _)| !lives.contains_key(*name)) {
+            // That the very same server died before is not to be forgotten by trying it again.
+            let again = outdated.get(name).filter(|life| is_same(name, life));
+            let restarts =
+                again.and_then(|life| board.health(&life.row)).map_or(0, |health| health.restarts + 1);
+            fresh.push((name, entry, board.put(name, entry.required, restarts)));
         }
+        outdated.keys().filter(|name| !wanted.contains_key(*name)).for_each(|name| board.remove(name));
         let stopped = outdated.len();
         let stopping: JoinSet<()> = outdated.into_values().map(Life::stop).collect();
         stopping.join_all().await;
-        let mut started = Vec::new();
-        for (name, entry) in wanted {
-            lives.entry(name).or_insert_with_key(|name| {
-                started.push(name.clone());
-                Life::begin(name, &entry, overrides.servers.get(name), &self.to)
-            });
+        let (mut rows, mut limit) = (Vec::new(), Duration::ZERO);
+        for (name, entry, row) in fresh {
+            rows.push(row.clone());
+            limit = limit.max(settle_limit(entry));
+            let life = Life::begin(name, entry, overrides.servers.get(name), row, &self.to);
+            lives.insert(name.clone(), life);
         }
-        event!("reload: {stopped} stopped, {} started, {} in all", started.len(), lives.len());
-        let fresh: Vec<_> = started.iter().filter_map(|name| lives.get(name)).collect();
-        let rows: Vec<_> = fresh.iter().map(|life| life.row.clone()).collect();
-        let limit = fresh.iter().map(|life| life.start_limit()).max().unwrap_or_default();
+        event!("reload: {stopped} stopped, {} started, {} in all", rows.len(), lives.len());
         // The wait is outside the lock: neither shutting down nor another reload has to sit through it.
         drop(lives);
         tokio::select! {
-            () = self.to.board.settled(&rows, limit) => {}
+            () = board.settled(&rows, limit) => {}
             () = self.closing.cancelled() => {}
         }
-        Ok(self.to.board.readiness())
+        Ok(board.readiness())
     }
 
     /// Stops all servers, and waits until nothing of them is left.

@@ -27,7 +27,9 @@ pub(super) struct Front {
     pub(super) hub: Arc<Hub>,
     pub(super) asker: Asker,
     name: String,
-    notices: Mutex<Option<Receiver<Notice>>>,
+    /// Taken when the client is ready to be told. Until then they gather what it may have missed: its first requests can be
+    /// answered before its `initialized` is.
+    news: Mutex<Option<(ListChanges, Receiver<Notice>)>>,
     /// Ends the notifications together with the session.
     session: CancellationToken,
     _end: DropGuard,
@@ -38,8 +40,8 @@ impl Front {
     pub(super) fn new(board: Arc<Board>, hub: Arc<Hub>, name: String) -> Self {
         let session = CancellationToken::new();
         let (asker, notices) = hub.join();
-        let notices = Mutex::new(Some(notices));
-        Self { board, hub, asker, name, notices, _end: session.clone().drop_guard(), session }
+        let news = Mutex::new(Some((board.list_changes(), notices)));
+        Self { board, hub, asker, name, news, _end: session.clone().drop_guard(), session }
     }
 
     /// Something that ends with the session.
@@ -105,9 +107,9 @@ impl ServerHandler for Front {
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
-        let notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(notices) = notices {
-            let telling = tell(self.board.list_changes(), notices, context.peer);
+        let news = self.news.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((changes, notices)) = news {
+            let telling = tell(changes, notices, context.peer);
             tokio::spawn(self.while_it_lasts(telling));
         }
     }

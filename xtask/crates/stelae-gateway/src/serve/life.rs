@@ -1,10 +1,9 @@
 //! The life of one server: started, ready, lost, waited for, started again, until it is told to stop.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use stelae_model::overrides::ServerOverrides;
 use stelae_model::proxy::{ServerEntry, ServerState};
 use tokio::task::JoinHandle;
@@ -18,8 +17,12 @@ use super::environment::server_environment;
 use super::hub::Hub;
 use super::link::Link;
 use super::log::event;
-use super::offer::{self, Kind, Offer};
-use super::process::Process;
+use super::offer::{self, Kind, Offer, Presented};
+use super::process::{self, Process};
+use super::pulse;
+
+/// So often a list that has changed is asked for.
+const LISTINGS: u32 = 5;
 
 /// A server that is being kept alive.
 #[derive(Debug)]
@@ -35,15 +38,14 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Begins to keep a server alive.
+    /// Begins to keep a server alive, which has been put on the board.
     pub(super) fn begin(
         name: &str,
         entry: &ServerEntry,
         told: Option<&ServerOverrides>,
+        row: RowId,
         to: &Audience,
     ) -> Self {
-        let board = &to.board;
-        let row = board.put(name, entry.required);
         let stop = CancellationToken::new();
         let server = Server {
             name: name.to_owned(),
@@ -62,13 +64,14 @@ impl Life {
         self.stop.cancel();
         self.task.await.ok();
     }
-
-    /// Limit for `initialize` plus `tools/list`.
-    pub(super) fn start_limit(&self) -> Duration {
-        start_limit(&self.entry)
-    }
 }
 
+/// Within this time a server that is begun is ready, or it is known why it is not, which can take its end.
+pub(super) fn settle_limit(entry: &ServerEntry) -> Duration {
+    start_limit(entry) + process::END_LIMIT
+}
+
+/// Limit for `initialize` plus `tools/list`.
 fn start_limit(entry: &ServerEntry) -> Duration {
     Duration::from_millis(entry.start_timeout_ms.unwrap_or(10_000))
 }
@@ -103,23 +106,25 @@ enum End {
     TooLate(String),
     /// It was ready for so long, and then was lost.
     Lost { ready: Duration, why: String },
+    /// It was ready for so long, and is still there, but does not do what it is there for.
+    GivenUp { ready: Duration, why: String },
 }
 
 impl Server {
-    /// Life after life. A state changes only when something was learned: a server that failed stays `failed` while it is
+    /// Life after life. A state changes only when something was learned: a server that failed, or died, stays so while it is
     /// tried again, so that whoever reads `/readyz` never catches a moment of false hope.
     async fn live(self) {
         let mut backoff = Backoff::default();
         loop {
-            let (state, wait, why) = match self.one_life().await {
+            let (label, state, wait, why) = match self.one_life().await {
                 End::Stopped => break,
-                End::NoSuchProgram(why) => (ServerState::Failed, backoff::LONGEST, why),
-                End::NeverReady(why) | End::TooLate(why) => {
-                    (ServerState::Failed, backoff.after(Duration::ZERO), why)
-                }
-                End::Lost { ready, why } => (ServerState::Backoff, backoff.after(ready), why),
+                End::NoSuchProgram(why) => ("failed", ServerState::Failed, backoff::LONGEST, why),
+                End::TooLate(why) => ("failed", ServerState::Failed, backoff.after(Duration::ZERO), why),
+                // The next one may be ready in a moment, so this is no verdict.
+                End::NeverReady(why) => ("failed", ServerState::Backoff, backoff.after(Duration::ZERO), why),
+                End::Lost { ready, why } => ("died", ServerState::Backoff, backoff.after(ready), why),
+                End::GivenUp { ready, why } => ("given up", ServerState::Backoff, backoff.after(ready), why),
             };
-            let label = if state == ServerState::Backoff { "died" } else { "failed" };
             event!("server {:?}: {label}: {why}; again in {} ms", self.name, wait.as_millis());
             self.to.board.away(&self.row, state, why);
             tokio::select! {
@@ -162,6 +167,7 @@ impl Server {
         match end {
             End::NeverReady(why) => End::NeverReady(told(&why, "exited before it was ready")),
             End::TooLate(why) => End::TooLate(remains.explain(&why)),
+            End::GivenUp { ready, why } => End::GivenUp { ready, why: remains.explain(&why) },
             End::Lost { ready, why } => End::Lost { ready, why: told(&why, "exited") },
             other => other,
         }
@@ -192,7 +198,12 @@ impl Server {
                 Ok(Err(why)) => return End::NeverReady(why),
                 Err(_) => {
                     let limit = limit.as_millis();
-                    return End::TooLate(format!("no answer to initialize and tools/list within {limit} ms"));
+                    let why = format!("no answer to initialize and tools/list within {limit} ms");
+                    // Before its end is waited for, which can take seconds and tells nothing new. One that exited is told
+                    // of after its end: that is what explains it.
+                    let told = process.map_or_else(|| why.clone(), |process| process.explain(&why));
+                    self.to.board.away(&self.row, ServerState::Failed, told);
+                    return End::TooLate(why);
                 }
             },
         };
@@ -203,14 +214,18 @@ impl Server {
             began.elapsed().as_millis()
         );
         let ready = Instant::now();
-        self.put_up(&connection, &offer);
-        self.catch_up(&connection.link(&self.entry));
+        let link = connection.link(&self.entry);
+        self.put_up(&link, &offer);
+        self.catch_up(&link);
         let end = tokio::select! {
             () = self.stop.cancelled() => End::Stopped,
             why = lost(&connection, process) => End::Lost { ready: ready.elapsed(), why },
-            never = self.keep_listing(&connection, &mut offer) => match never {},
+            why = pulse::lost(&link) => End::GivenUp { ready: ready.elapsed(), why },
+            why = self.keep_listing(&connection, &link, &mut offer) => {
+                End::GivenUp { ready: ready.elapsed(), why }
+            }
         };
-        if let End::Lost { why, .. } = &end {
+        if let End::Lost { why, .. } | End::GivenUp { why, .. } = &end {
             // Before anything is waited for: the tools of a dead server leave the list at once.
             self.to.board.away(&self.row, ServerState::Backoff, why.clone());
         }
@@ -219,14 +234,18 @@ impl Server {
     }
 
     /// Puts what the server offers on the board, as clients are to see it.
-    fn put_up(&self, connection: &Connection, offer: &Offer) {
+    fn put_up(&self, link: &Link, offer: &Offer) {
+        let Presented { tools, complaints } = offer::presented(&offer.tools, &self.entry, self.told.as_ref());
+        for complaint in complaints {
+            event!("server {:?}: {complaint}", self.name);
+        }
         let shelf = Shelf {
-            tools: offer::presented(&offer.tools, &self.entry, self.told.as_ref()),
+            tools,
             prompts: offer::named(&offer.prompts),
             resources: offer.resources.clone(),
             templates: offer.templates.clone(),
         };
-        self.to.board.ready(&self.row, connection.link(&self.entry), shelf);
+        self.to.board.ready(&self.row, link.clone(), shelf);
     }
 
     /// Tells a server that has just come up what clients have asked of the one before it.
@@ -245,7 +264,9 @@ impl Server {
         }
     }
 
-    async fn keep_listing(&self, connection: &Connection, offer: &mut Offer) -> Infallible {
+    /// Keeps what is on the board like what the server lists, until one of its lists cannot be had; says why. What is on the
+    /// board is wrong then, and it would stay so: nobody would say again that it has changed.
+    async fn keep_listing(&self, connection: &Connection, link: &Link, offer: &mut Offer) -> String {
         loop {
             let changed = connection.list_changed().await;
             // Resources and their templates have one notification.
@@ -253,16 +274,49 @@ impl Server {
                 if changed == Kind::Resource { &[Kind::Resource, Kind::Template] } else { &[changed] };
             for &kind in kinds {
                 let method = kind.list_method();
-                match timeout(start_limit(&self.entry), connection.list(kind)).await {
-                    Ok(Ok(items)) => {
+                match self.list_again(connection, link, kind).await {
+                    Ok(items) => {
                         event!("server {:?}: {method} has changed, {} now", self.name, items.len());
                         *offer.of(kind) = items;
+                        self.put_up(link, offer);
                     }
-                    Ok(Err(why)) => event!("server {:?}: {method} has changed, but {why}", self.name),
-                    Err(_) => event!("server {:?}: {method} has changed, and is not answered", self.name),
+                    // As at its start: a list that it never had may be missing. A new life would not have it, either.
+                    Err(why) if kind != Kind::Tool && offer.of(kind).is_empty() => {
+                        event!("server {:?}: {method} has changed, but {why}", self.name);
+                    }
+                    Err(why) => return format!("{method} has changed, and cannot be had: {why}"),
                 }
             }
-            self.put_up(connection, offer);
+        }
+    }
+
+    /// Asks for a list until it is had, or has been asked for often enough.
+    async fn list_again(
+        &self,
+        connection: &Connection,
+        link: &Link,
+        kind: Kind,
+    ) -> Result<Vec<Map<String, Value>>, String> {
+        // A server that is busy with a call answers nothing else, and may be so for as long as a call may take.
+        let limit = start_limit(&self.entry).max(link.limit);
+        let mut backoff = Backoff::default();
+        let mut asked = 0;
+        loop {
+            asked += 1;
+            let begun = Instant::now();
+            let (why, is_mute) = match timeout(limit, connection.list(kind)).await {
+                Ok(Ok(items)) => return Ok(items),
+                Ok(Err(why)) => (why, false),
+                Err(_) => {
+                    let why = format!("no answer within {} ms", limit.as_millis());
+                    (why, link.pulse.silence() >= begun.elapsed())
+                }
+            };
+            if is_mute || asked == LISTINGS {
+                return Err(why);
+            }
+            event!("server {:?}: a list has changed, and is asked for again: {why}", self.name);
+            sleep(backoff.after(Duration::ZERO)).await;
         }
     }
 }

@@ -27,6 +27,7 @@ mod listener;
 mod log;
 mod offer;
 mod process;
+mod pulse;
 mod raw;
 mod relay;
 mod rpc;

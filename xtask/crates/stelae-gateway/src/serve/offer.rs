@@ -114,12 +114,20 @@ pub(super) fn named(items: &[Map<String, Value>]) -> Vec<Named> {
     items.iter().map(|item| Named { own: name_of(item), name: name_of(item), item: item.clone() }).collect()
 }
 
-/// The tools that clients are to see: filtered by the server's entry, then renamed and described by the overrides.
+/// The tools that clients are to see, and what could not be done to them, as sentences.
+#[derive(Debug, PartialEq)]
+pub(super) struct Presented {
+    pub(super) tools: Vec<Named>,
+    pub(super) complaints: Vec<String>,
+}
+
+/// The tools that clients are to see: filtered by the server's entry, then renamed and described by the overrides. One that
+/// is to get the name of another one of this server keeps its own: otherwise one of the two could not be called.
 pub(super) fn presented(
     tools: &[Map<String, Value>],
     entry: &ServerEntry,
     overrides: Option<&ServerOverrides>,
-) -> Vec<Named> {
+) -> Presented {
     let passes = |tool: &Named| {
         entry.tool_filter.as_ref().is_none_or(|filter| match filter.mode {
             FilterMode::Allow => filter.list.contains(&tool.own),
@@ -141,7 +149,21 @@ pub(super) fn presented(
         }
         Some(tool)
     };
-    named(tools).into_iter().filter(passes).filter_map(present).collect()
+    let mut tools: Vec<_> = named(tools).into_iter().filter(passes).filter_map(present).collect();
+    let mut complaints = Vec::new();
+    // One that gets its own name back can be in the way of the next.
+    while let Some(taking) = tools.iter().position(|tool| is_taken(tool, &tools)) {
+        let tool = &mut tools[taking];
+        complaints
+            .push(format!("tool {:?} is not called {:?}: it has one of that name", tool.own, tool.name));
+        tool.name.clone_from(&tool.own);
+    }
+    Presented { tools, complaints }
+}
+
+/// Whether a tool was given the name that another one has of itself.
+fn is_taken(tool: &Named, tools: &[Named]) -> bool {
+    tool.name != tool.own && tools.iter().any(|other| other.own == tool.name && other.name == tool.name)
 }
 
 fn name_of(item: &Map<String, Value>) -> String {
@@ -188,7 +210,7 @@ mod tests {
             let list = ["a".to_owned()].into();
             let entry =
                 ServerEntry { tool_filter: Some(ToolFilter { mode, list }), ..ServerEntry::default() };
-            presented(&tools(&["a", "b"]), &entry, None)
+            presented(&tools(&["a", "b"]), &entry, None).tools
         };
         assert_eq!(shown(&filter(FilterMode::Allow)), [("a", "a")]);
         assert_eq!(shown(&filter(FilterMode::Block)), [("b", "b")]);
@@ -208,8 +230,32 @@ mod tests {
             ]
             .into(),
         };
-        let presented = presented(&tools(&["a", "b", "c"]), &ServerEntry::default(), Some(&overrides));
-        assert_eq!(shown(&presented), [("b", "renamed"), ("c", "c")]);
-        assert_eq!(presented[0].item["description"], "better");
+        let Presented { tools, complaints } =
+            presented(&tools(&["a", "b", "c"]), &ServerEntry::default(), Some(&overrides));
+        assert_eq!(shown(&tools), [("b", "renamed"), ("c", "c")]);
+        assert_eq!(tools[0].item["description"], "better");
+        assert_eq!(complaints, Vec::<String>::new());
+    }
+
+    fn renamed(names: &[&str], renames: &[(&str, &str)]) -> Presented {
+        let told =
+            |name: &str| ToolOverride { enabled: true, name: Some(name.to_owned()), description: None };
+        let renames = renames.iter().map(|(from, to)| ((*from).to_owned(), told(to)));
+        let overrides = ServerOverrides { tools: renames.collect() };
+        presented(&tools(names), &ServerEntry::default(), Some(&overrides))
+    }
+
+    #[test]
+    fn a_name_that_another_tool_has_is_not_given_away() {
+        let Presented { tools, complaints } = renamed(&["a", "b"], &[("a", "b")]);
+        assert_eq!(shown(&tools), [("a", "a"), ("b", "b")]);
+        assert_eq!(complaints, ["tool \"a\" is not called \"b\": it has one of that name"]);
+        let of_three = renamed(&["a", "b", "c"], &[("a", "b"), ("b", "c")]);
+        assert_eq!(shown(&of_three.tools), [("a", "a"), ("b", "b"), ("c", "c")], "one leads to the next");
+        assert_eq!(of_three.complaints.len(), 2);
+        for free in [&[("a", "b"), ("b", "a")][..], &[("a", "b"), ("b", "c")], &[("a", "c")]] {
+            let presented = renamed(&["a", "b"], free);
+            assert_eq!(presented.complaints, Vec::<String>::new(), "{free:?}");
+        }
     }
 }

@@ -26,6 +26,9 @@ const KILL_LIMIT: Duration = Duration::from_secs(1);
 /// How long what a dead server wrote to stderr is still waited for. A descendant that left the group can hold the pipe
 /// open for ever.
 const STDERR_GRACE: Duration = Duration::from_millis(200);
+/// So long can [`Process::end`] take.
+pub(super) const END_LIMIT: Duration =
+    EXIT_LINGER.saturating_add(TERM_GRACE).saturating_add(KILL_LIMIT).saturating_add(STDERR_GRACE);
 /// Of a server that floods no more than this is told on: one that does must not fill the disk with the gateway's log.
 const LINES_PER_SECOND: usize = 200;
 /// A longer line is cut into pieces of this size.
@@ -82,6 +85,15 @@ impl Process {
         Ok(())
     }
 
+    /// `why (stderr ended with "…")`, as far as there is something to tell of one that still runs.
+    pub(super) fn explain(&self, why: &str) -> String {
+        Remains { status: None, last_words: self.last_words() }.explain(why)
+    }
+
+    fn last_words(&self) -> String {
+        self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Ends the whole group: TERM, a grace, KILL; then reaps the process. Whoever calls this has closed its stdin.
     ///
     /// `exiting` says that it seems to exit by itself already: then it may do so, for the status it gives.
@@ -97,8 +109,7 @@ impl Process {
         if timeout(STDERR_GRACE, &mut self.stderr).await.is_err() {
             self.stderr.abort();
         }
-        let last_words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Remains { status, last_words }
+        Remains { status, last_words: self.last_words() }
     }
 }
 

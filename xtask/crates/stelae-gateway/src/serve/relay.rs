@@ -17,9 +17,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::board::{NoTarget, Target};
 use super::front::{Front, notify};
 use super::hub;
+use super::link::Link;
 use super::log::event;
 use super::offer::Kind;
-use super::rpc::{self, Call, Heard, Question, RpcError};
+use super::rpc::{Call, Heard, Question, RpcError};
 use crate::client;
 
 /// How long a client may take to answer what a server asks: a person may be asked, and is not asked for longer.
@@ -158,7 +159,7 @@ impl Request<'_> {
         let Target { server, link, .. } = target;
         let call = link.peer.call(method, Value::Object(params), Some(front.asker), token.is_some());
         let conversation =
-            Conversation { front, server: &link.peer, client: &context.peer, token, limit: link.limit };
+            Conversation { front, server: &link, client: &context.peer, token, limit: link.limit };
         conversation.until_the_answer(call, &context).await.map_err(|why| {
             let error = no_answer(&server, called, why);
             // What a server says is for its caller: it may quote secrets, and has line breaks.
@@ -185,7 +186,7 @@ enum NoAnswer {
 /// What goes on between a client and a server until the answer comes.
 struct Conversation<'a> {
     front: &'a Front,
-    server: &'a rpc::Peer,
+    server: &'a Link,
     client: &'a Peer<RoleServer>,
     /// Under which the client wants to hear of progress.
     token: Option<ProgressToken>,
@@ -213,15 +214,17 @@ impl Conversation<'_> {
                     return Err(NoAnswer::Cancelled);
                 }
                 () = sleep_until(silent_until.min(over)) => {
-                    if Instant::now() < over && self.server.waits_for(self.front.asker) {
+                    if Instant::now() < over && self.server.peer.waits_for(self.front.asker) {
                         // It is the client who lets us wait, and that has a limit of its own.
                         silent_until = Instant::now() + self.limit;
                         continue;
                     }
                     call.give_up("no answer in time");
+                    self.server.pulse.too_late(self.limit);
                     return Err(NoAnswer::TooLate(self.limit));
                 }
             };
+            self.server.pulse.heard();
             let heard = match heard {
                 Some(Heard::Answer(answer)) => return answer.map_err(NoAnswer::Refused),
                 Some(heard) => heard,

@@ -11,6 +11,7 @@
 )]
 
 mod agent;
+mod away;
 mod everything_alone;
 mod everything_typed;
 mod guard;
@@ -19,9 +20,11 @@ mod manage;
 mod raw;
 mod relay;
 mod reload;
+mod reload_meanwhile;
 mod requests;
 mod serve;
 mod shutdown;
 mod stack_server;
 mod support;
+mod unresponsive;
 mod wire;

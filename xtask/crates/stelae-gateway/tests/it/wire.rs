@@ -37,7 +37,12 @@ impl Wire {
 
     /// A session of a client with these capabilities, whose own stream is open.
     pub(crate) async fn open_with(gateway: &Gateway, capabilities: Value) -> Self {
-        let (tell, told) = watch::channel(Vec::new());
+        Self::greet(gateway, capabilities).await.listen().await
+    }
+
+    /// A session that is not complete: the gateway has answered, and waits for the client to say that it is ready.
+    pub(crate) async fn greet(gateway: &Gateway, capabilities: Value) -> Self {
+        let (_, told) = watch::channel(Vec::new());
         let mut wire = Self { url: gateway.url("/mcp"), session: String::new(), told };
         let params = json!({
             "protocolVersion": "2025-11-25",
@@ -47,8 +52,15 @@ impl Wire {
         let greeting = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params});
         let response = wire.post(&greeting).send().await.unwrap();
         wire.session = response.headers()["mcp-session-id"].to_str().unwrap().to_owned();
-        wire.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
-        let own = wire.with_session(http().get(&wire.url)).header("accept", "text/event-stream");
+        wire
+    }
+
+    /// Completes the session, and opens its own stream.
+    pub(crate) async fn listen(mut self) -> Self {
+        let (tell, told) = watch::channel(Vec::new());
+        self.told = told;
+        self.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+        let own = self.with_session(http().get(&self.url)).header("accept", "text/event-stream");
         let own = own.timeout(10 * PATIENCE).send().await.unwrap();
         assert_eq!(own.status().as_u16(), 200);
         tokio::spawn(async move {
@@ -57,7 +69,7 @@ impl Wire {
                 tell.send_modify(|told| told.push(message));
             }
         });
-        wire
+        self
     }
 
     fn post(&self, message: &Value) -> RequestBuilder {
