@@ -11,6 +11,7 @@
 //! ```
 
 mod call;
+mod forgotten;
 mod http;
 mod message;
 mod peer;
