@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::message::Message;
+use super::message::{Message, RpcError};
 use super::peer::{Listener, Peer};
 use crate::client;
 use crate::serve::log::event;
@@ -130,13 +130,17 @@ impl Endpoint {
 
     async fn post(self: Arc<Self>, message: Message) {
         let posted = self.gone.run_until_cancelled(self.exchange(&message)).await;
-        if let (Some(Err(why)), Message::Request { id, .. }) = (posted, &message) {
-            self.suspect.notify_one();
+        if let (Some(Err(why)), Message::Request { id, method, .. }) = (posted, &message) {
+            // Whoever pings draws the conclusions; and a status is an answer.
+            if why.code != RpcError::INTERNAL && method != "ping" {
+                self.suspect.notify_one();
+            }
             self.peer.fail(id, why);
         }
     }
 
-    async fn exchange(&self, message: &Message) -> Result<(), String> {
+    /// The code of an error says how far it came: [`RpcError::INTERNAL`] is of a server that answered.
+    async fn exchange(&self, message: &Message) -> Result<(), RpcError> {
         let (id, first) = match message {
             Message::Request { id, method, .. } => (id.as_u64(), method == "initialize"),
             _ => (None, false),
@@ -144,7 +148,7 @@ impl Endpoint {
         let post = self.client.post(&self.url).header(CONTENT_TYPE, "application/json");
         let post =
             post.header(ACCEPT, "application/json, text/event-stream").body(message.to_value().to_string());
-        let response = self.request(post).send().await.map_err(|error| client::root_cause(&error))?;
+        let response = self.request(post).send().await.map_err(|error| undelivered(&error))?;
         let response = self.accepted(response)?;
         if first && let Some(session) = response.headers().get(SESSION) {
             self.session.set(session.clone()).ok();
@@ -158,25 +162,26 @@ impl Endpoint {
             return self.read_answer(response, id, first).await;
         }
         if !is("application/json") {
-            return Err(format!("it answered {} with neither JSON nor an event stream", response.status()));
+            let status = response.status();
+            return Err(unusable(format!("it answered {status} with neither JSON nor an event stream")));
         }
         let body = bounded(response).await?;
-        let messages = Message::parse(&body)?;
+        let messages = Message::parse(&body).map_err(unusable)?;
         messages.into_iter().for_each(|message| self.hear(message, Some(id), first));
         Ok(())
     }
 
     /// A body may hold anything, a secret, too: what is told of a refusal is its status.
-    fn accepted(&self, response: Response) -> Result<Response, String> {
+    fn accepted(&self, response: Response) -> Result<Response, RpcError> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         if status == StatusCode::NOT_FOUND && self.session.get().is_some() {
             self.gone.cancel();
-            return Err("it has forgotten the session".to_owned());
+            return Err(RpcError::new(RpcError::UNREACHABLE, "it has forgotten the session"));
         }
-        Err(format!("it answered {status}"))
+        Err(unusable(format!("it answered {status}")))
     }
 
     fn hear(&self, message: Message, of: Option<u64>, first: bool) {
@@ -189,7 +194,7 @@ impl Endpoint {
     }
 
     /// Reads the stream of one request to its answer, and asks for the rest of it if it ends before.
-    async fn read_answer(&self, response: Response, id: u64, first: bool) -> Result<(), String> {
+    async fn read_answer(&self, response: Response, id: u64, first: bool) -> Result<(), RpcError> {
         let mut response = response;
         for _ in 0..=RESUMPTIONS {
             let end = self.read_stream(response, Some(id), first).await?;
@@ -200,10 +205,10 @@ impl Endpoint {
             sleep(end.retry).await;
             let again =
                 self.client.get(&self.url).header(ACCEPT, "text/event-stream").header(LAST_EVENT, last);
-            let again = self.request(again).send().await.map_err(|error| client::root_cause(&error))?;
+            let again = self.request(again).send().await.map_err(|error| undelivered(&error))?;
             response = self.accepted(again)?;
         }
-        Err("the event stream ended before the answer".to_owned())
+        Err(RpcError::new(RpcError::BROKEN_OFF, "the event stream ended before the answer"))
     }
 
     /// Listens to what the server says on its own account, for as long as it lets us.
@@ -214,7 +219,7 @@ impl Endpoint {
             if let Some(last) = &last {
                 get = get.header(LAST_EVENT, last);
             }
-            match self.request(get).send().await.map_err(|error| client::root_cause(&error)) {
+            match self.request(get).send().await {
                 Ok(response) if response.status().is_success() => {
                     match self.read_stream(response, None, false).await {
                         Ok(end) => {
@@ -233,7 +238,7 @@ impl Endpoint {
         }
     }
 
-    async fn read_stream(&self, response: Response, of: Option<u64>, first: bool) -> Result<End, String> {
+    async fn read_stream(&self, response: Response, of: Option<u64>, first: bool) -> Result<End, RpcError> {
         let mut stream = SseStream::new(reqwest::Body::from(response));
         let mut end = End { answered: false, last_event: None, retry: RETRY };
         while let Some(event) = stream.next().await {
@@ -242,7 +247,7 @@ impl Endpoint {
             end.last_event = event.id.and_then(|id| HeaderValue::try_from(id).ok()).or(end.last_event);
             end.retry = event.retry.map_or(end.retry, Duration::from_millis).min(LONGEST_RETRY);
             let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
-            for message in Message::parse(data.as_bytes())? {
+            for message in Message::parse(data.as_bytes()).map_err(unusable)? {
                 let answers =
                     matches!(&message, Message::Answer { id, .. } if id.as_u64() == of && of.is_some());
                 self.hear(message, of, first);
@@ -263,13 +268,25 @@ struct End {
     retry: Duration,
 }
 
-async fn bounded(mut response: Response) -> Result<Vec<u8>, String> {
+async fn bounded(mut response: Response) -> Result<Vec<u8>, RpcError> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| client::root_cause(&error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| undelivered(&error))? {
         if body.len() + chunk.len() > ANSWER_BYTES {
-            return Err(format!("its answer is longer than {ANSWER_BYTES} bytes"));
+            return Err(unusable(format!("its answer is longer than {ANSWER_BYTES} bytes")));
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// Nobody is there; or somebody is, or was, or may only be too busy to let us in.
+fn undelivered(error: &reqwest::Error) -> RpcError {
+    let nobody = error.is_connect() && !error.is_timeout();
+    let code = if nobody { RpcError::UNREACHABLE } else { RpcError::BROKEN_OFF };
+    RpcError::new(code, client::root_cause(error))
+}
+
+/// Somebody answered, and not with what was asked for.
+fn unusable(why: String) -> RpcError {
+    RpcError::new(RpcError::INTERNAL, why)
 }

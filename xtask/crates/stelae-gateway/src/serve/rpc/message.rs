@@ -35,6 +35,8 @@ impl RpcError {
     pub(in crate::serve) const INTERNAL: i64 = -32603;
     /// The server is away, or cannot be reached: the first free code of the range that JSON-RPC leaves to servers.
     pub(in crate::serve) const UNREACHABLE: i64 = -32010;
+    /// The server was there, and the connection to it broke off before it had answered.
+    pub(in crate::serve) const BROKEN_OFF: i64 = -32011;
 
     /// An error without data.
     pub(in crate::serve) fn new(code: i64, message: impl Into<String>) -> Self {

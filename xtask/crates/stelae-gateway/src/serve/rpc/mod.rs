@@ -15,6 +15,7 @@ mod forgotten;
 mod http;
 mod message;
 mod peer;
+mod ping;
 mod question;
 mod stdio;
 

@@ -37,6 +37,8 @@ struct Shared {
     out: UnboundedSender<Message>,
     state: Mutex<State>,
     next: AtomicU64,
+    /// How many messages came.
+    heard: AtomicU64,
     listener: Arc<dyn Listener>,
 }
 
@@ -62,13 +64,16 @@ struct Open {
 struct Pending {
     teller: Teller,
     asker: Option<Asker>,
+    /// It gives the server something to do, as a ping does not.
+    is_work: bool,
 }
 
 impl Peer {
     /// A peer, and what has to be sent to it. `listener` hears what belongs to no call.
     pub(super) fn new(listener: Arc<dyn Listener>) -> (Self, UnboundedReceiver<Message>) {
         let (out, outgoing) = unbounded_channel();
-        let shared = Shared { out, state: Mutex::default(), next: AtomicU64::new(1), listener };
+        let (state, next, heard) = (Mutex::default(), AtomicU64::new(1), AtomicU64::new(0));
+        let shared = Shared { out, state, next, heard, listener };
         (Self { shared: Arc::new(shared) }, outgoing)
     }
 
@@ -95,7 +100,7 @@ impl Peer {
         }
         // Nobody would ever take it out again. Without it, its teller is gone, and the caller hears so.
         if !state.over {
-            state.calls.insert(id, Pending { teller, asker });
+            state.calls.insert(id, Pending { teller, asker, is_work: method != "ping" });
             self.send(Message::Request { id: id.into(), method: method.to_owned(), params: Some(params) });
         }
         call
@@ -126,12 +131,20 @@ impl Peer {
         state.questions.clear();
     }
 
-    /// Ends one request without an answer: its message could not be delivered.
-    pub(super) fn fail(&self, id: &Value, why: String) {
-        self.hear(
-            Message::Answer { id: id.clone(), outcome: Err(RpcError::new(RpcError::UNREACHABLE, why)) },
-            None,
-        );
+    /// Ends one request without an answer of the server.
+    pub(super) fn fail(&self, id: &Value, why: RpcError) {
+        self.answered(id, Err(why));
+    }
+
+    /// How far the conversation has come.
+    pub(super) fn progress(&self) -> Progress {
+        let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Progress { next: number(&self.shared.next), heard: number(&self.shared.heard) }
+    }
+
+    /// Whether the server has something to work on that it got before the request with this number.
+    pub(super) fn has_work_from_before(&self, next: u64) -> bool {
+        self.state().calls.range(..next).any(|(_, pending)| pending.is_work)
     }
 
     /// Nobody waits for this answer any more. With a reason, the server is told so.
@@ -155,20 +168,23 @@ impl Peer {
 
     /// Takes in what the server said. `of` is the request on whose own stream it came, where streams are told apart.
     pub(super) fn hear(&self, message: Message, of: Option<u64>) {
+        self.shared.heard.fetch_add(1, Ordering::Relaxed);
         match message {
-            Message::Answer { id, outcome } => {
-                let Some(id) = id.as_u64() else { return };
-                let mut state = self.state();
-                match state.calls.remove(&id) {
-                    Some(pending) => drop(pending.teller.tell(Heard::Answer(outcome))),
-                    // An answer to what was given up meanwhile is nobody's.
-                    None => state.forgotten.answered(id),
-                }
-            }
+            Message::Answer { id, outcome } => self.answered(&id, outcome),
             Message::Request { id, method, params } => self.asked(id, method, params, of),
             Message::Notification { method, params } => {
                 self.notified(&method, params.unwrap_or_default(), of);
             }
+        }
+    }
+
+    fn answered(&self, id: &Value, outcome: Result<Value, RpcError>) {
+        let Some(id) = id.as_u64() else { return };
+        let mut state = self.state();
+        match state.calls.remove(&id) {
+            Some(pending) => drop(pending.teller.tell(Heard::Answer(outcome))),
+            // An answer to what was given up meanwhile is nobody's.
+            None => state.forgotten.answered(id),
         }
     }
 
@@ -237,6 +253,14 @@ impl Peer {
     }
 }
 
+/// How far the conversation with a server has come.
+pub(super) struct Progress {
+    /// The number of the next request.
+    pub(super) next: u64,
+    /// How many messages came.
+    pub(super) heard: u64,
+}
+
 /// Whom something that the server said may be meant for.
 enum Whose {
     /// Whoever waits for this call, in this session.
@@ -265,6 +289,16 @@ impl State {
             _ => Whose::OneOf(askers),
         }
     }
+}
+
+/// Listens to nothing.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Silence;
+
+#[cfg(test)]
+impl Listener for Silence {
+    fn notified(&self, _method: &str, _params: &Value, _askers: &BTreeSet<Asker>) {}
 }
 
 #[cfg(test)]
