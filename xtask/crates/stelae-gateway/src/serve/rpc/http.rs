@@ -34,8 +34,10 @@ const RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// So often the rest of an answer is asked for, when its stream ended in the middle.
 const RESUMPTIONS: usize = 5;
-/// How long a notification may take to be accepted, and how long the server gets to forget a session.
+/// How long the server gets to forget a session.
 const COURTESY: Duration = Duration::from_millis(500);
+/// How long what has no answer may take to be accepted: a server that is at work takes in nothing meanwhile.
+const ACCEPTED: Duration = Duration::from_secs(60);
 /// A notification that later messages build upon has this long.
 const ORDERED: Duration = Duration::from_secs(5);
 
@@ -129,14 +131,28 @@ impl Endpoint {
     }
 
     async fn post(self: Arc<Self>, message: Message) {
-        let posted = self.gone.run_until_cancelled(self.exchange(&message)).await;
-        if let (Some(Err(why)), Message::Request { id, method, .. }) = (posted, &message) {
-            // Whoever pings draws the conclusions; and a status is an answer.
-            if why.code != RpcError::INTERNAL && method != "ping" {
-                self.suspect.notify_one();
+        let what = match &message {
+            Message::Request { id, method, .. } => {
+                // One that was given up has nobody who waits, and keeps no connection.
+                let Some(over) = self.peer.over(id) else { return };
+                let posted = self.gone.run_until_cancelled(over.run_until_cancelled(self.exchange(&message)));
+                let Some(Some(Err(why))) = posted.await else { return };
+                // Whoever pings draws the conclusions; and a status is an answer.
+                if why.code != RpcError::INTERNAL && method != "ping" {
+                    self.suspect.notify_one();
+                }
+                return self.peer.fail(id, why);
             }
-            self.peer.fail(id, why);
-        }
+            Message::Notification { method, .. } => method,
+            Message::Answer { .. } => "our answer to its question",
+        };
+        let posted = timeout(ACCEPTED, self.exchange(&message));
+        let why = match self.gone.run_until_cancelled(posted).await {
+            Some(Ok(Err(error))) => error.message,
+            Some(Err(_)) => format!("nothing was heard of it within {} ms", ACCEPTED.as_millis()),
+            Some(Ok(Ok(()))) | None => return,
+        };
+        event!("server {:?}: did not take {what}: {why}", self.name);
     }
 
     /// The code of an error says how far it came: [`RpcError::INTERNAL`] is of a server that answered.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::{Call, Heard, Teller};
 use super::forgotten::Forgotten;
@@ -66,6 +66,8 @@ struct Pending {
     asker: Option<Asker>,
     /// It gives the server something to do, as a ping does not.
     is_work: bool,
+    /// Tells whoever delivers it, when it is answered or given up.
+    over: DropGuard,
 }
 
 impl Peer {
@@ -100,7 +102,8 @@ impl Peer {
         }
         // Nobody would ever take it out again. Without it, its teller is gone, and the caller hears so.
         if !state.over {
-            state.calls.insert(id, Pending { teller, asker, is_work: method != "ping" });
+            let (is_work, over) = (method != "ping", CancellationToken::new().drop_guard());
+            state.calls.insert(id, Pending { teller, asker, is_work, over });
             self.send(Message::Request { id: id.into(), method: method.to_owned(), params: Some(params) });
         }
         call
@@ -134,6 +137,13 @@ impl Peer {
     /// Ends one request without an answer of the server.
     pub(super) fn fail(&self, id: &Value, why: RpcError) {
         self.answered(id, Err(why));
+    }
+
+    /// Cancelled when the request is answered or given up; nothing when it is already.
+    pub(super) fn over(&self, id: &Value) -> Option<CancellationToken> {
+        let state = self.state();
+        let pending = id.as_u64().and_then(|id| state.calls.get(&id));
+        pending.map(|pending| pending.over.token().clone())
     }
 
     /// How far the conversation has come.
