@@ -11,11 +11,13 @@
 )]
 
 mod agent;
+mod endpoint;
 mod everything_alone;
 mod everything_typed;
 mod guard;
 mod lifecycle;
 mod manage;
+mod over_http;
 mod raw;
 mod relay;
 mod reload;

@@ -2,6 +2,7 @@
 //! the server says on its own account comes on a GET that stays open.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,7 +10,6 @@ use futures_util::StreamExt as _;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
-use sse_stream::SseStream;
 use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::events::{self, Broken, LONGEST_RETRY};
 use super::message::{Message, RpcError};
 use super::peer::{Listener, Peer};
 use crate::client;
@@ -26,12 +27,10 @@ const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 
-/// A longer answer is given up: whoever writes one without an end must not fill our memory.
-const ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// A longer answer, or event, is given up: whoever writes one without an end must not fill our memory.
+pub(super) const ANSWER_BYTES: usize = 64 * 1024 * 1024;
 /// How long a stream that ended is waited with before it is asked for again, unless the server says.
 const RETRY: Duration = Duration::from_secs(1);
-/// The longest such wait.
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// So often the rest of an answer is asked for, when its stream ended in the middle.
 const RESUMPTIONS: usize = 5;
 /// How long the server gets to forget a session.
@@ -177,14 +176,15 @@ impl Endpoint {
         if is("text/event-stream") {
             return self.read_answer(response, id, first).await;
         }
+        let status = response.status();
         if !is("application/json") {
-            let status = response.status();
             return Err(unusable(format!("it answered {status} with neither JSON nor an event stream")));
         }
         let body = bounded(response).await?;
         let messages = Message::parse(&body).map_err(unusable)?;
+        let answered = messages.iter().any(|message| message.answers(id));
         messages.into_iter().for_each(|message| self.hear(message, Some(id), first));
-        Ok(())
+        if answered { Ok(()) } else { Err(unusable(format!("it answered {status} without the answer"))) }
     }
 
     /// A body may hold anything, a secret, too: what is told of a refusal is its status.
@@ -229,7 +229,7 @@ impl Endpoint {
 
     /// Listens to what the server says on its own account, for as long as it lets us.
     async fn listen(&self) {
-        let (mut last, mut wait) = (None, RETRY);
+        let (mut last, mut wait, mut refused) = (None, RETRY, false);
         loop {
             let mut get = self.client.get(&self.url).header(ACCEPT, "text/event-stream");
             if let Some(last) = &last {
@@ -239,15 +239,25 @@ impl Endpoint {
                 Ok(response) if response.status().is_success() => {
                     match self.read_stream(response, None, false).await {
                         Ok(end) => {
-                            wait = end.retry;
+                            (wait, refused) = (end.retry, false);
                             last = end.last_event.or(last);
                         }
                         Err(why) => event!("server {:?}: its event stream broke off: {why}", self.name),
                     }
                 }
-                // A server that has nothing to say on its own account says so with a 405.
-                Ok(response) if response.status().is_client_error() => return drop(self.accepted(response)),
-                Ok(_) | Err(_) => self.suspect.notify_one(),
+                // A server that has nothing to say on its own account says so with a 405. A session that is lost is
+                // a connection that is over.
+                Ok(response) if matches!(response.status().as_u16(), 404 | 405) => {
+                    return drop(self.accepted(response));
+                }
+                // Another day it may.
+                Ok(response) => {
+                    let status = response.status();
+                    if !std::mem::replace(&mut refused, true) {
+                        event!("server {:?}: does not let us listen: it answered {status}", self.name);
+                    }
+                }
+                Err(_) => self.suspect.notify_one(),
             }
             sleep(wait).await;
             wait = (wait * 2).min(LONGEST_RETRY);
@@ -255,19 +265,21 @@ impl Endpoint {
     }
 
     async fn read_stream(&self, response: Response, of: Option<u64>, first: bool) -> Result<End, RpcError> {
-        let mut stream = SseStream::new(reqwest::Body::from(response));
+        let mut events = pin!(events::events(response));
         let mut end = End { answered: false, last_event: None, retry: RETRY };
-        while let Some(event) = stream.next().await {
+        while let Some(event) = events.next().await {
             // A connection that breaks is a stream that ends: the rest of it may be had.
-            let Ok(event) = event else { break };
+            let event = match event {
+                Ok(event) => event,
+                Err(Broken::Off(_)) => break,
+                Err(too_long) => return Err(unusable(too_long.to_string())),
+            };
             end.last_event = event.id.and_then(|id| HeaderValue::try_from(id).ok()).or(end.last_event);
-            end.retry = event.retry.map_or(end.retry, Duration::from_millis).min(LONGEST_RETRY);
+            end.retry = event.retry.map_or(end.retry, events::retry);
             let Some(data) = event.data.filter(|data| !data.is_empty()) else { continue };
             for message in Message::parse(data.as_bytes()).map_err(unusable)? {
-                let answers =
-                    matches!(&message, Message::Answer { id, .. } if id.as_u64() == of && of.is_some());
+                end.answered |= of.is_some_and(|id| message.answers(id));
                 self.hear(message, of, first);
-                end.answered |= answers;
             }
             if end.answered {
                 break;

@@ -75,6 +75,11 @@ impl Message {
         }
     }
 
+    /// Whether it is the answer to our request with this number.
+    pub(super) fn answers(&self, request: u64) -> bool {
+        matches!(self, Self::Answer { id, .. } if id.as_u64() == Some(request))
+    }
+
     /// As one line of JSON, with its end.
     pub(super) fn to_line(&self) -> Vec<u8> {
         let mut line = self.to_value().to_string().into_bytes();

@@ -11,6 +11,7 @@
 //! ```
 
 mod call;
+mod events;
 mod forgotten;
 mod http;
 mod message;
