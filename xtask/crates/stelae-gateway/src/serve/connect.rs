@@ -248,6 +248,11 @@ impl Connection {
         self.gone.cancelled().await;
     }
 
+    /// Why it is over, as far as more is known than that a pipe was closed.
+    pub(super) fn why_closed(&self) -> Option<String> {
+        self.peer.why_over()
+    }
+
     /// Waits until the server no longer answers, or the session is over; says how it was noticed.
     pub(super) async fn silent(&self) -> String {
         loop {

@@ -18,6 +18,7 @@ mod guard;
 mod lifecycle;
 mod manage;
 mod over_http;
+mod over_stdio;
 mod raw;
 mod relay;
 mod reload;

@@ -32,8 +32,8 @@ pub(in crate::serve) struct Peer {
 
 #[derive(Debug)]
 struct Shared {
-    /// Unbounded, because an answer or a cancellation must not wait for a server that reads nothing. What clients put in is
-    /// bounded by their calls, each of which ends at its limit.
+    /// Unbounded, because an answer or a cancellation must not wait for a server that reads nothing. Whoever takes it out
+    /// does so at once, and sees to it that not too much waits.
     out: UnboundedSender<Message>,
     state: Mutex<State>,
     next: AtomicU64,
@@ -51,6 +51,8 @@ struct State {
     /// What every request has in its `_meta`.
     with_each: Map<String, Value>,
     over: bool,
+    /// What is known of why, beyond that the connection was closed.
+    why_over: Option<String>,
 }
 
 /// A question that is not answered yet.
@@ -122,6 +124,17 @@ impl Peer {
     /// Whether a session has been asked something by this server, and has not answered yet.
     pub(in crate::serve) fn waits_for(&self, asker: Asker) -> bool {
         self.state().questions.values().any(|open| open.asker == Some(asker))
+    }
+
+    /// Ends everything, for a reason that [`Peer::why_over`] gives from now on.
+    pub(super) fn end(&self, why: String) {
+        self.state().why_over.get_or_insert(why);
+        self.close();
+    }
+
+    /// Why the connection is over, where more is known than that it was closed.
+    pub(in crate::serve) fn why_over(&self) -> Option<String> {
+        self.state().why_over.clone()
     }
 
     /// Ends everything: whoever waits, hears that the connection is over.
