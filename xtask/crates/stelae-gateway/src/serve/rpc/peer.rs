@@ -361,14 +361,14 @@ mod tests {
     }
 
     impl Abandoned {
-        fn hear(&self, message: Value, of: Option<u64>) {
+        fn hear(&self, message: &Value, of: Option<u64>) {
             for message in Message::parse(message.to_string().as_bytes()).unwrap() {
                 self.peer.hear(message, of);
             }
         }
 
         fn asks(&self, of: Option<u64>) {
-            self.hear(json!({"id": "q", "method": "elicitation/create"}), of);
+            self.hear(&json!({"id": "q", "method": "elicitation/create"}), of);
         }
 
         /// What the server was answered, if it was.
@@ -411,7 +411,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_is_alone_again_is_asked_once_the_server_has_answered_what_was_given_up() {
         let bench = abandoned();
-        bench.hear(json!({"id": bench.id, "result": {}}), None);
+        bench.hear(&json!({"id": bench.id, "result": {}}), None);
         bench.asks(None);
         assert!(bench.asks_b().await);
     }
@@ -420,8 +420,8 @@ mod tests {
     fn a_log_message_of_a_call_that_was_given_up_may_be_of_either_and_on_its_stream_is_nobodys() {
         let bench = abandoned();
         let log = json!({"method": "notifications/message", "params": {"level": "info", "data": "secret"}});
-        bench.hear(log.clone(), None);
-        bench.hear(log, Some(bench.id));
+        bench.hear(&log, None);
+        bench.hear(&log, Some(bench.id));
         assert_eq!(*bench.ear.0.lock().unwrap(), [BTreeSet::from([A, B])]);
     }
 }
