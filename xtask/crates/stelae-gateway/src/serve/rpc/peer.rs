@@ -33,7 +33,7 @@ pub(in crate::serve) struct Peer {
 #[derive(Debug)]
 struct Shared {
     /// Unbounded, because an answer or a cancellation must not wait for a server that reads nothing. Whoever takes it out
-    /// does so at once, and sees to it that not too much waits.
+    /// does so at once: over pipes there is a bound on what waits then, over HTTP each message has a limit in time.
     out: UnboundedSender<Message>,
     state: Mutex<State>,
     next: AtomicU64,
