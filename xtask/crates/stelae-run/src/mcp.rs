@@ -245,7 +245,8 @@ fn stream_ended(error: &std::io::Error) -> String {
 }
 
 fn result_of(mut answer: Value, id: u64) -> Result<Value, McpError> {
-    if let Some(error) = answer.get("error") {
+    // An error that is null is none: some say so beside their result.
+    if let Some(error) = answer.get("error").filter(|error| !error.is_null()) {
         let message = error["message"].as_str().unwrap_or_default().to_owned();
         return Err(McpError::Rpc { code: error["code"].as_i64().unwrap_or_default(), message });
     }
@@ -319,5 +320,6 @@ mod tests {
             result_of(json!({ "id": 1, "error": { "code": -32601, "message": "no" } }), 1).unwrap_err();
         assert_eq!(error.to_string(), "answered with error -32601: no");
         assert!(result_of(json!({ "id": 2, "result": {} }), 1).is_err());
+        assert_eq!(result_of(json!({ "id": 1, "result": 7, "error": null }), 1), Ok(json!(7)));
     }
 }

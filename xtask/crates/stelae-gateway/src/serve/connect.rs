@@ -26,7 +26,7 @@ pub(super) const PROTOCOL: ProtocolVersion = ProtocolVersion::V_2025_11_25;
 
 /// How often an HTTP server, which has no process to watch, is asked whether it lives.
 const PING_EVERY: Duration = Duration::from_secs(5);
-/// How long it may take to say so.
+/// How long it may take to say so, when it has nothing else to do.
 pub(super) const PING_LIMIT: Duration = Duration::from_secs(5);
 /// How long closing a session may take.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
@@ -249,6 +249,11 @@ impl Connection {
         self.gone.cancelled().await;
     }
 
+    /// Why it is over, as far as more is known than that a pipe was closed.
+    pub(super) fn why_closed(&self) -> Option<String> {
+        self.peer.why_over()
+    }
+
     /// Waits until the server no longer answers, or the session is over; says how it was noticed.
     pub(super) async fn silent(&self) -> String {
         loop {
@@ -257,15 +262,8 @@ impl Connection {
                 () = self.suspect.notified() => {}
                 () = sleep(PING_EVERY) => {}
             }
-            let ping = self.peer.call("ping", json!({}), None, false).answer();
-            match timeout(PING_LIMIT, ping).await {
-                Ok(Some(Err(error))) if error.code == RpcError::UNREACHABLE => {
-                    return format!("no answer to ping: {error}");
-                }
-                // A server that refuses `ping` has answered.
-                Ok(Some(_)) => {}
-                Ok(None) => return "the session was closed".to_owned(),
-                Err(_) => return format!("no answer to ping within {} ms", PING_LIMIT.as_millis()),
+            if let Err(why) = self.peer.ping(PING_LIMIT).await {
+                return why;
             }
         }
     }

@@ -328,6 +328,6 @@ async fn lost(connection: &Connection, process: Option<&Process>) -> String {
     };
     tokio::select! {
         _ = process.exited() => "exited".to_owned(),
-        () = connection.closed() => "closed its stdout".to_owned(),
+        () = connection.closed() => connection.why_closed().unwrap_or_else(|| "closed its stdout".to_owned()),
     }
 }

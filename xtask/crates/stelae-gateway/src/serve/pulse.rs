@@ -3,9 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
 use super::connect::PING_LIMIT;
 use super::link::Link;
@@ -54,21 +52,16 @@ impl Pulse {
 pub(super) async fn lost(link: &Link) -> String {
     loop {
         link.pulse.doubts.notified().await;
-        let asked = Instant::now();
-        match timeout(PING_LIMIT, link.peer.call("ping", json!({}), None, false).answer()).await {
-            // A server that refuses `ping` has answered. One that is gone is noticed by its end.
-            Ok(_) => {}
-            Err(_) if link.pulse.silence() < asked.elapsed() => {}
-            Err(_) => {
-                let limit = PING_LIMIT.as_millis();
-                return format!("a call had no answer in time, and then a ping had none within {limit} ms");
-            }
+        if let Err(why) = link.peer.ping(PING_LIMIT).await {
+            return format!("a call had no answer in time, and then there was {why}");
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::timeout;
+
     use super::*;
 
     #[tokio::test]

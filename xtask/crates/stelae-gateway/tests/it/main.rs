@@ -12,11 +12,14 @@
 
 mod agent;
 mod away;
+mod endpoint;
 mod everything_alone;
 mod everything_typed;
 mod guard;
 mod lifecycle;
 mod manage;
+mod over_http;
+mod over_stdio;
 mod raw;
 mod relay;
 mod reload;

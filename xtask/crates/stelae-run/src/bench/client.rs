@@ -43,9 +43,34 @@ impl Client {
         self.asked += 1;
         let message = json!({"jsonrpc": "2.0", "id": self.asked, "method": method, "params": params});
         let mut answer = self.speech.say(&message, Some(self.asked), deadline)?;
-        match answer.get("error") {
+        // An error that is null is none: some say so beside their result.
+        match answer.get("error").filter(|error| !error.is_null()) {
             Some(error) => Err(format!("{method}: error {error}")),
             None => Ok(answer["result"].take()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Answers everything with this.
+    struct Saying(Value);
+
+    impl Speech for Saying {
+        fn say(&mut self, _: &Value, _: Option<u64>, _: Deadline) -> Result<Value, String> {
+            Ok(self.0.clone())
+        }
+    }
+
+    #[test]
+    fn an_error_that_is_null_is_none() {
+        let deadline = Deadline::after(Duration::from_secs(1));
+        let begin = |answer| Client::begin(Saying(answer), deadline).map(drop);
+        assert_eq!(begin(json!({"id": 1, "result": {}, "error": null})), Ok(()));
+        assert_eq!(begin(json!({"id": 1, "error": 7})), Err("initialize: error 7".to_owned()));
     }
 }

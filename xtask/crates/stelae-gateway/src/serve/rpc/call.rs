@@ -31,7 +31,7 @@ pub(in crate::serve) enum Heard {
 #[derive(Debug)]
 pub(in crate::serve) struct Call {
     peer: Peer,
-    id: u64,
+    pub(super) id: u64,
     heard: UnboundedReceiver<Heard>,
     waiting: Arc<AtomicUsize>,
     over: bool,

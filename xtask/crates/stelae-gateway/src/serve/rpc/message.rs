@@ -35,6 +35,8 @@ impl RpcError {
     pub(in crate::serve) const INTERNAL: i64 = -32603;
     /// The server is away, or cannot be reached: the first free code of the range that JSON-RPC leaves to servers.
     pub(in crate::serve) const UNREACHABLE: i64 = -32010;
+    /// The server was there, and the connection to it broke off before it had answered.
+    pub(in crate::serve) const BROKEN_OFF: i64 = -32011;
 
     /// An error without data.
     pub(in crate::serve) fn new(code: i64, message: impl Into<String>) -> Self {
@@ -68,9 +70,14 @@ impl Message {
         match (id, method) {
             (Some(id), Some(Value::String(method))) => Ok(Self::Request { id, method, params }),
             (None, Some(Value::String(method))) => Ok(Self::Notification { method, params }),
-            (Some(id), None) => Ok(Self::Answer { id, outcome: outcome(fields)? }),
+            (Some(id), None) => Ok(Self::Answer { id, outcome: outcome(fields) }),
             _ => Err("a message has a method, or the id of what it answers".to_owned()),
         }
+    }
+
+    /// Whether it is the answer to our request with this number.
+    pub(super) fn answers(&self, request: u64) -> bool {
+        matches!(self, Self::Answer { id, .. } if id.as_u64() == Some(request))
     }
 
     /// As one line of JSON, with its end.
@@ -110,15 +117,27 @@ impl Message {
     }
 }
 
-fn outcome(mut fields: Map<String, Value>) -> Result<Result<Value, RpcError>, String> {
-    match (fields.remove("result"), fields.remove("error")) {
-        (Some(result), None) => Ok(Ok(result)),
-        (None, Some(error)) => {
-            let error = serde_json::from_value(error);
-            error.map(Err).map_err(|error| format!("an error has a code and a message: {error}"))
+/// Whoever waits for the answer is told of whatever is wrong with it: it is all that will come. An error that is null is none,
+/// which is how JSON-RPC 1 said that all is well.
+fn outcome(mut fields: Map<String, Value>) -> Result<Value, RpcError> {
+    match (fields.remove("result"), fields.remove("error").filter(|error| !error.is_null())) {
+        (Some(result), None) => Ok(result),
+        (None | Some(Value::Null), Some(error)) => Err(rpc_error(&error)),
+        (Some(_), Some(_)) => {
+            Err(RpcError::new(RpcError::INTERNAL, "the server answered with a result and an error"))
         }
-        _ => Err("an answer has a result, or an error".to_owned()),
+        (None, None) => {
+            Err(RpcError::new(RpcError::INTERNAL, "the server answered with neither a result nor an error"))
+        }
     }
+}
+
+/// As much of an error as can be understood.
+fn rpc_error(error: &Value) -> RpcError {
+    let code = error.get("code").and_then(Value::as_i64).unwrap_or(RpcError::INTERNAL);
+    let message = error.get("message").and_then(Value::as_str).or(error.as_str());
+    let message = message.unwrap_or("the server answered with an error that has no message").to_owned();
+    RpcError { code, message, data: error.get("data").cloned() }
 }
 
 #[cfg(test)]
@@ -142,11 +161,39 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused_without_quoting_it() {
-        for text in
-            ["hunter2", "7", "{}", r#"{"id":1}"#, r#"{"id":1,"result":1,"error":{}}"#, r#"{"method":7}"#]
-        {
+        for text in ["hunter2", "7", "{}", r#"{"method":7}"#, r#"{"id":1,"method":7}"#] {
             let why = Message::parse(text.as_bytes()).unwrap_err();
             assert!(!why.contains("hunter2"), "{why}");
+        }
+    }
+
+    #[test]
+    fn whoever_waits_is_answered_also_when_the_answer_is_malformed() {
+        let outcome = |fields: &str| {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":1,{fields}}}"#);
+            match Message::parse(text.as_bytes()).unwrap().remove(0) {
+                Message::Answer { id, outcome } if id == 1 => outcome,
+                other => panic!("no answer: {other:?}"),
+            }
+        };
+        assert_eq!(outcome(r#""result":7,"error":null"#), Ok(json!(7)));
+        assert_eq!(outcome(r#""result":null,"error":null"#), Ok(Value::Null));
+        let error = |code: i64, message: &str| Err(RpcError::new(code, message));
+        let unsaid = "the server answered with an error that has no message";
+        for (fields, expected) in [
+            (r#""result":null,"error":{"code":1,"message":"no"}"#, error(1, "no")),
+            (r#""error":{"message":"no"}"#, error(RpcError::INTERNAL, "no")),
+            (r#""error":{"code":1.5,"message":"no"}"#, error(RpcError::INTERNAL, "no")),
+            (r#""error":{"code":1}"#, error(1, unsaid)),
+            (r#""error":"no""#, error(RpcError::INTERNAL, "no")),
+            (r#""error":false"#, error(RpcError::INTERNAL, unsaid)),
+            (
+                r#""result":1,"error":{}"#,
+                error(RpcError::INTERNAL, "the server answered with a result and an error"),
+            ),
+            (r#""x":1"#, error(RpcError::INTERNAL, "the server answered with neither a result nor an error")),
+        ] {
+            assert_eq!(outcome(fields), expected, "{fields}");
         }
     }
 }

@@ -11,9 +11,12 @@
 //! ```
 
 mod call;
+mod events;
+mod forgotten;
 mod http;
 mod message;
 mod peer;
+mod ping;
 mod question;
 mod stdio;
 

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::{Call, Heard, Teller};
+use super::forgotten::Forgotten;
 use super::message::{Message, RpcError};
 use super::question::Question;
 
@@ -30,22 +32,27 @@ pub(in crate::serve) struct Peer {
 
 #[derive(Debug)]
 struct Shared {
-    /// Unbounded, because an answer or a cancellation must not wait for a server that reads nothing. What clients put in is
-    /// bounded by their calls, each of which ends at its limit.
+    /// Unbounded, because an answer or a cancellation must not wait for a server that reads nothing. Whoever takes it out
+    /// does so at once: over pipes there is a bound on what waits then, over HTTP each message has a limit in time.
     out: UnboundedSender<Message>,
     state: Mutex<State>,
     next: AtomicU64,
+    /// How many messages came.
+    heard: AtomicU64,
     listener: Arc<dyn Listener>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     calls: BTreeMap<u64, Pending>,
+    forgotten: Forgotten,
     /// By the text of its id: what the server has asked, and may withdraw.
     questions: BTreeMap<String, Open>,
     /// What every request has in its `_meta`.
     with_each: Map<String, Value>,
     over: bool,
+    /// What is known of why, beyond that the connection was closed.
+    why_over: Option<String>,
 }
 
 /// A question that is not answered yet.
@@ -59,13 +66,18 @@ struct Open {
 struct Pending {
     teller: Teller,
     asker: Option<Asker>,
+    /// It gives the server something to do, as a ping does not.
+    is_work: bool,
+    /// Tells whoever delivers it, when it is answered or given up.
+    over: DropGuard,
 }
 
 impl Peer {
     /// A peer, and what has to be sent to it. `listener` hears what belongs to no call.
     pub(super) fn new(listener: Arc<dyn Listener>) -> (Self, UnboundedReceiver<Message>) {
         let (out, outgoing) = unbounded_channel();
-        let shared = Shared { out, state: Mutex::default(), next: AtomicU64::new(1), listener };
+        let (state, next, heard) = (Mutex::default(), AtomicU64::new(1), AtomicU64::new(0));
+        let shared = Shared { out, state, next, heard, listener };
         (Self { shared: Arc::new(shared) }, outgoing)
     }
 
@@ -92,7 +104,8 @@ impl Peer {
         }
         // Nobody would ever take it out again. Without it, its teller is gone, and the caller hears so.
         if !state.over {
-            state.calls.insert(id, Pending { teller, asker });
+            let (is_work, over) = (method != "ping", CancellationToken::new().drop_guard());
+            state.calls.insert(id, Pending { teller, asker, is_work, over });
             self.send(Message::Request { id: id.into(), method: method.to_owned(), params: Some(params) });
         }
         call
@@ -113,27 +126,59 @@ impl Peer {
         self.state().questions.values().any(|open| open.asker == Some(asker))
     }
 
+    /// Ends everything, for a reason that [`Peer::why_over`] gives from now on.
+    pub(super) fn end(&self, why: String) {
+        self.state().why_over.get_or_insert(why);
+        self.close();
+    }
+
+    /// Why the connection is over, where more is known than that it was closed.
+    pub(in crate::serve) fn why_over(&self) -> Option<String> {
+        self.state().why_over.clone()
+    }
+
     /// Ends everything: whoever waits, hears that the connection is over.
     pub(in crate::serve) fn close(&self) {
         let mut state = self.state();
         state.over = true;
         state.calls.clear();
+        state.forgotten.clear();
         state.questions.values().for_each(|open| open.withdrawn.cancel());
         state.questions.clear();
     }
 
-    /// Ends one request without an answer: its message could not be delivered.
-    pub(super) fn fail(&self, id: &Value, why: String) {
-        self.hear(
-            Message::Answer { id: id.clone(), outcome: Err(RpcError::new(RpcError::UNREACHABLE, why)) },
-            None,
-        );
+    /// Ends one request without an answer of the server.
+    pub(super) fn fail(&self, id: &Value, why: RpcError) {
+        self.answered(id, Err(why));
+    }
+
+    /// Cancelled when the request is answered or given up; nothing when it is already.
+    pub(super) fn over(&self, id: &Value) -> Option<CancellationToken> {
+        let state = self.state();
+        let pending = id.as_u64().and_then(|id| state.calls.get(&id));
+        pending.map(|pending| pending.over.token().clone())
+    }
+
+    /// How far the conversation has come.
+    pub(super) fn progress(&self) -> Progress {
+        let number = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Progress { next: number(&self.shared.next), heard: number(&self.shared.heard) }
+    }
+
+    /// Whether the server has something to work on that it got before the request with this number.
+    pub(super) fn has_work_from_before(&self, next: u64) -> bool {
+        self.state().calls.range(..next).any(|(_, pending)| pending.is_work)
     }
 
     /// Nobody waits for this answer any more. With a reason, the server is told so.
     pub(super) fn forget(&self, id: u64, reason: Option<&str>) {
-        let forgotten = self.state().calls.remove(&id).is_some();
-        if let Some(reason) = reason.filter(|_| forgotten) {
+        let mut state = self.state();
+        let Some(pending) = state.calls.remove(&id) else { return };
+        if let Some(asker) = pending.asker {
+            state.forgotten.put(id, asker, Instant::now());
+        }
+        drop(state);
+        if let Some(reason) = reason {
             self.notify("notifications/cancelled", Some(json!({"requestId": id, "reason": reason})));
         }
     }
@@ -146,16 +191,23 @@ impl Peer {
 
     /// Takes in what the server said. `of` is the request on whose own stream it came, where streams are told apart.
     pub(super) fn hear(&self, message: Message, of: Option<u64>) {
+        self.shared.heard.fetch_add(1, Ordering::Relaxed);
         match message {
-            Message::Answer { id, outcome } => {
-                // An answer to what was given up meanwhile is nobody's.
-                let pending = id.as_u64().and_then(|id| self.state().calls.remove(&id));
-                pending.map(|pending| pending.teller.tell(Heard::Answer(outcome)));
-            }
+            Message::Answer { id, outcome } => self.answered(&id, outcome),
             Message::Request { id, method, params } => self.asked(id, method, params, of),
             Message::Notification { method, params } => {
                 self.notified(&method, params.unwrap_or_default(), of);
             }
+        }
+    }
+
+    fn answered(&self, id: &Value, outcome: Result<Value, RpcError>) {
+        let Some(id) = id.as_u64() else { return };
+        let mut state = self.state();
+        match state.calls.remove(&id) {
+            Some(pending) => drop(pending.teller.tell(Heard::Answer(outcome))),
+            // An answer to what was given up meanwhile is nobody's.
+            None => state.forgotten.answered(id),
         }
     }
 
@@ -173,6 +225,7 @@ impl Peer {
                 match whose {
                     Whose::Call(teller, _) => drop(teller.tell(Heard::Log(params))),
                     Whose::OneOf(askers) => self.shared.listener.notified(method, &params, &askers),
+                    Whose::Nobodys => {}
                 }
             }
             "notifications/cancelled" => {
@@ -201,9 +254,10 @@ impl Peer {
             // Asking the wrong one would be worse than asking none.
             Whose::OneOf(askers) if askers.len() > 1 => {
                 format!(
-                    "{method}: several clients are calling this server, and it does not say which of them it asks"
+                    "{method}: several clients are calling this server, or have given up a call lately, and it does not say which of them it asks"
                 )
             }
+            Whose::Nobodys => format!("{method}: the call it belongs to was given up"),
             Whose::OneOf(_) => {
                 format!("{method}: no client is calling this server now, so there is nobody to ask")
             }
@@ -222,26 +276,152 @@ impl Peer {
     }
 }
 
+/// How far the conversation with a server has come.
+pub(super) struct Progress {
+    /// The number of the next request.
+    pub(super) next: u64,
+    /// How many messages came.
+    pub(super) heard: u64,
+}
+
 /// Whom something that the server said may be meant for.
 enum Whose {
     /// Whoever waits for this call, in this session.
     Call(Teller, Option<Asker>),
     /// One of these sessions, or nobody.
     OneOf(BTreeSet<Asker>),
+    /// A call that nobody waits for any more.
+    Nobodys,
 }
 
 impl State {
     /// On a stream of its own, that is certain. Elsewhere it is, too, as long as all that is under way is of one session:
-    /// then it is taken for the newest of its calls.
+    /// then it is taken for the newest of its calls. What a session gave up may be under way on the server.
     fn whose(&self, of: Option<u64>) -> Whose {
-        if let Some(pending) = of.and_then(|id| self.calls.get(&id)) {
-            return Whose::Call(pending.teller.clone(), pending.asker);
+        if let Some(id) = of {
+            return self
+                .calls
+                .get(&id)
+                .map_or(Whose::Nobodys, |pending| Whose::Call(pending.teller.clone(), pending.asker));
         }
-        let askers: BTreeSet<Asker> = self.calls.values().filter_map(|pending| pending.asker).collect();
+        let waiting = self.calls.values().filter_map(|pending| pending.asker);
+        let askers: BTreeSet<Asker> = waiting.chain(self.forgotten.askers(Instant::now())).collect();
         let newest = self.calls.values().rev().find(|pending| pending.asker.is_some());
         match (newest, askers.len()) {
             (Some(pending), 1) => Whose::Call(pending.teller.clone(), pending.asker),
             _ => Whose::OneOf(askers),
         }
+    }
+}
+
+/// Listens to nothing.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Silence;
+
+#[cfg(test)]
+impl Listener for Silence {
+    fn notified(&self, _method: &str, _params: &Value, _askers: &BTreeSet<Asker>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Remembers for whom log messages of no certain call were.
+    #[derive(Debug, Default)]
+    struct Ear(Mutex<Vec<BTreeSet<Asker>>>);
+
+    impl Listener for Ear {
+        fn notified(&self, _method: &str, _params: &Value, askers: &BTreeSet<Asker>) {
+            self.0.lock().unwrap().push(askers.clone());
+        }
+    }
+
+    /// A server that is called by `A`, which has given up, and by `B`.
+    struct Abandoned {
+        peer: Peer,
+        outgoing: UnboundedReceiver<Message>,
+        ear: Arc<Ear>,
+        id: u64,
+        of_b: Call,
+    }
+
+    const A: Asker = 1;
+    const B: Asker = 2;
+
+    fn abandoned() -> Abandoned {
+        let ear = Arc::<Ear>::default();
+        let (peer, outgoing) = Peer::new(Arc::<Ear>::clone(&ear));
+        let of_a = peer.call("tools/call", json!({}), Some(A), false);
+        let of_b = peer.call("tools/call", json!({}), Some(B), false);
+        let id = of_a.id;
+        drop(of_a);
+        Abandoned { peer, outgoing, ear, id, of_b }
+    }
+
+    impl Abandoned {
+        fn hear(&self, message: &Value, of: Option<u64>) {
+            for message in Message::parse(message.to_string().as_bytes()).unwrap() {
+                self.peer.hear(message, of);
+            }
+        }
+
+        fn asks(&self, of: Option<u64>) {
+            self.hear(&json!({"id": "q", "method": "elicitation/create"}), of);
+        }
+
+        /// What the server was answered, if it was.
+        fn answered(&mut self) -> Option<String> {
+            let sent = std::iter::from_fn(|| self.outgoing.try_recv().ok());
+            sent.filter_map(|message| match message {
+                Message::Answer { outcome: Err(error), .. } => Some(error.message),
+                _ => None,
+            })
+            .last()
+        }
+
+        /// Whether `B` is asked.
+        async fn asks_b(mut self) -> bool {
+            self.peer.close();
+            while let Some(heard) = self.of_b.hear().await {
+                if matches!(heard, Heard::Asked(_)) {
+                    return true;
+                }
+            }
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn a_question_of_a_call_that_was_given_up_is_put_to_nobody_else() {
+        let mut on_pipes = abandoned();
+        on_pipes.asks(None);
+        let why = on_pipes.answered().expect("an answer to the server");
+        assert!(why.contains("several clients are calling this server"), "{why}");
+        assert!(!on_pipes.asks_b().await);
+
+        let mut on_its_stream = abandoned();
+        on_its_stream.asks(Some(on_its_stream.id));
+        let why = on_its_stream.answered().expect("an answer to the server");
+        assert!(why.contains("the call it belongs to was given up"), "{why}");
+        assert!(!on_its_stream.asks_b().await);
+    }
+
+    #[tokio::test]
+    async fn whoever_is_alone_again_is_asked_once_the_server_has_answered_what_was_given_up() {
+        let bench = abandoned();
+        bench.hear(&json!({"id": bench.id, "result": {}}), None);
+        bench.asks(None);
+        assert!(bench.asks_b().await);
+    }
+
+    #[test]
+    fn a_log_message_of_a_call_that_was_given_up_may_be_of_either_and_on_its_stream_is_nobodys() {
+        let bench = abandoned();
+        let log = json!({"method": "notifications/message", "params": {"level": "info", "data": "secret"}});
+        bench.hear(&log, None);
+        bench.hear(&log, Some(bench.id));
+        assert_eq!(*bench.ear.0.lock().unwrap(), [BTreeSet::from([A, B])]);
     }
 }
