@@ -64,6 +64,11 @@ impl Context {
 
 /// Makes a path of the command line absolute, without looking at the disk.
 pub(crate) fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
+    if path.as_str().is_empty() {
+        let what = "an option that names a file or a folder is given an empty text";
+        return Err(Failure::new(ExitCode::Usage, "empty-path", what)
+            .hint("does it come from a variable, or from a command that failed?"));
+    }
     let path =
         std::path::absolute(path).map_err(|error| machine("a path cannot be made absolute", &error))?;
     utf8(path)

@@ -4,12 +4,16 @@
 //! that type does not know, both of what clients ask and of what servers answer. A method that it does not know it hands
 //! over as it came. So those that are relayed get a name that it does not know, on their way in.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
+use tokio::time::timeout;
+
 
 use super::log::event;
 
@@ -32,6 +36,9 @@ const RELAYED: [&str; 11] = [
 /// A longer request is refused. rmcp's own limit is smaller, and for a whole image in an argument too small.
 pub(super) const MOST_BYTES: usize = 16 * 1024 * 1024;
 
+/// A client that sends its request more slowly is given up: it has a connection of ours.
+const READ_LIMIT: Duration = Duration::from_secs(60);
+
 /// The method that a client asked for.
 pub(super) fn method(name: &str) -> &str {
     name.strip_prefix(PREFIX).unwrap_or(name)
@@ -52,8 +59,13 @@ pub(super) async fn keep(request: Request, next: Next) -> Response {
     if said.is_some_and(|said| said > MOST_BYTES) {
         return too_long();
     }
+        let Ok(read) = timeout(READ_LIMIT, to_bytes(body, MOST_BYTES)).await else {
+        event!("refused {}: its body took too long", head.uri.path());
+        return (StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response();
+    };
     // What fails here is too long, or the client is gone and reads no answer.
-    let Ok(body) = to_bytes(body, MOST_BYTES).await else { return too_long() };
+    let Ok(body) = read else { return too_long() };
+
     let body = renamed(body);
     head.headers.insert(header::CONTENT_LENGTH, body.len().into());
     next.run(Request::from_parts(head, Body::from(body))).await
