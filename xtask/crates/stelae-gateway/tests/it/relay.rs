@@ -168,7 +168,14 @@ async fn log_messages_come_in_order_to_whom_they_are_meant_for_at_the_level_that
             told.iter().rev().take(100).rev().map(|one| one["params"]["data"].clone()).collect();
         let expected: Vec<_> = (1..=100).map(|line| json!(format!("line {line} of 100"))).collect();
         assert_eq!(lines, expected, "after {before}");
-        assert_eq!(b.told_so_far("notifications/message"), Vec::<Value>::new(), "b has called nothing");
+                assert_eq!(b.told_so_far("notifications/message"), Vec::<Value>::new(), "b has called nothing");
+        // The server logs what the more curious one wants; the other one gets what it wants itself.
+        assert_eq!(b.result("logging/setLevel", json!({"level": "error"})).await, json!({}));
+        b.text("relay_log", json!({"lines": 3, "level": "info"})).await;
+        b.text("relay_log", json!({"lines": 1, "level": "error"})).await;
+        let told = b.told("notifications/message", |told| !told.is_empty()).await;
+        let levels: Vec<_> = told.iter().map(|one| &one["params"]["level"]).collect();
+        assert_eq!(levels, ["error"]);
     }
 }
 
