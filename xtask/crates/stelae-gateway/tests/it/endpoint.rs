@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::future::BoxFuture;
 use futures_util::stream;
@@ -57,14 +57,18 @@ impl Endpoint {
     }
 }
 
-async fn answer(State(it): State<Scripted>, method: Method, body: Bytes) -> Response {
+async fn answer(State(it): State<Scripted>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
     let message: Value = serde_json::from_slice(&body).unwrap_or_default();
     let what = match (message["method"].as_str(), &method) {
         (Some(rpc), _) => rpc,
         (None, &Method::POST) => "answer",
         (None, other) => other.as_str(),
     };
-    it.seen.send_modify(|seen| seen.push(what.to_owned()));
+        it.seen.send_modify(|seen| {
+        seen.push(what.to_owned());
+        let key = headers.get("x-key").and_then(|key| key.to_str().ok());
+        seen.push(format!("with key {}", key.unwrap_or("none")));
+    });
     match (it.script)(what, &message) {
         Some(said) => said.await,
         None => good(what, &message),

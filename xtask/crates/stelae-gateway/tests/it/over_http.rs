@@ -36,6 +36,16 @@ async fn whatever_status_a_ping_is_answered_with_the_server_lives() {
 }
 
 #[tokio::test]
+async fn every_request_carries_the_headers_of_the_entry_and_no_log_line_does() {
+    let endpoint = Endpoint::start(|_, _| None).await;
+    let gateway = in_front_of(&endpoint, json!({"headers": {"X-Key": "hunter2"}})).await;
+    assert_eq!(gateway.client().await.call("one", json!({})).await, "answered");
+    assert_eq!((endpoint.seen("tools/call"), endpoint.seen("with key none")), (1, 0));
+    assert!(endpoint.seen("with key hunter2") >= 4);
+    assert!(!gateway.log().contains("hunter2"), "{}", gateway.log());
+}
+
+#[tokio::test]
 async fn a_call_that_was_given_up_keeps_no_connection() {
     let open = Counter::default();
     let (counter, here) = (open.clone(), open.clone());
