@@ -78,7 +78,7 @@ fn peer(text: &str) -> Result<Peer, String> {
         let known: Vec<_> = GATEWAYS.iter().skip(1).map(|gateway| gateway.name).collect();
         format!("nobody knows how to start it; known are {}", known.join(", "))
     })?;
-        if program.is_empty() {
+    if program.is_empty() {
         return Err("expected NAME=PROGRAM, and there is no program".to_owned());
     }
     Ok(Peer { gateway, program: program.into() })
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!((hub.gateway.name, hub.program.as_str()), ("mcp-hub", "/opt/hub"));
         assert!(peer("stelae-gateway=/x").is_err(), "ours is always measured");
         assert!(peer("nobody=/x").unwrap_err().ends_with("mcp-hub, mcp-proxy"));
-                assert!(peer("mcp-hub").is_err());
+        assert!(peer("mcp-hub").is_err());
         assert!(peer("mcp-hub=").is_err());
     }
 }

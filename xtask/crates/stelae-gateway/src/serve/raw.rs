@@ -14,7 +14,6 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use tokio::time::timeout;
 
-
 use super::log::event;
 
 /// What is put before the name of a method.
@@ -59,7 +58,7 @@ pub(super) async fn keep(request: Request, next: Next) -> Response {
     if said.is_some_and(|said| said > MOST_BYTES) {
         return too_long();
     }
-        let Ok(read) = timeout(READ_LIMIT, to_bytes(body, MOST_BYTES)).await else {
+    let Ok(read) = timeout(READ_LIMIT, to_bytes(body, MOST_BYTES)).await else {
         event!("refused {}: its body took too long", head.uri.path());
         return (StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response();
     };

@@ -3,6 +3,7 @@
 //!
 //! Both as raw JSON: rmcp's types would drop what they do not know (a tool's `execution`).
 
+use std::fmt;
 use std::time::Duration;
 
 use rmcp::RoleServer;
@@ -161,10 +162,14 @@ impl Request<'_> {
         let conversation =
             Conversation { front, server: &link, client: &context.peer, token, limit: link.limit };
         conversation.until_the_answer(call, &context).await.map_err(|why| {
-            let error = no_answer(&server, called, why);
-            // What a server says is for its caller: it may quote secrets, and has line breaks.
-            event!("server {server:?}: {method} of {called:?} failed with error {}", error.code.0);
-            error
+            match &why {
+                // What a server says is for its caller: it may quote secrets, and has line breaks.
+                NoAnswer::Refused(error) => {
+                    event!("server {server:?}: {method} of {called} was refused with error {}", error.code);
+                }
+                why => event!("server {server:?} of {called} {why}"),
+            }
+            no_answer(&server, called, why)
         })
     }
 }
@@ -350,19 +355,26 @@ fn no_target(why: NoTarget) -> ErrorData {
 }
 
 fn no_answer(server: &str, called: &str, why: NoAnswer) -> ErrorData {
-    let because = match why {
-        NoAnswer::Refused(error) => return error.into(),
-        NoAnswer::Gone => "went away before it answered".to_owned(),
-        NoAnswer::TooLate(limit) => format!("gave no answer within {} ms", limit.as_millis()),
-        NoAnswer::Cancelled => "was called, and the call was cancelled".to_owned(),
-        NoAnswer::Unread(limit) => {
-            format!(
-                "said more than its client read within {} ms, or than an hour has room for",
-                limit.as_millis()
-            )
+    match why {
+        NoAnswer::Refused(error) => error.into(),
+        why => away(format!("server {server:?} of {called} {why}")),
+    }
+}
+
+/// What the server did.
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => write!(f, "answered with error {}", error.code),
+            Self::Gone => f.write_str("went away before it answered"),
+            Self::TooLate(limit) => write!(f, "gave no answer within {} ms", limit.as_millis()),
+            Self::Cancelled => f.write_str("was called, and the call was cancelled"),
+            Self::Unread(limit) => {
+                let limit = limit.as_millis();
+                write!(f, "said more than its client read within {limit} ms, or than an hour has room for")
+            }
         }
-    };
-    away(format!("server {server:?} of {called} {because}"))
+    }
 }
 
 impl From<RpcError> for ErrorData {

@@ -64,7 +64,7 @@ async fn answer(State(it): State<Scripted>, method: Method, headers: HeaderMap, 
         (None, &Method::POST) => "answer",
         (None, other) => other.as_str(),
     };
-        it.seen.send_modify(|seen| {
+    it.seen.send_modify(|seen| {
         seen.push(what.to_owned());
         let key = headers.get("x-key").and_then(|key| key.to_str().ok());
         seen.push(format!("with key {}", key.unwrap_or("none")));

@@ -168,7 +168,7 @@ async fn log_messages_come_in_order_to_whom_they_are_meant_for_at_the_level_that
             told.iter().rev().take(100).rev().map(|one| one["params"]["data"].clone()).collect();
         let expected: Vec<_> = (1..=100).map(|line| json!(format!("line {line} of 100"))).collect();
         assert_eq!(lines, expected, "after {before}");
-                assert_eq!(b.told_so_far("notifications/message"), Vec::<Value>::new(), "b has called nothing");
+        assert_eq!(b.told_so_far("notifications/message"), Vec::<Value>::new(), "b has called nothing");
         // The server logs what the more curious one wants; the other one gets what it wants itself.
         assert_eq!(b.result("logging/setLevel", json!({"level": "error"})).await, json!({}));
         b.text("relay_log", json!({"lines": 3, "level": "info"})).await;
@@ -200,6 +200,33 @@ async fn a_call_that_is_cancelled_is_cancelled_on_its_server_and_only_that_one()
             "This is a simple text response for testing."
         );
         drop((of_a, of_b));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_given_up_and_holds_nobody_up() {
+    let everything = with(everything(), json!({"callTimeoutMs": 1000}));
+    let gateway = Gateway::start(json!({"e": everything})).await.ready().await;
+    let (a, b) = (Wire::open(&gateway).await, Wire::open(&gateway).await);
+    let unread = a.call(1, "relay_flood", json!({"size": 100_000}), "t").await;
+    gateway.said("[e] flooded").await;
+    let why = "server \"e\" of tool \"relay_flood\" said more than its client read within 1000 ms";
+    assert!(gateway.log().contains(why), "{}", gateway.log());
+    assert_eq!(b.text("test_simple_text", json!({})).await, "This is a simple text response for testing.");
+    drop(unread);
+}
+
+#[tokio::test]
+async fn a_server_that_never_stops_talking_is_cancelled_all_the_same() {
+    for bench in both().await {
+        let wire = Wire::open(&bench.gateway).await;
+        let mut flooded = wire.call(1, "relay_flood", json!({"size": 1}), "t").await;
+        let reading = tokio::spawn(async move { while flooded.next_if_any().await.is_some() {} });
+        bench.said("flooding").await;
+        let cancel = json!({"requestId": 1});
+        wire.send(&json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": cancel})).await;
+        bench.said("flooded").await;
+        reading.await.unwrap();
     }
 }
 

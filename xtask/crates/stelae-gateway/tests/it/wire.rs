@@ -156,6 +156,11 @@ impl Exchange {
         timeout(PATIENCE, self.messages.next()).await.expect("a message in time").expect("a message")
     }
 
+    /// The next message; nothing when the stream is at its end.
+    pub(crate) async fn next_if_any(&mut self) -> Option<Value> {
+        timeout(PATIENCE, self.messages.next()).await.expect("a message in time")
+    }
+
     /// What came before the answer, and the answer.
     pub(crate) async fn until_the_end(mut self) -> (Vec<Value>, Value) {
         let mut before = Vec::new();

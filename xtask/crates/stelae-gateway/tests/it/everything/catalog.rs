@@ -34,6 +34,11 @@ pub(crate) fn tools(server: &Server) -> Vec<Value> {
         tool("test_elicitation_sep1330_enums", "Asks the user to choose", &[]),
         json_schema(),
         tool("relay_progress", "Says STEPS times how far it is", &[("steps", "integer")]),
+        tool(
+            "relay_flood",
+            "Says in SIZE characters how far it is, until it is cancelled",
+            &[("size", "integer")],
+        ),
         tool("relay_log", "Sends LINES log messages", &[("lines", "integer"), ("level", "string")]),
         tool("relay_sample", "Asks the client's model, and answers what came back", &[("text", "string")]),
         tool("relay_elicit", "Asks the user, and answers what came back", &[("message", "string")]),

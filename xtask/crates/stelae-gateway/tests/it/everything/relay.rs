@@ -25,6 +25,7 @@ pub(crate) async fn call(call: &Call, name: &str) -> Result<Value, Refusal> {
             Ok(came_back(call.ask("elicitation/create", tools::form(call.text("message")?)).await))
         }
         "relay_roots" => Ok(came_back(call.ask("roots/list", json!({})).await)),
+        "relay_flood" => flood(call).await,
         "relay_wait" => wait(call).await,
         "relay_grow" => grow(call),
         "relay_touch" => touch(call),
@@ -40,6 +41,22 @@ fn log(call: &Call) -> Result<Value, Refusal> {
     let level = level.ok_or_else(|| Refusal::invalid_params("level has to be one of RFC 5424"))?;
     (1..=lines).for_each(|line| tools::log(call, level, "relay", &format!("line {line} of {lines}")));
     Ok(said(format!("{lines} lines")))
+}
+
+/// Never stops saying how far it is, in SIZE characters each, until it is cancelled.
+async fn flood(call: &Call) -> Result<Value, Refusal> {
+    let size =
+        usize::try_from(call.count("size")?).map_err(|_| Refusal::invalid_params("size is too large"))?;
+    let text = "x".repeat(size);
+    let mut step = 0;
+    eprintln!("flooding");
+    while !call.cancelled.is_cancelled() {
+        step += 1;
+        call.progress(step, u64::MAX, &text);
+        tokio::task::yield_now().await;
+    }
+    eprintln!("flooded");
+    Ok(Value::Null)
 }
 
 async fn wait(call: &Call) -> Result<Value, Refusal> {
