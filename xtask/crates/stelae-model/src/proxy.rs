@@ -150,6 +150,11 @@ impl ProxyConfig {
             if !is_server_name(name) {
                 return Err(format!("server name {name:?} is not [A-Za-z0-9_-]{{1,64}}"));
             }
+            if name.contains("__") {
+                return Err(format!(
+                    "server name {name:?} has two underscores in a row: those stand between a server's name and its tool's"
+                ));
+            }
             match (&entry.command, &entry.url) {
                 (Some(_), Some(_)) => return Err(format!("server {name:?} has both `command` and `url`")),
                 (None, None) => return Err(format!("server {name:?} has neither `command` nor `url`")),

@@ -1,12 +1,13 @@
 //! The way to one server: the handshake over a transport, its lists, and what its owner can wait for.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rmcp::model::ProtocolVersion;
 use serde_json::{Map, Value, json};
-use stelae_model::proxy::{ServerEntry, WITHOUT_INITIALIZE};
+use stelae_model::proxy::{ServerEntry, WITHOUT_INITIALIZE, shown_url};
 use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -83,7 +84,7 @@ impl Connection {
         hub: &Arc<Hub>,
         stdin: ChildStdin,
         stdout: ChildStdout,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Unready> {
         let gone = CancellationToken::new();
         let (ear, changes) = Ear::new(name, hub);
         let (peer, pump) = rpc::over_stdio(name, stdin, stdout, ear, gone.clone());
@@ -96,13 +97,13 @@ impl Connection {
         entry: &ServerEntry,
         hub: &Arc<Hub>,
         url: &str,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Unready> {
         let (gone, suspect) = (CancellationToken::new(), Arc::<Notify>::default());
         let (ear, changes) = Ear::new(name, hub);
-        let (peer, pump) =
-            rpc::over_http(name, url, &entry.headers, ear, Arc::clone(&suspect), gone.clone())?;
+        let (peer, pump) = rpc::over_http(name, url, &entry.headers, ear, Arc::clone(&suspect), gone.clone())
+            .map_err(Unready::Refused)?;
         let greeted = Self::new(name, peer, pump, gone, suspect, changes).greet(entry).await;
-        greeted.map_err(|why| format!("{url}: {why}"))
+        greeted.map_err(|why| why.at(&shown_url(url)))
     }
 
     fn new(
@@ -116,7 +117,7 @@ impl Connection {
         Self { name: name.to_owned(), peer, pump, capabilities: Value::Null, gone, suspect, changes }
     }
 
-    async fn greet(mut self, entry: &ServerEntry) -> Result<Self, String> {
+    async fn greet(mut self, entry: &ServerEntry) -> Result<Self, Unready> {
         let mut newest = entry.protocol_version.as_deref().unwrap_or(PROTOCOL.as_str());
         if newest == WITHOUT_INITIALIZE {
             match self.discover().await? {
@@ -134,16 +135,20 @@ impl Connection {
         let answer = self.peer.call("initialize", params, None, false).answer().await;
         let greeting = match answer {
             Some(Ok(greeting)) => greeting,
-            Some(Err(error)) => return Err(format!("initialize was refused: {error}")),
-            None => return Err("closed the connection before it was ready".to_owned()),
+            Some(Err(error)) => return Err(Unready::Refused(format!("initialize was refused: {error}"))),
+            None => return Err(Unready::closed()),
         };
         match greeting.get("protocolVersion").and_then(Value::as_str) {
             // Versions are dates, which compare as texts.
             Some(version) if version <= newest => {}
             Some(version) => {
-                return Err(format!("initialize failed: the server insists on protocol {version}"));
+                let why = format!("initialize failed: the server insists on protocol {version}");
+                return Err(Unready::Refused(why));
             }
-            None => return Err("initialize failed: the answer has no protocolVersion".to_owned()),
+            None => {
+                let why = "initialize failed: the answer has no protocolVersion";
+                return Err(Unready::Refused(why.to_owned()));
+            }
         }
         self.capabilities = greeting.get("capabilities").cloned().unwrap_or_default();
         self.peer.notify("notifications/initialized", None);
@@ -151,7 +156,7 @@ impl Connection {
     }
 
     /// The handshake of a version that has no `initialize`: every request says who asks. Whether the server knows it.
-    async fn discover(&mut self) -> Result<bool, String> {
+    async fn discover(&mut self) -> Result<bool, Unready> {
         self.peer.say_with_each([
             ("io.modelcontextprotocol/protocolVersion", json!(WITHOUT_INITIALIZE)),
             ("io.modelcontextprotocol/clientInfo", us()),
@@ -166,7 +171,7 @@ impl Connection {
                 self.peer.say_with_each([]);
                 Ok(false)
             }
-            None => Err("closed the connection before it was ready".to_owned()),
+            None => Err(Unready::closed()),
         }
     }
 
@@ -179,14 +184,14 @@ impl Connection {
     ///
     /// # Errors
     /// It has tools, and does not list them. Its other lists are missing then, which is told of in the log.
-    pub(super) async fn offer(&self) -> Result<Offer, String> {
+    pub(super) async fn offer(&self) -> Result<Offer, Unready> {
         let (tools, prompts, resources, templates) = tokio::join!(
             self.list(Kind::Tool),
             self.list(Kind::Prompt),
             self.list(Kind::Resource),
             self.list(Kind::Template)
         );
-        let or_none = |list: Result<Vec<_>, String>| {
+        let or_none = |list: Result<Vec<_>, Unready>| {
             list.unwrap_or_else(|why| {
                 event!("server {:?}: {why}", self.name);
                 Vec::new()
@@ -201,7 +206,7 @@ impl Connection {
     }
 
     /// One list, all pages of it; empty where the server has said that it has no such thing.
-    pub(super) async fn list(&self, kind: Kind) -> Result<Vec<Map<String, Value>>, String> {
+    pub(super) async fn list(&self, kind: Kind) -> Result<Vec<Map<String, Value>>, Unready> {
         if !self.can(kind.capability()) {
             return Ok(Vec::new());
         }
@@ -215,17 +220,18 @@ impl Connection {
                 Some(Err(error)) if kind == Kind::Template && error.code == RpcError::METHOD_NOT_FOUND => {
                     return Ok(Vec::new());
                 }
-                Some(Err(error)) => return Err(format!("{method} failed: {error}")),
-                None => return Err(format!("{method} failed: the connection was closed")),
+                Some(Err(error)) => return Err(Unready::Refused(format!("{method} failed: {error}"))),
+                None => return Err(Unready::Closed(format!("{method} failed: the connection was closed"))),
             };
-            let (page, next) = kind.page(page).map_err(|why| format!("{method} failed: {why}"))?;
+            let page = kind.page(page).map_err(|why| Unready::Refused(format!("{method} failed: {why}")));
+            let (page, next) = page?;
             items.extend(page);
             match next {
                 Some(next) => cursor = Some(next),
                 None => return Ok(items),
             }
         }
-        Err(format!("{method} failed: it has more than {MOST_PAGES} pages"))
+        Err(Unready::Refused(format!("{method} failed: it has more than {MOST_PAGES} pages")))
     }
 
     /// What callers get.
@@ -278,6 +284,35 @@ impl Connection {
     fn end(&self) {
         self.peer.close();
         self.gone.cancel();
+    }
+}
+
+/// Why a server is not ready.
+#[derive(Debug)]
+pub(super) enum Unready {
+    /// The connection was closed; how its process has ended says more.
+    Closed(String),
+    /// It has answered, and that was not what it should have said. That its process ends now is our doing.
+    Refused(String),
+}
+
+impl Unready {
+    fn closed() -> Self {
+        Self::Closed("closed the connection before it was ready".to_owned())
+    }
+
+    fn at(self, place: &str) -> Self {
+        match self {
+            Self::Closed(why) => Self::Closed(format!("{place}: {why}")),
+            Self::Refused(why) => Self::Refused(format!("{place}: {why}")),
+        }
+    }
+}
+
+impl fmt::Display for Unready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Closed(why) | Self::Refused(why)) = self;
+        f.write_str(why)
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::backoff::{self, Backoff};
 use super::board::{Board, RowId, Shelf};
-use super::connect::Connection;
+use super::connect::{Connection, Unready};
 use super::environment::server_environment;
 use super::hub::Hub;
 use super::link::Link;
@@ -23,6 +23,8 @@ use super::pulse;
 
 /// So often a list that has changed is asked for.
 const LISTINGS: u32 = 5;
+/// A shorter text is no secret, and hiding it would hide half of what there is to read.
+const SHORTEST_SECRET: usize = 6;
 
 /// A server that is being kept alive.
 #[derive(Debug)]
@@ -101,7 +103,7 @@ enum End {
     /// It never was ready: its program cannot be executed.
     NoSuchProgram(String),
     /// It never was ready: it exited, or what it said was no answer.
-    NeverReady(String),
+    NeverReady(Unready),
     /// It never was ready: it said nothing in time.
     TooLate(String),
     /// It was ready for so long, and then was lost.
@@ -121,10 +123,13 @@ impl Server {
                 End::NoSuchProgram(why) => ("failed", ServerState::Failed, backoff::LONGEST, why),
                 End::TooLate(why) => ("failed", ServerState::Failed, backoff.after(Duration::ZERO), why),
                 // The next one may be ready in a moment, so this is no verdict.
-                End::NeverReady(why) => ("failed", ServerState::Backoff, backoff.after(Duration::ZERO), why),
+                End::NeverReady(why) => {
+                    ("failed", ServerState::Backoff, backoff.after(Duration::ZERO), why.to_string())
+                }
                 End::Lost { ready, why } => ("died", ServerState::Backoff, backoff.after(ready), why),
                 End::GivenUp { ready, why } => ("given up", ServerState::Backoff, backoff.after(ready), why),
             };
+            let why = self.shown(why);
             event!("server {:?}: {label}: {why}; again in {} ms", self.name, wait.as_millis());
             self.to.board.away(&self.row, state, why);
             tokio::select! {
@@ -134,6 +139,13 @@ impl Server {
             self.to.board.restarted(&self.row);
         }
         event!("server {:?}: stopped", self.name);
+    }
+
+    /// A reason, as everybody may read it: a server may quote on its way out what it was given in confidence.
+    fn shown(&self, why: String) -> String {
+        let own = self.entry.env.iter().filter(|(name, _)| is_confidential(name)).map(|(_, text)| text);
+        let secrets = own.chain(self.entry.headers.values()).filter(|text| text.len() >= SHORTEST_SECRET);
+        secrets.fold(why, |why, secret| why.replace(secret.as_str(), "(secret)"))
     }
 
     async fn one_life(&self) -> End {
@@ -157,7 +169,7 @@ impl Server {
         let greeting = async {
             tokio::select! {
                 connection = Connection::over_stdio(&self.name, &self.entry, &self.to.hub, stdin, stdout) => connection,
-                _ = process.exited() => Err("exited before it was ready".to_owned()),
+                _ = process.exited() => Err(Unready::Closed("exited before it was ready".to_owned())),
             }
         };
         let end = self.attend(greeting, Some(&process)).await;
@@ -165,7 +177,12 @@ impl Server {
         // Its pipes close a moment before it can be seen to have exited: the same end is told the same way each time.
         let told = |why: &str, exited: &str| remains.explain(if remains.exited() { exited } else { why });
         match end {
-            End::NeverReady(why) => End::NeverReady(told(&why, "exited before it was ready")),
+            End::NeverReady(Unready::Closed(why)) => {
+                End::NeverReady(Unready::Closed(told(&why, "exited before it was ready")))
+            }
+            End::NeverReady(Unready::Refused(why)) => {
+                End::NeverReady(Unready::Refused(remains.explain(&why)))
+            }
             End::TooLate(why) => End::TooLate(remains.explain(&why)),
             End::GivenUp { ready, why } => End::GivenUp { ready, why: remains.explain(&why) },
             End::Lost { ready, why } => End::Lost { ready, why: told(&why, "exited") },
@@ -181,7 +198,7 @@ impl Server {
     /// The part of a life that is the same on every transport: greet, list, serve until lost or told to stop.
     async fn attend(
         &self,
-        greeting: impl Future<Output = Result<Connection, String>>,
+        greeting: impl Future<Output = Result<Connection, Unready>>,
         process: Option<&Process>,
     ) -> End {
         let began = Instant::now();
@@ -202,7 +219,7 @@ impl Server {
                     // Before its end is waited for, which can take seconds and tells nothing new. One that exited is told
                     // of after its end: that is what explains it.
                     let told = process.map_or_else(|| why.clone(), |process| process.explain(&why));
-                    self.to.board.away(&self.row, ServerState::Failed, told);
+                    self.to.board.away(&self.row, ServerState::Failed, self.shown(told));
                     return End::TooLate(why);
                 }
             },
@@ -227,7 +244,7 @@ impl Server {
         };
         if let End::Lost { why, .. } | End::GivenUp { why, .. } = &end {
             // Before anything is waited for: the tools of a dead server leave the list at once.
-            self.to.board.away(&self.row, ServerState::Backoff, why.clone());
+            self.to.board.away(&self.row, ServerState::Backoff, self.shown(why.clone()));
         }
         connection.close().await;
         end
@@ -306,7 +323,7 @@ impl Server {
             let begun = Instant::now();
             let (why, is_mute) = match timeout(limit, connection.list(kind)).await {
                 Ok(Ok(items)) => return Ok(items),
-                Ok(Err(why)) => (why, false),
+                Ok(Err(why)) => (why.to_string(), false),
                 Err(_) => {
                     let why = format!("no answer within {} ms", limit.as_millis());
                     (why, link.pulse.silence() >= begun.elapsed())
@@ -319,6 +336,12 @@ impl Server {
             sleep(backoff.after(Duration::ZERO)).await;
         }
     }
+}
+
+/// Whether a variable of this name holds a secret, as far as names say so.
+fn is_confidential(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH"].iter().any(|word| name.contains(word))
 }
 
 /// Waits until the server is gone; says how it was noticed.

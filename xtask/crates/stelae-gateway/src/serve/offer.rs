@@ -149,8 +149,9 @@ pub(super) fn presented(
         }
         Some(tool)
     };
-    let mut tools: Vec<_> = named(tools).into_iter().filter(passes).filter_map(present).collect();
-    let mut complaints = Vec::new();
+    let tools = named(tools);
+    let mut complaints = unknown(&tools, entry, overrides);
+    let mut tools: Vec<_> = tools.into_iter().filter(passes).filter_map(present).collect();
     // One that gets its own name back can be in the way of the next.
     while let Some(taking) = tools.iter().position(|tool| is_taken(tool, &tools)) {
         let tool = &mut tools[taking];
@@ -159,6 +160,17 @@ pub(super) fn presented(
         tool.name.clone_from(&tool.own);
     }
     Presented { tools, complaints }
+}
+
+/// What filter and overrides say of tools that the server does not have: a name that is misspelt changes nothing.
+fn unknown(tools: &[Named], entry: &ServerEntry, overrides: Option<&ServerOverrides>) -> Vec<String> {
+    let is_unknown = |name: &&String| !tools.iter().any(|tool| tool.own == **name);
+    let filter = entry.tool_filter.iter().flat_map(|filter| &filter.list).filter(is_unknown);
+    let filter = filter.map(|name| format!("toolFilter names the tool {name:?}, which it does not have"));
+    let told = overrides.into_iter().flat_map(|overrides| overrides.tools.keys()).filter(is_unknown);
+    filter
+        .chain(told.map(|name| format!("the overrides name the tool {name:?}, which it does not have")))
+        .collect()
 }
 
 /// Whether a tool was given the name that another one has of itself.
@@ -185,6 +197,18 @@ mod tests {
 
     fn shown(tools: &[Named]) -> Vec<(&str, &str)> {
         tools.iter().map(|tool| (tool.own.as_str(), tool.name.as_str())).collect()
+    }
+
+    #[test]
+    fn a_name_that_is_no_tool_of_the_server_is_complained_of() {
+        let filter = ToolFilter { mode: FilterMode::Block, list: ["tow".to_owned()].into() };
+        let entry = ServerEntry { tool_filter: Some(filter), ..ServerEntry::default() };
+        let told = ToolOverride { enabled: false, name: None, description: None };
+        let told = ServerOverrides { tools: [("thr".to_owned(), told)].into() };
+        let Presented { tools, complaints } = presented(&tools(&["one", "two"]), &entry, Some(&told));
+        assert_eq!(shown(&tools), [("one", "one"), ("two", "two")]);
+        assert_eq!(complaints.len(), 2, "{complaints:?}");
+        assert!(complaints[0].contains("\"tow\"") && complaints[1].contains("\"thr\""), "{complaints:?}");
     }
 
     #[test]

@@ -4,9 +4,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::connect::PING_LIMIT;
 use super::link::Link;
+
+/// How often a server is asked whether it lives, without a reason.
+const IDLE_EVERY: Duration = Duration::from_secs(5);
+/// How long it may take to say so then. More than for one that gave a reason: somebody may be looking at it with a debugger.
+const IDLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What is heard of one server in its calls.
 #[derive(Debug)]
@@ -47,13 +53,17 @@ impl Pulse {
 
 /// Waits until the server does not answer any more; says how it was noticed.
 ///
-/// It is asked only when there is doubt: one that carries out its calls one after the other answers no ping meanwhile, and
-/// may do so for as long as a call may take.
+/// One that carries out its calls one after the other answers no ping meanwhile, and may do so for as long as a call may take:
+/// its silence counts when they are over.
 pub(super) async fn lost(link: &Link) -> String {
     loop {
-        link.pulse.doubts.notified().await;
-        if let Err(why) = link.peer.ping(PING_LIMIT).await {
-            return format!("a call had no answer in time, and then there was {why}");
+        let (doubt, limit) = tokio::select! {
+            () = link.pulse.doubts.notified() => ("a call had no answer in time, and then there was ", PING_LIMIT),
+            // Nobody may be calling it for hours, and `/readyz` says all the time that it is ready.
+            () = sleep(IDLE_EVERY) => ("", IDLE_LIMIT),
+        };
+        if let Err(why) = link.peer.ping(limit).await {
+            return format!("{doubt}{why}");
         }
     }
 }

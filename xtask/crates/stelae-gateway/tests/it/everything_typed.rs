@@ -49,7 +49,7 @@ impl ClientHandler for Answering {
 /// Everything that a typed client can ask for.
 async fn use_it(client: &RunningService<RoleClient, Answering>) {
     let tools = client.list_all_tools().await.unwrap();
-    assert_eq!(tools.len(), 22);
+    assert_eq!(tools.len(), 23);
     let say = async |name: &'static str, arguments: Value| {
         let params =
             CallToolRequestParams::new(name).with_arguments(serde_json::from_value(arguments).unwrap());

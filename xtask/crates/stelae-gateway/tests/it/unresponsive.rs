@@ -64,3 +64,44 @@ async fn what_changes_before_a_session_is_complete_is_told() {
     let late = early.listen().await;
     late.told("notifications/tools/list_changed", |told| !told.is_empty()).await;
 }
+
+#[tokio::test]
+async fn a_server_that_hangs_while_nobody_calls_it_is_lost_and_comes_back() {
+    let gateway = Gateway::start(json!({"a": fixture("a", &["pid", "one"])})).await.ready().await;
+    let client = gateway.client().await;
+    let pid = client.pid("pid").await;
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
+    gateway.until("it was started again", |all| all.ready && all.servers["a"].restarts == 1).await;
+    gone(pid).await;
+    let why = "server \"a\": given up: no answer to ping within";
+    assert!(gateway.log().contains(why), "{}", gateway.log());
+    assert_eq!(client.call("one", json!({})).await, "a:one");
+}
+
+/// That it ends then is our doing, and no reason.
+#[tokio::test]
+async fn a_server_that_refuses_is_told_of_by_what_it_said() {
+    let refuses = "read line; id=$(echo \"$line\" | sed 's/.*\"id\":\\([0-9]*\\).*/\\1/'); \
+                   echo '{\"jsonrpc\":\"2.0\",\"id\":'$id',\"error\":{\"code\":-1,\"message\":\"no licence\"}}'; cat";
+    let server = json!({"command": "/bin/sh", "args": ["-c", refuses], "required": false});
+    let gateway = Gateway::start(json!({"a": server})).await;
+    gateway.until("a reason", |all| all.servers["a"].reason.is_some()).await;
+    let why = gateway.readiness().await.1.servers["a"].reason.clone().unwrap();
+    assert!(why.starts_with("initialize was refused: ") && why.contains("no licence"), "{why}");
+}
+
+#[tokio::test]
+async fn a_reason_quotes_no_secret() {
+    let says = "echo \"cannot log in with $API_KEY\" >&2; exit 1";
+    let gateway = Gateway::start(json!({
+        "a": {"command": "/bin/sh", "args": ["-c", says], "env": {"API_KEY": "hunter2-of-a"}, "required": false},
+        "b": {"url": "http://me:hunter2@127.0.0.1:1/mcp?key=hunter2", "required": false},
+    }))
+    .await;
+    let told = |all: &stelae_model::proxy::Readiness| all.servers.values().all(|one| one.reason.is_some());
+    gateway.until("both reasons", told).await;
+    let all = gateway.readiness().await.1;
+    let reasons: Vec<_> = all.servers.values().map(|one| one.reason.clone().unwrap()).collect();
+    assert!(reasons[0].contains("cannot log in with (secret)"), "{reasons:?}");
+    assert!(reasons[1].contains("http://127.0.0.1:1/mcp") && !reasons[1].contains("hunter2"), "{reasons:?}");
+}

@@ -1,12 +1,17 @@
 //! Our own tools, which show what becomes of messages on their way through a gateway.
 
 use std::process;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::content::{failed, result, text};
 use crate::session::{Call, Refusal};
 use crate::tools::{self, LEVELS};
+
+/// Between two words of one that never stops talking.
+const PACE: Duration = Duration::from_millis(10);
 
 /// `tools/call` of a tool that the suite does not know.
 pub(crate) async fn call(call: &Call, name: &str) -> Result<Value, Refusal> {
@@ -53,7 +58,12 @@ async fn flood(call: &Call) -> Result<Value, Refusal> {
     while !call.cancelled.is_cancelled() {
         step += 1;
         call.progress(step, u64::MAX, &text);
-        tokio::task::yield_now().await;
+        // What nobody takes waits in here, too: no faster than a slow machine can hand on.
+        if size > 100 {
+            sleep(PACE).await;
+        } else {
+            tokio::task::yield_now().await;
+        }
     }
     eprintln!("flooded");
     Ok(Value::Null)
