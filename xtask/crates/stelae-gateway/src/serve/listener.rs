@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use listenfd::ListenFd;
 use stelae_model::{ExitCode, Failure};
+use stelae_run::ports::owner_of;
 
 /// A socket that listens on `address`: the one passed as LISTEN_FDS if there is one, else a new one.
 ///
@@ -46,7 +47,11 @@ fn cannot_bind(address: SocketAddr, error: &io::Error) -> Failure {
     // The wording of Go's net package: supervisors and log readers of the original proxy look for it.
     if error.kind() == io::ErrorKind::AddrInUse {
         let what = format!("listen tcp {address}: bind: address already in use");
-        Failure::new(ExitCode::PortTaken, "port-taken", what)
+        let failure = Failure::new(ExitCode::PortTaken, "port-taken", what);
+        match owner_of(address) {
+            Some(owner) => failure.because(format!("it is held by {}", owner.describe())),
+            None => failure,
+        }
     } else {
         Failure::new(ExitCode::Environment, "bind", format!("listen tcp {address}: {error}"))
     }

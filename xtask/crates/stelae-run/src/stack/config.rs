@@ -344,14 +344,14 @@ fn resolved_word(place: &str, word: &str, names: &Names) -> Result<String, Failu
 /// Exit 40, `not-rendered`; 21, `bad-proxy-config`.
 pub fn read_proxy(path: &Utf8Path) -> Result<ProxyConfig, Failure> {
     let text = read_regular_text(path).map_err(|error| {
-        Failure::new(
-            ExitCode::PrerequisiteMissing,
-            "not-rendered",
-            "the gateway's configuration is not there",
-        )
-        .on(path.to_string())
-        .because(error.to_string())
-        .hint("cargo xtask render-proxy")
+        if error.kind() != std::io::ErrorKind::NotFound {
+            return bad_proxy(path, format!("it cannot be read: {error}"));
+        }
+        let what = "the gateway's configuration is not there";
+        Failure::new(ExitCode::PrerequisiteMissing, "not-rendered", what)
+            .on(path.to_string())
+            .because(error.to_string())
+            .hint("cargo xtask render-proxy")
     })?;
     let proxy: ProxyConfig =
         serde_json::from_str(&text).map_err(|error| bad_proxy(path, error.to_string()))?;
