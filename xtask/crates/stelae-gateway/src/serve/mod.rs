@@ -31,6 +31,7 @@ mod pulse;
 mod raw;
 mod relay;
 mod rpc;
+mod shape;
 mod uri_template;
 
 use std::io;
