@@ -31,6 +31,7 @@ mod pulse;
 mod raw;
 mod relay;
 mod rpc;
+mod sessions;
 mod shape;
 mod uri_template;
 
