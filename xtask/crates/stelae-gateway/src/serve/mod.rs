@@ -9,6 +9,7 @@
 //! ```
 //! Servers never wait for clients nor for each other; clients only read the [`board`].
 
+mod answers;
 mod backoff;
 mod board;
 mod catalog;

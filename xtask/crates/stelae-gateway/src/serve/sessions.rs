@@ -4,27 +4,22 @@
 //! as many sessions as memory does, and one that is ended lets its calls go on for seconds.
 
 use std::collections::{HashMap, HashSet};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http_body::{Frame, SizeHint};
 use rmcp::model::{
     CancelledNotification, CancelledNotificationParam, ClientJsonRpcMessage, ClientNotification, RequestId,
 };
 use rmcp::transport::streamable_http_server::SessionManager;
 use rmcp::transport::streamable_http_server::session::SessionId;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use tokio::time::timeout;
 
+use super::answers;
 use super::log::event;
 use super::shape::{Asked, Fault};
 
@@ -137,7 +132,7 @@ impl Sessions {
         if ids.is_empty() {
             return;
         }
-        event!("a session is ended by its client: {} calls under way are cancelled", ids.len());
+        event!("a session is ended by its client, calls that are cancelled: {}", ids.len());
         let cancelling = async {
             for id in ids {
                 let why = "the session is over".to_owned();
@@ -170,15 +165,21 @@ impl Drop for Beginning {
 }
 
 /// A request of a session. When it is dropped, it is over.
-struct UnderWay {
+#[derive(Debug)]
+pub(super) struct UnderWay {
     sessions: Arc<Sessions>,
     session: SessionId,
     id: Option<RequestId>,
 }
 
 impl UnderWay {
+    /// The id of what is not answered.
+    pub(super) fn id(&self) -> Option<&RequestId> {
+        self.id.as_ref()
+    }
+
     /// Its id is free: whoever has the answer may ask again before the stream has ended.
-    fn answered(&mut self) {
+    pub(super) fn answered(&mut self) {
         if let Some(id) = self.id.take()
             && let Some(session) = self.sessions.known().sessions.get_mut(&self.session)
         {
@@ -224,7 +225,7 @@ pub(super) async fn watch(State(sessions): State<Arc<Sessions>>, request: Reques
         event!("refused {}: a request with its id is under way", request.uri().path());
         return Fault::invalid(id, "a request with this id is under way in this session").into_response();
     };
-    next.run(request).await.map(|body| Body::new(Watched { body, under_way }))
+    next.run(request).await.map(|body| answers::watched(body, under_way))
 }
 
 fn full() -> Response {
@@ -236,55 +237,91 @@ fn full() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
-/// The body of an answer, on its way out.
-struct Watched {
-    body: Body,
-    under_way: UnderWay,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let (Some(data), Some(id)) = (frame.data_ref(), &self.under_way.id)
-            && is_answer(data, id)
-        {
-            self.under_way.answered();
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// Whether an event is the answer to the request with this id. rmcp gives each event in one piece.
-fn is_answer(event: &[u8], id: &RequestId) -> bool {
-    #[derive(Deserialize)]
-    struct Answer {
-        id: Option<RequestId>,
-        result: Option<IgnoredAny>,
-        error: Option<IgnoredAny>,
-    }
-    let data = event.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data:"));
-    data.filter_map(|data| serde_json::from_slice::<Answer>(data).ok())
-        .any(|answer| answer.id.as_ref() == Some(id) && (answer.result.is_some() || answer.error.is_some()))
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+    use futures_util::{StreamExt as _, stream};
+    use rmcp::model::{CustomRequest, CustomResult, ErrorData};
+    use rmcp::service::RequestContext;
+    use rmcp::{RoleServer, ServerHandler, ServiceExt as _};
+    use serde_json::{Value, json};
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Tells when it is called, and when that is cancelled.
+    struct Hanging(UnboundedSender<&'static str>);
+
+    impl ServerHandler for Hanging {
+        async fn on_custom_request(
+            &self,
+            _request: CustomRequest,
+            context: RequestContext<RoleServer>,
+        ) -> Result<CustomResult, ErrorData> {
+            self.0.send("called").unwrap();
+            context.ct.cancelled().await;
+            self.0.send("cancelled").unwrap();
+            Ok(CustomResult(Value::Null))
+        }
+    }
+
+    fn message(message: Value) -> ClientJsonRpcMessage {
+        serde_json::from_value(message).unwrap()
+    }
+
+    #[tokio::test]
+    async fn calls_are_cancelled_while_the_session_still_is() {
+        let manager = Arc::new(LocalSessionManager::default());
+        let sessions = Arc::new(Sessions::new(Arc::clone(&manager)));
+        let (id, transport) = manager.create_session().await.unwrap();
+        let (tell, mut told) = unbounded_channel();
+        let serving = tokio::spawn(Hanging(tell).serve(transport));
+        let params = json!({
+            "protocolVersion": "2025-11-25",
+            "capabilities": {},
+            "clientInfo": {"name": "t", "version": "0"},
+        });
+        let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params});
+        manager.initialize_session(&id, message(initialize)).await.unwrap();
+        let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+        manager.accept_message(&id, message(initialized)).await.unwrap();
+        let call = json!({"jsonrpc": "2.0", "id": 7, "method": "hang"});
+        let under_way = sessions.enter(&id, Some(RequestId::Number(7))).unwrap();
+        let _stream = manager.create_stream(&id, message(call)).await.unwrap();
+        assert_eq!(timeout(PATIENCE, told.recv()).await.unwrap(), Some("called"));
+        sessions.cancel(&id).await;
+        assert_eq!(timeout(PATIENCE, told.recv()).await.unwrap(), Some("cancelled"));
+        assert!(manager.has_session(&id).await.unwrap(), "and not by the end of the session");
+        drop((under_way, serving.await.unwrap()));
+    }
+
+    #[tokio::test]
+    async fn an_id_is_free_with_the_answer_and_the_request_is_over_with_its_stream() {
+        let sessions = Arc::new(Sessions::new(Arc::default()));
+        let (session, id) = (SessionId::from("s"), Some(RequestId::Number(7)));
+        let under_way = sessions.enter(&session, id.clone()).unwrap();
+        assert!(sessions.enter(&session, id.clone()).is_none());
+        let events =
+            [r#"data: {"jsonrpc":"2.0","id":7,"method":"roots/list"}"#, r#"data: {"id":7,"result":{}}"#];
+        let events = stream::iter(events.map(Ok::<_, std::io::Error>)).chain(stream::pending());
+        let mut body = answers::watched(Body::from_stream(events), under_way).into_data_stream();
+        body.next().await.unwrap().unwrap();
+        assert!(sessions.enter(&session, id.clone()).is_none(), "a question of the server's is no answer");
+        body.next().await.unwrap().unwrap();
+        let again = sessions.enter(&session, id.clone()).expect("it is answered");
+        let open = || sessions.known().sessions[&session].open;
+        assert_eq!(open(), 2);
+        drop(body);
+        assert_eq!(open(), 1);
+        assert!(
+            sessions.enter(&session, id.clone()).is_none(),
+            "the first one does not free the second one's id"
+        );
+        drop(again);
+        assert!(sessions.enter(&session, id).is_some());
+    }
 
     #[test]
     fn the_one_that_was_idle_for_longest_is_forgotten_and_none_that_is_in_use() {
@@ -326,17 +363,5 @@ mod tests {
         drop(room);
         assert!(sessions.begin(begun + 2 * IDLE).await.is_some(), "the room was not used");
         drop(in_use);
-    }
-
-    #[test]
-    fn only_an_answer_is_an_answer() {
-        let event = |message: &str| format!("id: 1/0\nretry: 3\ndata: {message}\n\n");
-        let is = |message: &str| is_answer(event(message).as_bytes(), &RequestId::Number(7));
-        assert!(is(r#"{"jsonrpc":"2.0","id":7,"result":{"id":1}}"#));
-        assert!(is(r#"{"jsonrpc":"2.0","id":7,"error":{"code":1,"message":"m"}}"#));
-        assert!(!is(r#"{"jsonrpc":"2.0","id":"7","result":{}}"#), "a string is no number");
-        assert!(!is(r#"{"jsonrpc":"2.0","id":7,"method":"roots/list"}"#), "a question of the server's own");
-        assert!(!is(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"id":7,"result":1}}"#));
-        assert!(!is("") && !is_answer(b":\n\n", &RequestId::Number(7)));
     }
 }

@@ -171,7 +171,7 @@ async fn the_calls_of_a_session_that_is_ended_are_cancelled() {
     eventually("both calls hang", async || (gateway.log().matches("[a] hanging").count() == 2).then_some(()))
         .await;
     assert_eq!(delete(&gateway, &session).await, 202);
-    gateway.said("[gateway] a session is ended by its client: 2 calls under way are cancelled").await;
+    gateway.said("[gateway] a session is ended by its client, calls that are cancelled: 2").await;
     eventually("the server hears of both", async || {
         (gateway.log().matches("[a] cancelled").count() == 2).then_some(())
     })
