@@ -36,33 +36,42 @@ impl Guard {
         Self { hosts, origins }
     }
 
-    /// The header that is wrong, if one is.
+    /// What is wrong, if something is.
     ///
     /// A page that rebinds its own name to 127.0.0.1 still sends that name as Host; a page that posts to us directly
-    /// sends itself as Origin. Programs that are not browsers send no Origin, and pass.
-    fn fault(&self, headers: &HeaderMap) -> Option<&'static str> {
+    /// sends itself as Origin. Programs that are not browsers send no Origin, and pass. A target that is a whole URL goes
+    /// before Host, so it is looked at in the same way.
+    fn fault(&self, target: &Uri, headers: &HeaderMap) -> Option<&'static str> {
+        if target.authority().is_some_and(|authority| !self.is_ours(authority)) {
+            return Some("target");
+        }
         let mut hosts = headers.get_all(header::HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (Some(only), None) => only.to_str().ok().and_then(|text| text.parse::<Authority>().ok()),
             _ => None,
         };
-        if !host.is_some_and(|host| self.hosts.contains(&host.host().to_ascii_lowercase())) {
-            return Some("Host");
+        if !host.is_some_and(|host| self.is_ours(&host)) {
+            return Some("Host header");
         }
         let known = |origin: &str| self.origins.contains(&origin.to_ascii_lowercase());
         let all_known = headers.get_all(header::ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(known));
-        (!all_known).then_some("Origin")
+        (!all_known).then_some("Origin header")
+    }
+
+    /// One of our names, and nobody's in front of it: no client of ours has a user to tell, and who reads `a@b` as the name
+    /// of a host is mistaken about one of the two.
+    fn is_ours(&self, authority: &Authority) -> bool {
+        !authority.as_str().contains('@') && self.hosts.contains(&authority.host().to_ascii_lowercase())
     }
 }
 
-/// Answers 403 to a request with a wrong Host or Origin, whatever it asks for.
+/// Answers 403 to a request with a wrong Host, Origin or target, whatever it asks for.
 pub(super) async fn check(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match guard.fault(request.headers()) {
+    match guard.fault(request.uri(), request.headers()) {
         None => next.run(request).await,
-        Some(name) => {
-            event!("refused {} {}: wrong {name} header", request.method(), request.uri().path());
-            (StatusCode::FORBIDDEN, format!("forbidden: the {name} header is not one of ours\n"))
-                .into_response()
+        Some(what) => {
+            event!("refused {} {}: wrong {what}", request.method(), request.uri().path());
+            (StatusCode::FORBIDDEN, format!("forbidden: the {what} is not one of ours\n")).into_response()
         }
     }
 }
@@ -81,12 +90,14 @@ pub(super) async fn let_in(
     (StatusCode::UNAUTHORIZED, ask, "this endpoint needs a token\n").into_response()
 }
 
-/// Whether the request carries `Authorization: Bearer` and the token.
+/// Whether the request carries `Authorization: Bearer` and the token, once. The name of a scheme has no case.
 pub(super) fn has_token(headers: &HeaderMap, token: &Secret<impl AsRef<str>>) -> bool {
-    let given =
-        headers.get(header::AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    let mut all = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(only), None) = (all.next(), all.next()) else { return false };
+    let Some((scheme, given)) = only.as_bytes().split_at_checked(b"Bearer ".len()) else { return false };
     // Digests are compared: how long that takes says nothing about how much of the token was right.
-    given.is_some_and(|given| Sha256::digest(given) == Sha256::digest(token.expose().as_ref()))
+    scheme.eq_ignore_ascii_case(b"Bearer ")
+        && Sha256::digest(given) == Sha256::digest(token.expose().as_ref())
 }
 
 #[cfg(test)]
@@ -100,7 +111,7 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert(header::ORIGIN, origin.parse().unwrap());
         }
-        guard.fault(&headers)
+        guard.fault(&Uri::from_static("/mcp"), &headers)
     }
 
     #[test]
@@ -115,12 +126,13 @@ mod tests {
 
     #[test]
     fn foreign_names_do_not() {
-        for host in ["evil.test", "evil.test:9090", "127.0.0.1.evil.test", "a b"] {
-            assert_eq!(fault(host, None), Some("Host"), "{host}");
+        for host in ["evil.test", "evil.test:9090", "127.0.0.1.evil.test", "a b", "a@localhost:9090"] {
+            assert_eq!(fault(host, None), Some("Host header"), "{host}");
         }
         for origin in ["http://evil.test", "null", "http://localhost:1", "https://localhost:9090"] {
-            assert_eq!(fault("localhost:9090", Some(origin)), Some("Origin"), "{origin}");
+            assert_eq!(fault("localhost:9090", Some(origin)), Some("Origin header"), "{origin}");
         }
-        assert_eq!(Guard::new(([127, 0, 0, 1], 1).into(), "").fault(&HeaderMap::new()), Some("Host"));
+        let guard = Guard::new(([127, 0, 0, 1], 1).into(), "");
+        assert_eq!(guard.fault(&Uri::from_static("/mcp"), &HeaderMap::new()), Some("Host header"));
     }
 }

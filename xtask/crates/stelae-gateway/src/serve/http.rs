@@ -23,8 +23,10 @@ use super::guard::{self, Guard};
 use super::life::Audience;
 use super::log::event;
 use super::raw;
+use super::sessions::{self, Sessions};
 
-/// A session that nothing was heard of for this long is forgotten. rmcp's five minutes are less than a long call.
+/// A session that nothing was heard of for this long is forgotten. rmcp's five minutes are less than a long call, and it does
+/// not count a call that is under way as a sign of life. How many there may be meanwhile is `sessions`' business.
 const SESSION_KEEP_ALIVE: Duration = Duration::from_secs(60 * 60);
 
 /// What the routes share.
@@ -50,8 +52,14 @@ pub(super) fn router(shared: Shared, address: SocketAddr, streams: CancellationT
     let guard = Arc::new(Guard::new(address, &shared.proxy.base_url));
     let in_flight = shared.in_flight.clone();
     let client_token = shared.client_token.clone().map(Arc::new);
+    let mut manager = LocalSessionManager::default();
+    manager.session_config = SessionConfig::default();
+    manager.session_config.keep_alive = Some(SESSION_KEEP_ALIVE);
+    let manager = Arc::new(manager);
+    let sessions = Arc::new(Sessions::new(Arc::clone(&manager)));
     // The last one that is put on is the first one that is asked.
-    let mcp_route = any_service(mcp(&shared, streams))
+    let mcp_route = any_service(mcp(&shared, manager, streams))
+        .layer(middleware::from_fn_with_state(sessions, sessions::watch))
         .layer(middleware::from_fn(raw::keep))
         .layer(middleware::from_fn_with_state(client_token, guard::let_in));
     Router::new()
@@ -64,18 +72,19 @@ pub(super) fn router(shared: Shared, address: SocketAddr, streams: CancellationT
         .layer(middleware::from_fn_with_state(guard, guard::check))
 }
 
-fn mcp(shared: &Shared, streams: CancellationToken) -> StreamableHttpService<Front, LocalSessionManager> {
+fn mcp(
+    shared: &Shared,
+    manager: Arc<LocalSessionManager>,
+    streams: CancellationToken,
+) -> StreamableHttpService<Front, LocalSessionManager> {
     // Host and Origin are checked for all routes by `guard`; a second list here could only disagree with it.
     let config = StreamableHttpServerConfig::default()
         .disable_allowed_hosts()
         .with_cancellation_token(streams)
         .with_max_request_body_bytes(2 * raw::MOST_BYTES);
-    let mut sessions = LocalSessionManager::default();
-    sessions.session_config = SessionConfig::default();
-    sessions.session_config.keep_alive = Some(SESSION_KEEP_ALIVE);
     let (to, name) = (shared.to.clone(), shared.proxy.name.clone());
     let session = move || Ok(Front::new(Arc::clone(&to.board), Arc::clone(&to.hub), name.clone()));
-    StreamableHttpService::new(session, Arc::new(sessions), config)
+    StreamableHttpService::new(session, manager, config)
 }
 
 /// Whether the process is alive, which it is if it answers.

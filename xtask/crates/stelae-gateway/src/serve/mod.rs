@@ -9,6 +9,7 @@
 //! ```
 //! Servers never wait for clients nor for each other; clients only read the [`board`].
 
+mod answers;
 mod backoff;
 mod board;
 mod catalog;
@@ -31,6 +32,8 @@ mod pulse;
 mod raw;
 mod relay;
 mod rpc;
+mod sessions;
+mod shape;
 mod uri_template;
 
 use std::io;

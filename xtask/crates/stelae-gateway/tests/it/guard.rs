@@ -5,8 +5,11 @@ use rmcp::service::{ClientInitializeError, ClientLifecycleMode, serve_client_wit
 use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
-use crate::support::{Gateway, TOKEN, fixture, http};
+use crate::support::{Gateway, PATIENCE, TOKEN, fixture, http};
 
 const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"t","version":"0"}}}"#;
 
@@ -32,6 +35,41 @@ async fn a_wrong_host_or_origin_is_403_on_every_route() {
             let answer = http().get(gateway.url(path)).header(header.0, header.1).send().await.unwrap();
             assert_eq!(answer.status().as_u16(), 403, "{path} {header:?}");
         }
+    }
+}
+
+/// What is answered to these very bytes, which no client library would send. They have to end the connection.
+pub(crate) async fn answer_to_bytes(gateway: &Gateway, bytes: &str) -> String {
+    let exchange = async {
+        let mut stream = TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
+    };
+    timeout(PATIENCE, exchange).await.expect("an answer")
+}
+
+#[tokio::test]
+async fn a_target_that_names_another_host_is_403_whatever_the_header_says() {
+    let gateway = Gateway::start(json!({})).await;
+    let (us, port) = (gateway.address, gateway.address.port());
+    let get = async |target: &str, host: &str| {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let answer = answer_to_bytes(&gateway, &request).await;
+        answer.split(' ').nth(1).unwrap_or_default().to_owned()
+    };
+    let ours = us.to_string();
+    for target in
+        ["/readyz".to_owned(), format!("http://{us}/readyz"), format!("http://LOCALHOST:{port}/readyz")]
+    {
+        assert_eq!(get(&target, &ours).await, "200", "{target}");
+    }
+    for target in ["http://evil.test/readyz".to_owned(), format!("http://evil.test@{us}/readyz")] {
+        assert_eq!(get(&target, &ours).await, "403", "{target}");
+    }
+    for host in [format!("a@{us}"), format!("a:b@{us}"), format!("@{us}"), format!("{us}, evil.test")] {
+        assert_eq!(get("/readyz", &host).await, "403", "{host}");
     }
 }
 

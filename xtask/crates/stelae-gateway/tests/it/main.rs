@@ -26,6 +26,7 @@ mod reload;
 mod reload_meanwhile;
 mod requests;
 mod serve;
+mod sessions;
 mod shutdown;
 mod stack_server;
 mod support;
