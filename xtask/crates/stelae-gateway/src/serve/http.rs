@@ -22,7 +22,7 @@ use super::front::Front;
 use super::guard::{self, Guard};
 use super::life::Audience;
 use super::log::event;
-use super::raw;
+use super::{raw, watched};
 
 /// A session that nothing was heard of for this long is forgotten. rmcp's five minutes are less than a long call.
 const SESSION_KEEP_ALIVE: Duration = Duration::from_secs(60 * 60);
@@ -81,8 +81,7 @@ fn mcp(shared: &Shared, streams: CancellationToken) -> StreamableHttpService<Fro
 /// Whether the process is alive, which it is if it answers.
 async fn healthz(State(shared): State<Shared>) -> Response {
     let version = env!("CARGO_PKG_VERSION");
-    let body =
-        json!({"status": "ok", "name": shared.proxy.name, "version": version, "pid": std::process::id()});
+    let body = json!({"status": "ok", "name": shared.proxy.name, "version": version, "pid": watched::pid()});
     Json(body).into_response()
 }
 
