@@ -42,12 +42,12 @@ enum Command {
 fn main() {
     let outcome = match Cli::parse().command {
         Command::Serve(verb) => verb.run(),
-        Command::Server(verb) => verb.run(),
-        Command::DemoServer(verb) => verb.run(),
-        Command::Agent(verb) => verb.run(),
+        Command::Server(verb) => verb.run().map(|()| 0),
+        Command::DemoServer(verb) => verb.run().map(|()| 0),
+        Command::Agent(verb) => verb.run().map(|()| 0),
     };
     process::exit(match outcome {
-        Ok(()) => 0,
+        Ok(code) => i32::from(code),
         Err(failure) => report(&failure),
     });
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::low_level::pipe;
@@ -140,6 +141,48 @@ impl State {
     fn note(&mut self, code: ExitCode, count: usize) {
         self.first.get_or_insert(code);
         self.count += count;
+    }
+}
+
+/// The same three signals, for whoever passes them on: which ones came, and each as often as it did.
+#[derive(Debug)]
+pub struct Each {
+    pipes: Vec<(Signal, UnixStream)>,
+}
+
+impl Each {
+    /// Takes the three signals over, for this process and as long as it lives.
+    ///
+    /// # Errors
+    /// The operating system does not let us (no descriptors left).
+    pub fn install() -> Result<Self, Failure> {
+        let mut pipes = Vec::new();
+        for (signal, number) in [(Signal::INT, SIGINT), (Signal::TERM, SIGTERM), (Signal::HUP, SIGHUP)] {
+            let (ours, _) = subscribe(number).map_err(|error| cannot_install(&error))?;
+            pipes.push((signal, ours));
+        }
+        Ok(Self { pipes })
+    }
+
+    /// Those that came since the last time.
+    pub fn take(&mut self) -> Vec<Signal> {
+        let mut arrived = Vec::new();
+        for (signal, pipe) in &mut self.pipes {
+            let mut bytes = [0; 64];
+            // As in `State::drain`.
+            while let Ok(count @ 1..) = pipe.read(&mut bytes) {
+                arrived.extend(std::iter::repeat_n(*signal, count));
+            }
+        }
+        arrived
+    }
+
+    /// Descriptors that become readable when one comes.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn wakers(&self) -> std::io::Result<Vec<OwnedFd>> {
+        self.pipes.iter().map(|(_, pipe)| pipe.as_fd().try_clone_to_owned()).collect()
     }
 }
 

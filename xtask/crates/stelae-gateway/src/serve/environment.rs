@@ -8,6 +8,11 @@ use stelae_model::proxy::ServerEntry;
 /// The token that `POST /-/reload` asks for.
 pub(super) const CONTROL_TOKEN: &str = "STELAE_CONTROL_TOKEN";
 
+/// The label of the server `name`, by which what it leaves behind is known.
+pub(super) fn label(name: &str) -> String {
+    format!("server:{name}")
+}
+
 /// The whole environment of the server `name`: the base and [`ServerEnv`], handed on as texts, because the gateway has
 /// no business with what they mean; whether they are right, the attestation sees. `own` looks a variable up in the gateway's environment.
 pub(super) fn server_environment(
@@ -21,7 +26,7 @@ pub(super) fn server_environment(
         .filter_map(|variable| Some((variable.to_owned(), own(variable)?)))
         .collect();
     // Last, so that it wins: what the entry says was written for this server.
-    variables.insert("STELAE_PROCESS".to_owned(), format!("server:{name}"));
+    variables.insert("STELAE_PROCESS".to_owned(), label(name));
     variables.extend(entry.env.clone());
     variables
 }

@@ -22,8 +22,8 @@ use super::front::Front;
 use super::guard::{self, Guard};
 use super::life::Audience;
 use super::log::event;
-use super::raw;
 use super::sessions::{self, Sessions};
+use super::{raw, watched};
 
 /// A session that nothing was heard of for this long is forgotten. rmcp's five minutes are less than a long call, and it does
 /// not count a call that is under way as a sign of life. How many there may be meanwhile is `sessions`' business.
@@ -90,8 +90,7 @@ fn mcp(
 /// Whether the process is alive, which it is if it answers.
 async fn healthz(State(shared): State<Shared>) -> Response {
     let version = env!("CARGO_PKG_VERSION");
-    let body =
-        json!({"status": "ok", "name": shared.proxy.name, "version": version, "pid": std::process::id()});
+    let body = json!({"status": "ok", "name": shared.proxy.name, "version": version, "pid": watched::pid()});
     Json(body).into_response()
 }
 

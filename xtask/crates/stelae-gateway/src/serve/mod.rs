@@ -8,6 +8,8 @@
 //! client ─ guard ─ drain ─ Front (one per session) ── Relay ──┘    /readyz, /-/reload
 //! ```
 //! Servers never wait for clients nor for each other; clients only read the [`board`].
+//!
+//! What is started is two processes: one that serves, and one that does nothing but see to its end ([`watched`]).
 
 mod answers;
 mod backoff;
@@ -35,6 +37,7 @@ mod rpc;
 mod sessions;
 mod shape;
 mod uri_template;
+mod watched;
 
 use std::io;
 use std::net::TcpListener;
@@ -45,7 +48,10 @@ use axum::serve::ListenerExt;
 use camino::Utf8PathBuf;
 use clap::Args;
 use stelae_model::Failure;
+use stelae_model::lifecycle::StopLimits;
 use stelae_model::value::{BearerToken, Secret};
+use stelae_run::process::Family;
+use stelae_run::signals::Interrupt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -62,6 +68,11 @@ use log::event;
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 /// Connections get this long to close after the last answer.
 const CLOSE_GRACE: Duration = Duration::from_millis(500);
+/// Long before this it has ended, once it was told to: whatever takes longer hangs.
+const ENDS_WITHIN: Duration = DRAIN_GRACE
+    .saturating_add(CLOSE_GRACE)
+    .saturating_add(process::END_LIMIT)
+    .saturating_add(Duration::from_secs(10));
 
 /// Serve the servers of a proxy.json on one endpoint
 ///
@@ -78,14 +89,28 @@ pub(crate) struct Serve {
     /// A token that clients of `/mcp` have to show: a file that only its owner can read; or STELAE_MCP_TOKEN
     #[arg(long, value_name = "PATH")]
     token_file: Option<Utf8PathBuf>,
+    /// The process that watches this one: it is what says this
+    #[arg(long, value_name = "PID", hide = true)]
+    watched: Option<i32>,
 }
 
 impl Serve {
-    /// Serves until a signal comes.
+    /// Serves until a signal comes, in a process that this one watches. Gives its exit code.
     ///
     /// # Errors
-    /// 33 for a taken port, 21 or 40 for a configuration that is invalid or absent, 20 for an unusable passed socket.
-    pub(crate) fn run(self) -> Result<(), Failure> {
+    /// 33 for a taken port, 21 or 40 for a configuration that is invalid or absent, 20 for an unusable passed socket: told by
+    /// the process that serves. By this one: 10 when that was killed, 34 when something is left.
+    pub(crate) fn run(self) -> Result<u8, Failure> {
+        match self.watched {
+            None => watched::watch(ENDS_WITHIN),
+            Some(watcher) => {
+                watched::follow(watcher)?;
+                self.serve().map(|()| 0)
+            }
+        }
+    }
+
+    fn serve(self) -> Result<(), Failure> {
         let client_token =
             token::of_clients(self.token_file.as_deref(), std::env::var_os(token::CLIENT_TOKEN))?;
         let files = Files { proxy: self.config, overrides: self.overrides };
@@ -93,13 +118,18 @@ impl Serve {
         let address = config.proxy.mcp_proxy.address().map_err(Failure::unexpected)?;
         // Before the runtime starts its threads: see `listener::open`.
         let listener = listener::open(address)?;
+        // The orphans of servers fall to us: whoever watches us may be the one that is killed.
+        let family = Family::enter()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| unexpected(&error))?;
         let served = runtime.block_on(serve(files, config, listener, client_token));
         // Whatever still sits on a blocking thread is nobody's any more.
         runtime.shutdown_background();
         log::flush();
-        served.map_err(|error| unexpected(&error))
+        // Servers have had their grace. What is left is what one of them has left behind.
+        let proof = family.stop(StopLimits::at_once(), &Interrupt::never(), &mut |_| ());
+        served.map_err(|error| unexpected(&error))?;
+        proof.check()
     }
 }
 
@@ -137,6 +167,7 @@ async fn serve(
         client_token,
         in_flight: in_flight.clone(),
     };
+    tokio::spawn(reap_orphans(signal(SignalKind::child())?));
     let router = http::router(shared, address, streams.clone());
     let server = axum::serve(listener, router).with_graceful_shutdown(accept.clone().cancelled_owned());
     let server = tokio::spawn(server.into_future());
@@ -151,6 +182,13 @@ async fn serve(
     fleet.stop().await;
     event!("stopped, {left} calls unfinished");
     Ok(())
+}
+
+/// Waits for what has fallen to us and ends, so that it does not stay a zombie for as long as we serve.
+async fn reap_orphans(mut children: Signal) {
+    while children.recv().await.is_some() {
+        tokio::task::spawn_blocking(stelae_run::process::reap_orphans).await.ok();
+    }
 }
 
 /// The signals we listen to.

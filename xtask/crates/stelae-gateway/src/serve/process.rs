@@ -1,26 +1,36 @@
 //! One server process on stdio: a process group of its own, an environment of its own, and an end that is proven.
+//!
+//! Its end is that of everything below it, and of what has left it: orphans fall to the gateway, which is a subreaper, and are
+//! known by the label in their environment. One that cleared its environment *and* left its group before its parent died is
+//! nobody's, and ends with the gateway.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::process::{ExitStatus, Stdio};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use stelae_model::lifecycle::{Ended, StopLimits};
 use stelae_model::proxy::ServerEntry;
 use stelae_model::throttle::{Admission, Throttle};
+use stelae_run::process::Piped;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
-use super::log;
+use super::environment;
+use super::log::{self, event};
 
 /// A process whose pipes just closed is about to exit.
 const EXIT_LINGER: Duration = Duration::from_millis(100);
 /// From TERM to KILL.
 const TERM_GRACE: Duration = Duration::from_secs(1);
+/// The same for what one has left behind that ended by itself: nothing of it ends in order, and its next life waits.
+const LEFTOVERS_GRACE: Duration = Duration::from_millis(200);
 /// From KILL to the proof of death.
 const KILL_LIMIT: Duration = Duration::from_secs(1);
 /// How long what a dead server wrote to stderr is still waited for. A descendant that left the group can hold the pipe
@@ -37,8 +47,8 @@ const STDERR_LINE_BYTES: u64 = 8 * 1024;
 /// A running server process.
 #[derive(Debug)]
 pub(super) struct Process {
-    child: Child,
-    group: Pid,
+    name: String,
+    tree: Piped,
     stderr: JoinHandle<()>,
     last_words: Arc<Mutex<String>>,
 }
@@ -58,19 +68,15 @@ impl Process {
         let mut command = Command::new(program);
         command.args(&entry.args).env_clear().envs(environment);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.process_group(0).kill_on_drop(true);
+        command.process_group(0);
         if let Some(folder) = &entry.cwd {
             command.current_dir(folder);
         }
-        let mut child = command.spawn()?;
-        let group = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take(), group);
-        let (Some(stdin), Some(stdout), Some(stderr), Some(group)) = pipes else {
-            return Err(io::Error::other("the process has no id or no pipes"));
-        };
+        let (tree, child) = Piped::start(&environment::label(name), &mut command)?;
+        let (stdin, stdout, stderr) = pipes(child)?;
         let last_words = Arc::default();
         let stderr = tokio::spawn(relay(name.to_owned(), stderr, Arc::clone(&last_words)));
-        Ok((Self { child, group, stderr, last_words }, stdin, stdout))
+        Ok((Self { name: name.to_owned(), tree, stderr, last_words }, stdin, stdout))
     }
 
     /// Waits until the process has exited, and does not reap it: as long as it is a zombie, the number of its group
@@ -79,7 +85,8 @@ impl Process {
         // Before the first look, so that no exit falls between looking and waiting.
         let mut children = signal(SignalKind::child())?;
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        while waitid(WaitId::Pid(self.group), options)?.is_none() {
+        let pid = Pid::from_raw(self.tree.pid()).ok_or(io::ErrorKind::InvalidInput)?;
+        while waitid(WaitId::Pid(pid), options)?.is_none() {
             children.recv().await;
         }
         Ok(())
@@ -94,22 +101,42 @@ impl Process {
         self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends the whole group: TERM, a grace, KILL; then reaps the process. Whoever calls this has closed its stdin.
+    /// Ends all of it: TERM, a grace, KILL, until nothing is left. Whoever calls this has closed its stdin.
     ///
     /// `exiting` says that it seems to exit by itself already: then it may do so, for the status it gives.
-    pub(super) async fn end(mut self, exiting: bool) -> Remains {
+    pub(super) async fn end(self, exiting: bool) -> Remains {
         let by_itself = exiting && timeout(EXIT_LINGER, self.exited()).await.is_ok();
-        // ESRCH means that all of it is gone, which is what we are after.
-        kill_process_group(self.group, Signal::TERM).ok();
-        timeout(TERM_GRACE, self.exited()).await.ok();
-        kill_process_group(self.group, Signal::KILL).ok();
-        // Bounded, because a process in an uninterruptible system call outlives KILL for as long as that takes.
-        let status =
-            timeout(KILL_LIMIT, self.child.wait()).await.ok().and_then(Result::ok).filter(|_| by_itself);
-        if timeout(STDERR_GRACE, &mut self.stderr).await.is_err() {
-            self.stderr.abort();
+        let grace = if by_itself { LEFTOVERS_GRACE } else { TERM_GRACE };
+        let Self { name, tree, mut stderr, last_words } = self;
+        // It looks at the table of processes, and waits. Bounded, because a process in an uninterruptible system call
+        // outlives KILL for as long as that takes.
+        let stopped = spawn_blocking(move || tree.stop(StopLimits { grace, ceiling: KILL_LIMIT })).await;
+        let status = stopped.ok().and_then(|(proof, ended)| {
+            if let Err(failure) = proof.check() {
+                event!("server {name:?}: {failure}");
+            }
+            ended.and_then(exit_status).filter(|_| by_itself)
+        });
+        if timeout(STDERR_GRACE, &mut stderr).await.is_err() {
+            stderr.abort();
         }
-        Remains { status, last_words: self.last_words() }
+        Remains { status, last_words: last_words.lock().unwrap_or_else(PoisonError::into_inner).clone() }
+    }
+}
+
+/// Our ends of its three pipes.
+fn pipes(child: Child) -> io::Result<(ChildStdin, ChildStdout, ChildStderr)> {
+    let (Some(stdin), Some(stdout), Some(stderr)) = (child.stdin, child.stdout, child.stderr) else {
+        return Err(io::Error::other("the process has no pipes"));
+    };
+    Ok((ChildStdin::from_std(stdin)?, ChildStdout::from_std(stdout)?, ChildStderr::from_std(stderr)?))
+}
+
+fn exit_status(ended: Ended) -> Option<ExitStatus> {
+    match ended {
+        Ended::Status(status) => Some(ExitStatus::from_raw(status << 8)),
+        Ended::Signal(signal) => Some(ExitStatus::from_raw(signal)),
+        Ended::Unseen => None,
     }
 }
 

@@ -31,4 +31,5 @@ mod shutdown;
 mod stack_server;
 mod support;
 mod unresponsive;
+mod watched;
 mod wire;

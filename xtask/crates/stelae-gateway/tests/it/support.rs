@@ -95,9 +95,29 @@ impl Gateway {
         variables: &[(&str, &str)],
         args: &[&str],
     ) -> Self {
+        Self::adopt_by(adopting, folder, listener, servers, variables, args).await
+    }
+
+    /// Starts one that gets its socket from us in this way.
+    pub(crate) async fn adopt_with(
+        adopt: impl FnOnce(TcpListener) -> Command,
+        listener: TcpListener,
+        servers: Value,
+    ) -> Self {
+        Self::adopt_by(adopt, tempfile::tempdir().unwrap(), listener, servers, &[], &[]).await
+    }
+
+    async fn adopt_by(
+        adopt: impl FnOnce(TcpListener) -> Command,
+        folder: TempDir,
+        listener: TcpListener,
+        servers: Value,
+        variables: &[(&str, &str)],
+        args: &[&str],
+    ) -> Self {
         let addr = listener.local_addr().unwrap().to_string();
         write_config(folder.path(), &addr, &servers);
-        let mut command = adopting(listener);
+        let mut command = adopt(listener);
         command.arg("serve").arg("--config").arg(folder.path().join("proxy.json")).env("LISTEN_FDS", "1");
         command.args(args);
         Self::run(command, folder, addr, variables).await

@@ -80,7 +80,7 @@ pub(crate) fn end_everything() {
 
 /// Waits for the orphans that have fallen to us and have ended. They are zombies until then: whoever lives for long would
 /// fill the table of processes with them. What we started ourselves is waited for by whoever started it.
-pub(crate) fn reap_orphans() {
+pub fn reap_orphans() {
     if !reaper::anybody_has_ended() {
         return;
     }

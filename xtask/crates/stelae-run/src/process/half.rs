@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use camino::Utf8Path;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use stelae_model::Isolation;
 use stelae_model::lifecycle::Ended;
 
@@ -30,7 +30,7 @@ const NOTHING: &str = "/bin/true";
 
 /// A process that is the other half of this one.
 #[derive(Debug)]
-pub(crate) struct OtherHalf {
+pub struct OtherHalf {
     pid: i32,
     isolation: Isolation,
     handle: Option<os::Handle>,
@@ -42,7 +42,7 @@ impl OtherHalf {
     ///
     /// # Errors
     /// It cannot be started.
-    pub(crate) fn start(
+    pub fn start(
         program: &Utf8Path,
         args: &[String],
         env: &[(String, String)],
@@ -65,14 +65,22 @@ impl OtherHalf {
     }
 
     /// How it ended; `None` while it runs.
-    pub(crate) fn try_exit(&mut self) -> Option<Ended> {
+    pub fn try_exit(&mut self) -> Option<Ended> {
         self.ended = self.ended.or_else(|| reaper::status(self.pid));
         self.ended
     }
 
     /// Waits until it ends, one of the wakers has something to read, or the time is over.
-    pub(crate) fn wait(&self, wakers: &[OwnedFd], at_most: Duration) {
+    pub fn wait(&self, wakers: &[OwnedFd], at_most: Duration) {
         os::wait_any(self.handle.iter(), wakers, at_most);
+    }
+
+    /// Sends it a signal. One that has ended gets none.
+    pub fn send(&self, signal: Signal) {
+        // Nobody but `try_exit` waits for it, so that its number is nobody else's until then.
+        if let (None, Some(pid)) = (self.ended, Pid::from_raw(self.pid)) {
+            kill_process(pid, signal).ok();
+        }
     }
 
     /// Whether it was stopped (SIGSTOP), and so guards nobody. One that a debugger holds is not.
@@ -105,7 +113,20 @@ impl OtherHalf {
 /// # Errors
 /// What the system says.
 pub(crate) fn continued_by_the_death_of_the_other_half() -> io::Result<()> {
-    os::go_on_without_parent()
+    os::signal_without_parent(Signal::CONT)
+}
+
+/// For a half that has no life line: when the other one, `parent`, dies, this process gets SIGTERM. Whoever starts it has to
+/// do so from its main thread, as it is the end of that thread which counts. Where the platform has nothing like it, this
+/// process is not told.
+///
+/// # Errors
+/// What the system says; `parent` is dead already.
+pub fn told_to_end_by_the_death_of(parent: i32) -> io::Result<()> {
+    os::signal_without_parent(Signal::TERM)?;
+    // Asked after: who died before that was not heard of, and is not our parent any more.
+    let now = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    if now == parent { Ok(()) } else { Err(io::Error::other(format!("process {parent} is not its parent"))) }
 }
 
 /// Whether this process may make a PID namespace. Asked by making one.

@@ -2,6 +2,7 @@
 //!
 //! * [`run`] carries out a short command within a deadline.
 //! * [`Service`] is a process that is meant to stay.
+//! * [`Piped`] is one that somebody else speaks with, over pipes of theirs: a server behind the gateway.
 //! * [`Family`] makes every process below us ours to wait for, whatever it did to get away, and stops them all.
 //!
 //! A process gets exactly the environment of its [`Invocation`](stelae_model::env::Invocation), plus `STELAE_PROCESS`
@@ -18,6 +19,7 @@ mod half;
 mod launch;
 mod os;
 mod output;
+mod piped;
 mod reaper;
 mod service;
 mod sweep;
@@ -46,9 +48,11 @@ pub(crate) fn await_ends(rows: &[ProcessRow], deadline: Deadline, interrupt: &In
 }
 
 pub use command::{Finished, Limits, Stream, run};
-pub use family::Family;
-pub(crate) use family::{end_everything, reap_orphans, spare};
-pub(crate) use half::{OtherHalf, continued_by_the_death_of_the_other_half, namespaces_are_allowed};
+pub use family::{Family, reap_orphans};
+pub(crate) use family::{end_everything, spare};
+pub use half::{OtherHalf, told_to_end_by_the_death_of};
+pub(crate) use half::{continued_by_the_death_of_the_other_half, namespaces_are_allowed};
+pub use piped::Piped;
 pub use service::{RELEASED, Service, Session, Stdin};
 pub use sweep::{Swept, sweep};
 pub(crate) use sweep::{run_of, sweep_lost};

@@ -17,9 +17,9 @@ pub(in crate::process) fn adopt_orphans() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
 
-/// Should our parent die while somebody has stopped us (SIGSTOP), we are continued: nobody else is left to do it.
-pub(in crate::process) fn go_on_without_parent() -> io::Result<()> {
-    Ok(set_parent_process_death_signal(Some(Signal::CONT))?)
+/// Asks for this signal when the thread that started us dies.
+pub(in crate::process) fn signal_without_parent(signal: Signal) -> io::Result<()> {
+    Ok(set_parent_process_death_signal(Some(signal))?)
 }
 
 /// Every process there is. Not read in one instant: who forks meanwhile is seen at the next look.

@@ -13,7 +13,7 @@ pub(in crate::process) fn adopt_orphans() -> io::Result<()> {
     Ok(())
 }
 
-pub(in crate::process) fn go_on_without_parent() -> io::Result<()> {
+pub(in crate::process) fn signal_without_parent(_signal: Signal) -> io::Result<()> {
     Ok(())
 }
 
