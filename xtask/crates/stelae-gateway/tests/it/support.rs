@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 /// Only a hang takes this long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The binary under test.
 pub(crate) const GATEWAY: &str = env!("CARGO_BIN_EXE_stelae-gateway");
