@@ -6,12 +6,15 @@
 //! | `server` | the stack's own MCP server, on stdio |
 //! | `demo-server` | a small MCP server on stdio that needs nothing, for stages to install and remove |
 //! | `agent` | the builtin agent: plays a script of tool calls over MCP and writes a transcript |
+//! | `model` | the model of an agent CLI: plays a script of tool calls in the dialects of OpenAI and Anthropic |
 //!
-//! Two modules are shared: [`client`] (an HTTP client that no proxy variable can capture) and [`stdio`].
+//! Shared are [`client`] (an HTTP client that no proxy variable can capture), [`listener`], [`stdio`] and [`token`].
 
 mod agent;
 mod client;
 mod demo;
+mod listener;
+mod model;
 mod serve;
 mod server;
 mod stdio;
@@ -37,6 +40,7 @@ enum Command {
     Server(server::Server),
     DemoServer(demo::DemoServer),
     Agent(agent::Agent),
+    Model(model::Model),
 }
 
 fn main() {
@@ -45,6 +49,7 @@ fn main() {
         Command::Server(verb) => verb.run().map(|()| 0),
         Command::DemoServer(verb) => verb.run().map(|()| 0),
         Command::Agent(verb) => verb.run().map(|()| 0),
+        Command::Model(verb) => verb.run().map(|()| 0),
     };
     process::exit(match outcome {
         Ok(code) => i32::from(code),

@@ -26,7 +26,7 @@ mod http;
 mod hub;
 mod life;
 mod link;
-mod listener;
+
 mod log;
 mod offer;
 mod process;
@@ -55,7 +55,7 @@ use stelae_run::signals::Interrupt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::token;
+use crate::{listener, token};
 use board::Board;
 use config::{Config, Files};
 use drain::InFlight;

@@ -179,7 +179,7 @@ async fn a_passed_socket_for_another_address_is_refused() {
         .unwrap();
     let stderr = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(20), "{stderr}");
-    assert!(stderr.contains("and proxy.json says 127.0.0.1:1"), "{stderr}");
+    assert!(stderr.contains("and 127.0.0.1:1 was configured"), "{stderr}");
 }
 
 #[tokio::test]

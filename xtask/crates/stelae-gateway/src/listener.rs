@@ -13,7 +13,7 @@ use stelae_run::ports::owner_of;
 ///
 /// # Errors
 /// Exit code 33 when the address is taken, 20 when a socket was passed that is not one for `address`.
-pub(super) fn open(address: SocketAddr) -> Result<TcpListener, Failure> {
+pub(crate) fn open(address: SocketAddr) -> Result<TcpListener, Failure> {
     let listener = match adopt(address)? {
         Some(listener) => listener,
         None => TcpListener::bind(address).map_err(|error| cannot_bind(address, &error))?,
@@ -38,7 +38,7 @@ fn adopt(address: SocketAddr) -> Result<Option<TcpListener>, Failure> {
     let actual = listener.local_addr().map_err(|error| unusable(error.to_string()))?;
     // Somebody rendered another port than the one that was leased: the very fault this harness was built after.
     if actual != address {
-        return Err(unusable(format!("it listens on {actual}, and proxy.json says {address}")));
+        return Err(unusable(format!("it listens on {actual}, and {address} was configured")));
     }
     Ok(Some(listener))
 }

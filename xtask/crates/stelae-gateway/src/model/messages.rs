@@ -1,0 +1,82 @@
+//! Anthropic's Messages, as Claude Code speaks it: `POST /v1/messages`, answered with named server-sent events.
+
+use serde_json::{Value, json};
+
+use super::play::{Asked, Move};
+
+/// How Claude Code names a tool of a server.
+pub(super) fn named(server: &str, tool: &str) -> String {
+    format!("mcp__{server}__{tool}")
+}
+
+/// Reads a request.
+///
+/// # Errors
+/// What is not as it should be.
+pub(super) fn read(body: &Value, server: &str) -> Result<Asked, String> {
+    if body["stream"] != true {
+        return Err("it asks for an answer that is no stream".to_owned());
+    }
+    let messages = body["messages"].as_array().ok_or("it has no list of `messages`")?;
+    let blocks = messages.iter().flat_map(|message| message["content"].as_array().into_iter().flatten());
+    let turn = blocks.filter(|block| block["type"] == "tool_result").count();
+    let tools = body["tools"].as_array().ok_or("it has no list of `tools`")?;
+    let names = tools.iter().filter_map(|tool| tool["name"].as_str());
+    let ours = named(server, "");
+    let offered = names.filter(|name| name.starts_with(&ours)).map(str::to_owned).collect();
+    Ok(Asked { turn, offered })
+}
+
+/// The events of an answer; the last one says that it is complete.
+pub(super) fn events(server: &str, turn: usize, model: &Value, what: &Move) -> Vec<String> {
+    let (block, delta, stop) = match what {
+        Move::Call { tool, arguments } => (
+            json!({"type": "tool_use", "id": format!("toolu_{turn}"), "name": named(server, tool), "input": {}}),
+            json!({"type": "input_json_delta", "partial_json": Value::Object(arguments.clone()).to_string()}),
+            "tool_use",
+        ),
+        Move::Say(text) => {
+            (json!({"type": "text", "text": ""}), json!({"type": "text_delta", "text": text}), "end_turn")
+        }
+    };
+    let usage = json!({"input_tokens": 1, "output_tokens": 1});
+    let message = json!({
+        "id": format!("msg_{turn}"), "type": "message", "role": "assistant", "model": model,
+        "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage,
+    });
+    let events = [
+        json!({"type": "message_start", "message": message}),
+        json!({"type": "content_block_start", "index": 0, "content_block": block}),
+        json!({"type": "content_block_delta", "index": 0, "delta": delta}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": stop, "stop_sequence": null}, "usage": usage}),
+        json!({"type": "message_stop"}),
+    ];
+    events
+        .iter()
+        .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or("")))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_turn_is_read_off_the_history() {
+        let result = json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_0"}]});
+        let body = json!({"stream": true, "tools": [{"name": "mcp__our-stack__get-sum"}, {"name": "Bash"}],
+            "messages": [{"role": "user", "content": "a plain text"}, result, result]});
+        let asked = read(&body, "our-stack").unwrap();
+        assert_eq!(asked, Asked { turn: 2, offered: vec!["mcp__our-stack__get-sum".to_owned()] });
+        assert!(read(&json!({"messages": [], "tools": []}), "s").is_err());
+    }
+
+    #[test]
+    fn every_event_is_named_and_the_last_one_is_the_end() {
+        let events = events("s", 0, &json!("m"), &Move::Say("done".to_owned()));
+        assert!(events.iter().all(|event| event.starts_with("event: ")), "{events:?}");
+        assert!(events.last().unwrap().starts_with("event: message_stop\n"));
+        assert!(events[2].contains("\"text\":\"done\""), "{}", events[2]);
+    }
+}

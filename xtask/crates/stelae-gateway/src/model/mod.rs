@@ -1,0 +1,68 @@
+//! `model`: a model that does what it is told. It speaks the two dialects that agent CLIs speak, and plays a script of tool
+//! calls, one a turn; so a real agent makes real MCP calls without a key, without the internet, the same every time.
+//!
+//! | route | is |
+//! | --- | --- |
+//! | `POST /v1/responses` | OpenAI's Responses, streaming: Codex |
+//! | `POST /v1/messages` | Anthropic's Messages, streaming: Claude Code |
+//! | `GET /__stub/state` | what was asked so far, and what was wrong with it |
+//! | anything else | a fault; through a proxy variable that is how an agent's way outside is seen |
+//!
+//! It has no memory: which turn it is stands in each request, as the number of answers that its calls have had.
+
+mod faults;
+mod messages;
+mod play;
+mod record;
+mod responses;
+mod script;
+mod server;
+
+use std::net::SocketAddr;
+
+use camino::Utf8PathBuf;
+use clap::Args;
+use stelae_model::Failure;
+
+use crate::listener;
+use record::Record;
+use script::Script;
+
+/// Play a script of tool calls as the model of an agent CLI (OpenAI Responses and Anthropic Messages, streaming)
+///
+/// SIGTERM and SIGINT end it with 0.
+#[derive(Debug, Args)]
+pub(crate) struct Model {
+    /// Where it listens; a socket for it may be passed as LISTEN_FDS
+    #[arg(long, value_name = "ADDRESS")]
+    listen: SocketAddr,
+    /// The script: {"server":"stelae","calls":[{"tool":"…","arguments":{…}}],"message":"done"}
+    #[arg(long, value_name = "FILE")]
+    script: Utf8PathBuf,
+    /// Every request, a JSON object a line, with what was answered
+    #[arg(long, value_name = "FILE")]
+    record: Utf8PathBuf,
+}
+
+impl Model {
+    /// Serves until a signal comes.
+    ///
+    /// # Errors
+    /// 2 for an unusable script, 33 for a taken port, 20 for an unusable passed socket, 40 for a record that cannot be
+    /// written.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let script = Script::read(&self.script)?;
+        let record = Record::create(&self.record)?;
+        // Before the runtime starts its threads: see `listener::open`.
+        let listener = listener::open(self.listen)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.map_err(|error| unexpected(&error))?;
+        let served = runtime.block_on(server::serve(listener, script, record));
+        runtime.shutdown_background();
+        served.map_err(|error| unexpected(&error))
+    }
+}
+
+fn unexpected(error: &std::io::Error) -> Failure {
+    Failure::unexpected(format!("the model cannot serve: {error}"))
+}

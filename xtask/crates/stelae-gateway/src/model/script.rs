@@ -1,0 +1,62 @@
+//! What the model plays.
+
+use camino::Utf8Path;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use stelae_model::{ExitCode, Failure};
+use stelae_run::files::read_regular_text;
+
+use super::faults::Misbehaviour;
+
+/// A script: calls in order, one a turn, then something to say.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Script {
+    /// The name under which the agent knows the MCP server whose tools are called.
+    #[serde(default = "stelae")]
+    pub(super) server: String,
+    /// The calls.
+    pub(super) calls: Vec<Call>,
+    /// What is said at the end.
+    #[serde(default = "done")]
+    pub(super) message: String,
+    /// What goes wrong, and when.
+    #[serde(default)]
+    pub(super) misbehave: Option<Misbehaviour>,
+}
+
+/// One call.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Call {
+    /// Name of the tool, as its server gives it.
+    pub(super) tool: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub(super) arguments: Map<String, Value>,
+}
+
+fn stelae() -> String {
+    "stelae".to_owned()
+}
+
+fn done() -> String {
+    "done".to_owned()
+}
+
+impl Script {
+    /// Reads the script at `path`.
+    ///
+    /// # Errors
+    /// Exit code 2: it cannot be read, or is not a script.
+    pub(super) fn read(path: &Utf8Path) -> Result<Self, Failure> {
+        let unusable = |why: String| {
+            Failure::new(ExitCode::Usage, "script", "the script cannot be used")
+                .on(path.as_str())
+                .because(why)
+                .hint(r#"a script is {"server":"stelae","calls":[{"tool":"…","arguments":{…}}],"message":"done"}"#)
+        };
+        let text = read_regular_text(path).map_err(|error| unusable(error.to_string()))?;
+        serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))
+    }
+}

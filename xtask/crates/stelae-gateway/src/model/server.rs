@@ -1,0 +1,167 @@
+//! The routes.
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::stream;
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{sleep, timeout};
+
+use super::faults::Wrong;
+use super::play::{Asked, Move};
+use super::record::{Entry, Record};
+use super::script::Script;
+use super::{messages, responses};
+
+/// A longer request is no agent's.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// An agent that takes longer to send its request has died in the middle.
+const READ_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What the routes share.
+#[derive(Clone, Debug)]
+struct Stub {
+    script: Arc<Script>,
+    record: Arc<Record>,
+}
+
+/// Serves until a signal comes.
+pub(super) async fn serve(listener: TcpListener, script: Script, record: Record) -> io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stub = Stub { script: Arc::new(script), record: Arc::new(record) };
+    let router = Router::new()
+        .route("/v1/responses", post(openai))
+        .route("/v1/messages", post(anthropic))
+        .route("/__stub/state", get(state))
+        .fallback(elsewhere)
+        .method_not_allowed_fallback(elsewhere)
+        .with_state(stub);
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let served = axum::serve(listener, router);
+    tokio::select! {
+        served = served.into_future() => served,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+async fn state(State(stub): State<Stub>) -> Response {
+    Json(stub.record.so_far()).into_response()
+}
+
+/// Whatever was not foreseen. A request with a whole URL, or CONNECT, is what a proxy variable made of one to somebody else.
+async fn elsewhere(State(stub): State<Stub>, request: Request) -> Response {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let outside = method == Method::CONNECT || uri.authority().is_some();
+    let fault = match (outside, uri.authority()) {
+        (true, Some(to)) => format!("the agent wanted to reach {to}"),
+        _ => format!("nothing answers {method} {}", uri.path()),
+    };
+    let status = if outside { StatusCode::FORBIDDEN } else { StatusCode::NOT_FOUND };
+    let route = format!("{method} {}", uri.path());
+    stub.record.keep(Entry {
+        route,
+        status: status.as_u16(),
+        fault: Some(fault.clone()),
+        ..Entry::default()
+    });
+    (status, fault + "\n").into_response()
+}
+
+async fn openai(State(stub): State<Stub>, request: Request) -> Response {
+    let server = stub.script.server.clone();
+    let read = |body: &Value| responses::read(body, &server);
+    let events = |turn: usize, _body: &Value, what: &Move| responses::events(&server, turn, what);
+    stub.answer(request, &read, &responses::reduced, &events).await
+}
+
+async fn anthropic(State(stub): State<Stub>, request: Request) -> Response {
+    let server = stub.script.server.clone();
+    let read = |body: &Value| messages::read(body, &server);
+    let events =
+        |turn: usize, body: &Value, what: &Move| messages::events(&server, turn, &body["model"], what);
+    stub.answer(request, &read, &|tool: &str| messages::named(&server, tool), &events).await
+}
+
+impl Stub {
+    /// Answers a request for a turn, in its dialect.
+    async fn answer(
+        &self,
+        request: Request,
+        read: &(dyn Fn(&Value) -> Result<Asked, String> + Sync),
+        named: &(dyn Fn(&str) -> String + Sync),
+        events: &(dyn Fn(usize, &Value, &Move) -> Vec<String> + Sync),
+    ) -> Response {
+        let mut entry = Entry { route: format!("POST {}", request.uri().path()), ..Entry::default() };
+        let body = timeout(READ_LIMIT, to_bytes(request.into_body(), MOST_BYTES)).await;
+        let body = match body.map(|body| body.map(|body| serde_json::from_slice::<Value>(&body))) {
+            Ok(Ok(Ok(body))) => body,
+            Ok(Ok(Err(error))) => return self.refuse(entry, format!("its body is no JSON: {error}")),
+            Ok(Err(error)) => return self.refuse(entry, format!("its body broke off: {error}")),
+            Err(_) => return self.refuse(entry, "its body did not come".to_owned()),
+        };
+        entry.body = body;
+        let asked = match read(&entry.body) {
+            Ok(asked) => asked,
+            Err(why) => return self.refuse(entry, why),
+        };
+        let turn = asked.turn;
+        let wrong = self.script.misbehave.and_then(|misbehaviour| misbehaviour.at(turn));
+        let what = Move::at(&self.script, turn, wrong);
+        entry.turn = Some(turn);
+        if wrong != Some(Wrong::UnknownTool) {
+            entry.fault = what.fault(&asked, named);
+        }
+        entry.offered = asked.offered;
+        if let Some(Wrong::Status(status)) = wrong {
+            entry.status = status;
+            self.record.keep(entry);
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let why =
+                json!({"type": "error", "error": {"type": "api_error", "message": "the script says so"}});
+            return (status, Json(why)).into_response();
+        }
+        if let Move::Call { tool, .. } = &what {
+            entry.called = Some(tool.clone());
+        }
+        entry.status = StatusCode::OK.as_u16();
+        let mut events = events(turn, &entry.body, &what);
+        self.record.keep(entry);
+        sleep(wrong.map(Wrong::delay).unwrap_or_default()).await;
+        match wrong {
+            Some(Wrong::NotCompleted) => drop(events.pop()),
+            Some(Wrong::CutStream) => return cut_after(events.swap_remove(0)),
+            _ => {}
+        }
+        streamed(Body::from(events.concat()))
+    }
+
+    fn refuse(&self, mut entry: Entry, fault: String) -> Response {
+        entry.status = StatusCode::BAD_REQUEST.as_u16();
+        entry.fault = Some(fault.clone());
+        self.record.keep(entry);
+        let why = json!({"type": "error", "error": {"type": "invalid_request_error", "message": fault}});
+        (StatusCode::BAD_REQUEST, Json(why)).into_response()
+    }
+}
+
+/// The first event, and then the end of the connection where the others should be.
+fn cut_after(first: String) -> Response {
+    let first = Ok(Bytes::from(first));
+    let cut = Err(io::Error::from(io::ErrorKind::ConnectionReset));
+    streamed(Body::from_stream(stream::iter([first, cut])))
+}
+
+fn streamed(body: Body) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
+}
