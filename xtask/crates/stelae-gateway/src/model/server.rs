@@ -3,6 +3,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
@@ -10,7 +11,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{sleep, timeout};
@@ -24,7 +25,9 @@ use super::{messages, responses};
 /// A longer request is no agent's.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// An agent that takes longer to send its request has died in the middle.
-const READ_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+const READ_LIMIT: Duration = Duration::from_secs(30);
+/// Before a connection is cut: what was sent first is not to be lost with it.
+const ON_ITS_WAY: Duration = Duration::from_millis(100);
 
 /// What the routes share.
 #[derive(Clone, Debug)]
@@ -104,14 +107,14 @@ impl Stub {
         let body = timeout(READ_LIMIT, to_bytes(request.into_body(), MOST_BYTES)).await;
         let body = match body.map(|body| body.map(|body| serde_json::from_slice::<Value>(&body))) {
             Ok(Ok(Ok(body))) => body,
-            Ok(Ok(Err(error))) => return self.refuse(entry, format!("its body is no JSON: {error}")),
-            Ok(Err(error)) => return self.refuse(entry, format!("its body broke off: {error}")),
-            Err(_) => return self.refuse(entry, "its body did not come".to_owned()),
+            Ok(Ok(Err(error))) => return self.refuse(entry, &format!("its body is no JSON: {error}")),
+            Ok(Err(error)) => return self.refuse(entry, &format!("its body broke off: {error}")),
+            Err(_) => return self.refuse(entry, "its body did not come"),
         };
         entry.body = body;
         let asked = match read(&entry.body) {
             Ok(asked) => asked,
-            Err(why) => return self.refuse(entry, why),
+            Err(why) => return self.refuse(entry, &why),
         };
         let turn = asked.turn;
         let wrong = self.script.misbehave.and_then(|misbehaviour| misbehaviour.at(turn));
@@ -144,9 +147,9 @@ impl Stub {
         streamed(Body::from(events.concat()))
     }
 
-    fn refuse(&self, mut entry: Entry, fault: String) -> Response {
+    fn refuse(&self, mut entry: Entry, fault: &str) -> Response {
         entry.status = StatusCode::BAD_REQUEST.as_u16();
-        entry.fault = Some(fault.clone());
+        entry.fault = Some(fault.to_owned());
         self.record.keep(entry);
         let why = json!({"type": "error", "error": {"type": "invalid_request_error", "message": fault}});
         (StatusCode::BAD_REQUEST, Json(why)).into_response()
@@ -155,9 +158,12 @@ impl Stub {
 
 /// The first event, and then the end of the connection where the others should be.
 fn cut_after(first: String) -> Response {
-    let first = Ok(Bytes::from(first));
-    let cut = Err(io::Error::from(io::ErrorKind::ConnectionReset));
-    streamed(Body::from_stream(stream::iter([first, cut])))
+    let first = stream::once(async { Ok(Bytes::from(first)) });
+    let cut = stream::once(async {
+        sleep(ON_ITS_WAY).await;
+        Err(io::Error::from(io::ErrorKind::ConnectionReset))
+    });
+    streamed(Body::from_stream(first.chain(cut)))
 }
 
 fn streamed(body: Body) -> Response {

@@ -18,6 +18,7 @@ mod everything_typed;
 mod guard;
 mod lifecycle;
 mod manage;
+mod model;
 mod over_http;
 mod over_stdio;
 mod raw;
