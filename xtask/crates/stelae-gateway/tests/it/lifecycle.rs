@@ -33,10 +33,10 @@ async fn a_call_to_a_server_that_is_away_is_refused_with_the_reason() {
     // Each life ends with the first call, so the waits double, and soon one is long enough to look at.
     let gateway = Gateway::start(json!({"a": fixture("a", &["exit"])})).await.ready().await;
     let client = gateway.client().await;
-    let refused = eventually("a call falls into a wait", async || {
+    // That it is away is known a moment before its end is, which has the status.
+    let refused = eventually("a call falls into a wait, and says why", async || {
         let message = client.refused("exit").await;
-        // How it has ended is known a moment later than that it has.
-        message.contains("exit status: 3").then_some(message)
+        (message.contains("is away") && message.contains("exit status: 3")).then_some(message)
     });
     let refused = refused.await;
     assert!(refused.contains("server \"a\" of tool \"exit\" is away: "), "{refused}");
