@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::{Gateway, TOKEN, fixture, gone, http, with};
+use crate::watched::serving;
 
 #[tokio::test]
 async fn reload_adds_removes_restarts_and_leaves_the_rest() {
@@ -131,7 +132,7 @@ async fn sighup_reloads_too() {
 }
 
 /// Descriptors and resident memory of a process.
-fn size(pid: u32) -> (usize, u64) {
+fn size(pid: i32) -> (usize, u64) {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let rss =
@@ -169,7 +170,7 @@ async fn reload_under_calls(reloads: usize) {
             calls
         });
     }
-    let pid = gateway.child.id();
+    let pid = serving(&gateway);
     let mut sizes = Vec::new();
     for reload in 0..reloads {
         let (wanted, servers) = if reload % 2 == 0 { (3, &more) } else { (2, &fixed) };

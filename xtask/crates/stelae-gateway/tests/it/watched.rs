@@ -76,7 +76,7 @@ fn started(gateway: &Gateway) -> i32 {
 }
 
 /// The process that serves.
-fn serving(gateway: &Gateway) -> i32 {
+pub(crate) fn serving(gateway: &Gateway) -> i32 {
     let watcher = started(gateway);
     let below = tree::descendants(watcher);
     let children: Vec<i32> = below.iter().filter(|row| row.parent == watcher).map(|row| row.pid).collect();
