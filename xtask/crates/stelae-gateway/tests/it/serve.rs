@@ -8,7 +8,10 @@ use rmcp::service::PeerRequestOptions;
 use serde_json::{Value, json};
 use stelae_model::proxy::ServerState;
 
-use crate::support::{GATEWAY, Gateway, adopting, fixture, http, output, variables, with, write_config};
+use crate::support::{
+    GATEWAY, Gateway, adopting, fixture, gone, http, output, variables, with, write_config,
+};
+use crate::watched::serving;
 
 #[tokio::test]
 async fn tools_of_all_servers_are_one_list_and_calls_reach_the_right_one() {
@@ -147,7 +150,10 @@ async fn a_server_over_http_is_a_server_like_any_other() {
     client.call("grow", json!({})).await;
     client.changed_since(seen).await;
     client.until_tools(&["b__one", "inner__one", "grow", "grown"]).await;
+    // The one that serves gets to answer until it is gone, which it is a moment after the one that was killed.
+    let serving = serving(&inner);
     drop(inner);
+    gone(serving).await;
     // The call finds out; the list follows.
     client.refused("grow").await;
     client.until_tools(&["b__one"]).await;
