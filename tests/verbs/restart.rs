@@ -90,6 +90,13 @@ fn what_was_not_rendered_is_not_started() {
 }
 
 #[test]
+fn an_option_that_is_given_nothing_is_a_usage_error() {
+    let source = Source::of_working_tree();
+    let ended = Xtask::new(source.path(), &["--format", "json", "restart", "--stack", ""]).run();
+    assert_eq!(ended.verdict(), (2, "empty-path".to_owned()), "{}", ended.stderr);
+}
+
+#[test]
 fn restarts_at_once_queue_up_and_leave_one_stack_that_down_knows() {
     let stack = Stack::installed();
     std::thread::scope(|scope| {

@@ -287,6 +287,18 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_between_a_server_and_its_tool_is_in_no_servers_name() {
+        let check = |name: &str| {
+            let servers = format!(r#"{{"{name}": {{"command": "x"}}}}"#);
+            let section = r#"{"name": "s", "addr": "127.0.0.1:1", "baseURL": "http://127.0.0.1:1"}"#;
+            let text = format!(r#"{{"mcpProxy": {section}, "mcpServers": {servers}}}"#);
+            serde_json::from_str::<ProxyConfig>(&text).unwrap().check()
+        };
+        assert_eq!(check("a_b-c"), Ok(()));
+        assert!(check("a__b").unwrap_err().contains("two underscores"));
+    }
+
+    #[test]
     fn addresses_are_loopback_with_a_port() {
         for (addr, means) in [
             ("127.0.0.1:9090", "127.0.0.1:9090"),

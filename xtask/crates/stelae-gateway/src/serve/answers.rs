@@ -1,51 +1,20 @@
 //! Answers on their way out: which event of a stream is the answer that the client waits for.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use axum::body::{Body, Bytes, HttpBody};
-use http_body::{Frame, SizeHint};
+use axum::body::Body;
 use rmcp::model::RequestId;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::body::looked_at;
 use super::sessions::UnderWay;
 
 /// A body that ends the request with it, and frees its id as soon as the answer was handed over.
-pub(super) fn watched(body: Body, under_way: UnderWay) -> Body {
-    Body::new(Watched { body, under_way })
-}
-
-struct Watched {
-    body: Body,
-    under_way: UnderWay,
-}
-
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &frame
-            && let (Some(data), Some(id)) = (frame.data_ref(), self.under_way.id())
-            && is_answer(data, id)
-        {
-            self.under_way.answered();
+pub(super) fn watched(body: Body, mut under_way: UnderWay) -> Body {
+    looked_at(body, move |event| {
+        if under_way.id().is_some_and(|id| is_answer(event, id)) {
+            under_way.answered();
         }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    })
 }
 
 /// Whether an event is the answer to the request with this id. rmcp gives each event in one piece.

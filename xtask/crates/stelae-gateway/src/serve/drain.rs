@@ -1,17 +1,15 @@
 //! Counting answers that are still on their way out, so that shutting down can wait for them.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
-use http_body::{Frame, SizeHint};
 use tokio::sync::watch;
+
+use super::body::looked_at;
 
 /// Counts the POSTs that are not fully answered. GETs do not count: the event stream of a session never ends.
 #[derive(Clone, Debug)]
@@ -50,30 +48,9 @@ pub(super) async fn count(State(in_flight): State<InFlight>, request: Request, n
         return next.run(request).await;
     }
     let guard = in_flight.enter();
-    next.run(request).await.map(|body| Body::new(Counted { body, _guard: guard }))
-}
-
-struct Counted {
-    body: Body,
-    _guard: Guard,
-}
-
-impl HttpBody for Counted {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    next.run(request).await.map(|response| {
+        looked_at(response, move |_| {
+            let _counted = &guard;
+        })
+    })
 }

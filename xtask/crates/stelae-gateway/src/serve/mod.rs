@@ -14,6 +14,7 @@
 mod answers;
 mod backoff;
 mod board;
+mod body;
 mod catalog;
 mod config;
 mod connect;

@@ -1,10 +1,11 @@
 //! Aggregation: one list, names, environments, errors, health.
 
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rmcp::model::{CallToolRequest, CallToolRequestParams, ClientRequest};
 use rmcp::service::PeerRequestOptions;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use stelae_model::proxy::ServerState;
 
@@ -202,12 +203,37 @@ async fn faults_before_serving_have_codes() {
     let (code, _, stderr) = run(&taken).await;
     assert_eq!(code, Some(33));
     assert!(stderr.contains(&format!("listen tcp {taken}: bind: address already in use")), "{stderr}");
+    assert!(stderr.contains(&format!("it is held by pid {}", std::process::id())), "{stderr}");
     let (code, _, stderr) = run("0.0.0.0:1").await;
     assert_eq!(code, Some(21));
     assert!(stderr.contains("is not a loopback address"), "{stderr}");
     let (code, _, stderr) =
         output(tokio::process::Command::new(GATEWAY).args(["serve", "--config", "/nonexistent"])).await;
     assert_eq!(code, Some(40), "{stderr}");
+    let (code, _, stderr) =
+        output(tokio::process::Command::new(GATEWAY).args(["serve", "--config", "/"])).await;
+    assert!(code == Some(21) && stderr.contains("it cannot be read: it is not a regular file"), "{stderr}");
+}
+
+/// A line for each refused request, into a pipe that is full long before the last one.
+#[tokio::test]
+async fn a_log_that_nobody_reads_holds_nobody_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    write_config(folder.path(), &address.to_string(), &json!({}));
+    let mut command = adopting(listener);
+    command.args(["serve", "--config"]).arg(folder.path().join("proxy.json")).env("LISTEN_FDS", "1");
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let url = format!("http://{address}/healthz");
+    let client = http();
+    for _ in 0..2_000 {
+        let refused = client.get(&url).header("host", "nobody.invalid").send().await.unwrap();
+        assert_eq!(refused.status().as_u16(), 403);
+    }
+    assert_eq!(client.get(&url).send().await.unwrap().status().as_u16(), 200);
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(child.wait().unwrap().success());
 }
 
 #[tokio::test]
