@@ -130,7 +130,7 @@ impl Restart {
     ) -> Result<(), Failure> {
         let evidence = self.evidence.as_deref().map_or_else(|| default_evidence(environment), absolute)?;
         let mut evidence = Evidence::begin(evidence, recorder);
-        let config = StackConfig::read(environment, self.stack.as_deref(), &self.gateway)?;
+        let config = self.config(environment)?;
         let log = self.log.as_deref().map_or_else(|| default_log(environment), absolute)?;
         evidence.follow("gateway", &log);
         for name in config.stack.services.keys() {
@@ -159,6 +159,12 @@ impl Restart {
         ended.and_then(|()| proof.check())
     }
 
+    /// What `--stack` and `--gateway` say together.
+    fn config(&self, environment: &Environment) -> Result<StackConfig, Failure> {
+        let stack = self.stack.as_deref().map(absolute).transpose()?;
+        StackConfig::read(environment, stack.as_deref(), &self.gateway)
+    }
+
     /// The stack left up, in the hands of an attached restart of its own session.
     fn detached(&self, context: &Context, environment: &Environment, interrupt: &Interrupt) -> Outcome {
         let record = StackRecord::of(environment)?;
@@ -175,7 +181,7 @@ impl Restart {
         let family = Family::enter()?;
         let log = default_log(environment)?.with_file_name("restart.log");
         // A build takes as long as it takes, and the old stack stays up meanwhile.
-        let config = StackConfig::read(environment, self.stack.as_deref(), &self.gateway)?;
+        let config = self.config(environment)?;
         // The old stack stays up for as long as the new one cannot be.
         check_installed(&config.chosen, environment)?;
         ensure_gateway(environment, &config.builtin, &log.with_file_name("cargo.log"), interrupt, &recorder)?;
