@@ -1,8 +1,12 @@
 //! Anthropic's Messages, as Claude Code speaks it: `POST /v1/messages`, answered with named server-sent events.
 
 use serde_json::{Value, json};
+use stelae_model::model_record::Answered;
 
-use super::play::{Asked, Move};
+use super::play::{Asked, Move, text_of};
+
+/// What the id of a call starts with; its turn follows.
+const CALL: &str = "toolu_";
 
 /// How Claude Code names a tool of a server.
 pub(super) fn named(server: &str, tool: &str) -> String {
@@ -19,19 +23,26 @@ pub(super) fn read(body: &Value, server: &str) -> Result<Asked, String> {
     }
     let messages = body["messages"].as_array().ok_or("it has no list of `messages`")?;
     let blocks = messages.iter().flat_map(|message| message["content"].as_array().into_iter().flatten());
-    let turn = blocks.filter(|block| block["type"] == "tool_result").count();
+    let results: Vec<_> = blocks.filter(|block| block["type"] == "tool_result").collect();
+    let (turn, answered) = (results.len(), results.last().copied().and_then(answered));
     let tools = body["tools"].as_array().ok_or("it has no list of `tools`")?;
     let names = tools.iter().filter_map(|tool| tool["name"].as_str());
     let ours = named(server, "");
     let offered = names.filter(|name| name.starts_with(&ours)).map(str::to_owned).collect();
-    Ok(Asked { turn, offered })
+    Ok(Asked { turn, offered, answered })
+}
+
+/// What became of a call of ours.
+fn answered(block: &Value) -> Option<Answered> {
+    let call = block["tool_use_id"].as_str()?.strip_prefix(CALL)?.parse().ok()?;
+    Some(Answered::new(call, &text_of(&block["content"]), Some(block["is_error"] == true)))
 }
 
 /// The events of an answer; the last one says that it is complete.
 pub(super) fn events(server: &str, turn: usize, model: &Value, what: &Move) -> Vec<String> {
     let (block, delta, stop) = match what {
         Move::Call { tool, arguments } => (
-            json!({"type": "tool_use", "id": format!("toolu_{turn}"), "name": named(server, tool), "input": {}}),
+            json!({"type": "tool_use", "id": format!("{CALL}{turn}"), "name": named(server, tool), "input": {}}),
             json!({"type": "input_json_delta", "partial_json": Value::Object(arguments.clone()).to_string()}),
             "tool_use",
         ),
@@ -64,11 +75,15 @@ mod tests {
 
     #[test]
     fn the_turn_is_read_off_the_history() {
-        let result = json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_0"}]});
+        let result = |call: usize, text: &str, is_error: bool| {
+            let block = json!({"type": "tool_result", "tool_use_id": format!("toolu_{call}"), "content": text, "is_error": is_error});
+            json!({"role": "user", "content": [block]})
+        };
         let body = json!({"stream": true, "tools": [{"name": "mcp__our-stack__get-sum"}, {"name": "Bash"}],
-            "messages": [{"role": "user", "content": "a plain text"}, result, result]});
+            "messages": [{"role": "user", "content": "a plain text"}, result(0, "3", false), result(1, "no", true)]});
         let asked = read(&body, "our-stack").unwrap();
-        assert_eq!(asked, Asked { turn: 2, offered: vec!["mcp__our-stack__get-sum".to_owned()] });
+        let offered = vec!["mcp__our-stack__get-sum".to_owned()];
+        assert_eq!(asked, Asked { turn: 2, offered, answered: Some(Answered::new(1, "no", Some(true))) });
         assert!(read(&json!({"messages": [], "tools": []}), "s").is_err());
     }
 

@@ -10,19 +10,20 @@
 //!
 //! It has no memory: which turn it is stands in each request, as the number of answers that its calls have had.
 
-mod faults;
 mod messages;
 mod play;
-mod record;
+pub(crate) mod record;
 mod responses;
-mod script;
-mod server;
+pub(crate) mod script;
+pub(crate) mod server;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use camino::Utf8PathBuf;
 use clap::Args;
-use stelae_model::Failure;
+use stelae_model::{ExitCode, Failure};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::listener;
 use record::Record;
@@ -52,12 +53,28 @@ impl Model {
     /// written.
     pub(crate) fn run(self) -> Result<(), Failure> {
         let script = Script::read(&self.script)?;
+        if script.is_dead() {
+            let what = "a model that is dead cannot be served";
+            return Err(Failure::new(ExitCode::Usage, "dead-model", what)
+                .on(self.script.as_str())
+                .hint("it is for stelae-gateway with-model"));
+        }
         let record = Record::create(&self.record)?;
         // Before the runtime starts its threads: see `listener::open`.
         let listener = listener::open(self.listen)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| unexpected(&error))?;
-        let served = runtime.block_on(server::serve(listener, script, record));
+        let served = runtime.block_on(async {
+            let (mut terminate, mut interrupt) =
+                (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            let over = async {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
+            server::serve(listener, script, Arc::new(record), over).await
+        });
         runtime.shutdown_background();
         served.map_err(|error| unexpected(&error))
     }

@@ -1,8 +1,9 @@
 //! What the model does at a turn. The dialects say how it is put.
 
 use serde_json::{Map, Value};
+use stelae_model::misbehaviour::Wrong;
+use stelae_model::model_record::Answered;
 
-use super::faults::Wrong;
 use super::script::Script;
 
 /// The tool that nobody has.
@@ -15,6 +16,8 @@ pub(super) struct Asked {
     pub(super) turn: usize,
     /// The tools of the script's server that the agent offers, as it names them.
     pub(super) offered: Vec<String>,
+    /// What the last call came to, as the agent tells it.
+    pub(super) answered: Option<Answered>,
 }
 
 /// What the model does.
@@ -52,5 +55,35 @@ impl Move {
         };
         (!asked.offered.contains(&named))
             .then(|| format!("the agent does not offer the tool {tool} (as {named}); it offers {offers}"))
+    }
+}
+
+/// The text of an answer: a string, or blocks of which some have one. Whatever else it is stays as it is written.
+pub(super) fn text_of(answer: &Value) -> String {
+    match answer {
+        Value::String(text) => text.clone(),
+        Value::Array(blocks) if blocks.iter().any(|block| block["text"].is_string()) => {
+            let texts = blocks.iter().filter_map(|block| block["text"].as_str());
+            texts.collect::<Vec<_>>().join("\n")
+        }
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_text_whatever_it_comes_in() {
+        let blocks = json!([{"type": "text", "text": "a"}, {"type": "image"}, {"type": "text", "text": "b"}]);
+        assert_eq!((text_of(&json!("a")), text_of(&blocks)), ("a".to_owned(), "a\nb".to_owned()));
+        assert_eq!(
+            (text_of(&Value::Null), text_of(&json!({"x": 1}))),
+            (String::new(), r#"{"x":1}"#.to_owned())
+        );
     }
 }

@@ -3,15 +3,14 @@
 use camino::Utf8Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use stelae_model::misbehaviour::{Misbehaviour, Wrong};
 use stelae_model::{ExitCode, Failure};
 use stelae_run::files::read_regular_text;
-
-use super::faults::Misbehaviour;
 
 /// A script: calls in order, one a turn, then something to say.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Script {
+pub(crate) struct Script {
     /// The name under which the agent knows the MCP server whose tools are called.
     #[serde(default = "stelae")]
     pub(super) server: String,
@@ -49,7 +48,7 @@ impl Script {
     ///
     /// # Errors
     /// Exit code 2: it cannot be read, or is not a script.
-    pub(super) fn read(path: &Utf8Path) -> Result<Self, Failure> {
+    pub(crate) fn read(path: &Utf8Path) -> Result<Self, Failure> {
         let unusable = |why: String| {
             Failure::new(ExitCode::Usage, "script", "the script cannot be used")
                 .on(path.as_str())
@@ -57,6 +56,13 @@ impl Script {
                 .hint(r#"a script is {"server":"stelae","calls":[{"tool":"…","arguments":{…}}],"message":"done"}"#)
         };
         let text = read_regular_text(path).map_err(|error| unusable(error.to_string()))?;
-        serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))
+        let script: Self = serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
+        script.misbehave.map_or(Ok(()), Misbehaviour::check).map_err(unusable)?;
+        Ok(script)
+    }
+
+    /// Whether there is to be no model at all.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.misbehave.is_some_and(|misbehaviour| misbehaviour.how == Wrong::Dead)
     }
 }

@@ -1,5 +1,6 @@
 //! The routes.
 
+use std::future::Future;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -7,18 +8,18 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use stelae_model::misbehaviour::Wrong;
+use stelae_model::model_record::ModelRequest;
 use tokio::time::{sleep, timeout};
 
-use super::faults::Wrong;
 use super::play::{Asked, Move};
-use super::record::{Entry, Record};
+use super::record::Record;
 use super::script::Script;
 use super::{messages, responses};
 
@@ -36,10 +37,14 @@ struct Stub {
     record: Arc<Record>,
 }
 
-/// Serves until a signal comes.
-pub(super) async fn serve(listener: TcpListener, script: Script, record: Record) -> io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let stub = Stub { script: Arc::new(script), record: Arc::new(record) };
+/// Serves until `over` is.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    script: Script,
+    record: Arc<Record>,
+    over: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let stub = Stub { script: Arc::new(script), record };
     let router = Router::new()
         .route("/v1/responses", post(openai))
         .route("/v1/messages", post(anthropic))
@@ -51,8 +56,7 @@ pub(super) async fn serve(listener: TcpListener, script: Script, record: Record)
     let served = axum::serve(listener, router);
     tokio::select! {
         served = served.into_future() => served,
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        () = over => Ok(()),
     }
 }
 
@@ -63,20 +67,25 @@ async fn state(State(stub): State<Stub>) -> Response {
 /// Whatever was not foreseen. A request with a whole URL, or CONNECT, is what a proxy variable made of one to somebody else.
 async fn elsewhere(State(stub): State<Stub>, request: Request) -> Response {
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let outside = method == Method::CONNECT || uri.authority().is_some();
-    let fault = match (outside, uri.authority()) {
-        (true, Some(to)) => format!("the agent wanted to reach {to}"),
-        _ => format!("nothing answers {method} {}", uri.path()),
+    let outside = place(&uri);
+    let (status, fault) = match &outside {
+        Some(place) => (StatusCode::FORBIDDEN, format!("the agent wanted to reach {place}")),
+        None => (StatusCode::NOT_FOUND, format!("nothing answers {method} {}", uri.path())),
     };
-    let status = if outside { StatusCode::FORBIDDEN } else { StatusCode::NOT_FOUND };
-    let route = format!("{method} {}", uri.path());
-    stub.record.keep(Entry {
-        route,
+    stub.record.keep(ModelRequest {
+        route: format!("{method} {}", uri.path()),
         status: status.as_u16(),
+        outside,
         fault: Some(fault.clone()),
-        ..Entry::default()
+        ..ModelRequest::default()
     });
     (status, fault + "\n").into_response()
+}
+
+/// Who is meant, if that is somebody else: `HOST:PORT`, and nothing that may stand before it, as names and passwords do.
+fn place(uri: &Uri) -> Option<String> {
+    let usual = if uri.scheme_str() == Some("http") { 80 } else { 443 };
+    Some(format!("{}:{}", uri.host()?, uri.port_u16().unwrap_or(usual)))
 }
 
 async fn openai(State(stub): State<Stub>, request: Request) -> Response {
@@ -103,7 +112,8 @@ impl Stub {
         named: &(dyn Fn(&str) -> String + Sync),
         events: &(dyn Fn(usize, &Value, &Move) -> Vec<String> + Sync),
     ) -> Response {
-        let mut entry = Entry { route: format!("POST {}", request.uri().path()), ..Entry::default() };
+        let mut entry =
+            ModelRequest { route: format!("POST {}", request.uri().path()), ..ModelRequest::default() };
         let body = timeout(READ_LIMIT, to_bytes(request.into_body(), MOST_BYTES)).await;
         let body = match body.map(|body| body.map(|body| serde_json::from_slice::<Value>(&body))) {
             Ok(Ok(Ok(body))) => body,
@@ -123,7 +133,7 @@ impl Stub {
         if wrong != Some(Wrong::UnknownTool) {
             entry.fault = what.fault(&asked, named);
         }
-        entry.offered = asked.offered;
+        (entry.offered, entry.answered, entry.wrong) = (asked.offered, asked.answered, wrong);
         if let Some(Wrong::Status(status)) = wrong {
             entry.status = status;
             self.record.keep(entry);
@@ -132,8 +142,9 @@ impl Stub {
                 json!({"type": "error", "error": {"type": "api_error", "message": "the script says so"}});
             return (status, Json(why)).into_response();
         }
-        if let Move::Call { tool, .. } = &what {
+        if let Move::Call { tool, arguments } = &what {
             entry.called = Some(tool.clone());
+            entry.arguments = Some(Value::Object(arguments.clone()));
         }
         entry.status = StatusCode::OK.as_u16();
         let mut events = events(turn, &entry.body, &what);
@@ -147,7 +158,7 @@ impl Stub {
         streamed(Body::from(events.concat()))
     }
 
-    fn refuse(&self, mut entry: Entry, fault: &str) -> Response {
+    fn refuse(&self, mut entry: ModelRequest, fault: &str) -> Response {
         entry.status = StatusCode::BAD_REQUEST.as_u16();
         entry.fault = Some(fault.to_owned());
         self.record.keep(entry);

@@ -5,11 +5,14 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 
+use camino::Utf8Path;
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
+use stelae_model::misbehaviour::Wrong;
+use stelae_model::model_record::{Answered, ModelRequest, read_model_requests};
 use tempfile::TempDir;
 
-use crate::support::{adopting, eventually};
+use crate::support::{GATEWAY, adopting, eventually, output};
 
 /// A running model; it is killed with the test.
 struct Model {
@@ -54,6 +57,13 @@ impl Model {
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
+    /// The same, as whoever judges an agent reads it.
+    fn requests(&self) -> Vec<ModelRequest> {
+        let path = self.folder.path().join("record.jsonl");
+        let path = Utf8Path::from_path(&path).unwrap();
+        read_model_requests(path, &fs::read_to_string(path).unwrap()).unwrap()
+    }
+
     /// Sends the beginning of a request as it stands here, and gives the first line of the answer.
     fn raw(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
@@ -84,15 +94,15 @@ fn script(more: &Value) -> Value {
 
 /// As Codex asks, with so many calls answered.
 fn codex(turn: usize) -> Value {
-    let answers =
-        (0..turn).map(|number| json!({"type": "function_call_output", "call_id": format!("c{number}")}));
+    let answer = |number| json!({"type": "function_call_output", "call_id": format!("c{number}"), "output": format!("sum {number}")});
+    let answers = (0..turn).map(answer);
     let tools = json!([{"type": "namespace", "name": "mcp__our_stack", "tools": [{"name": "get_sum"}, {"name": "echo"}]}]);
     json!({"model": "scripted", "stream": true, "input": answers.collect::<Vec<_>>(), "tools": tools})
 }
 
 /// As Claude Code does.
 fn claude(turn: usize) -> Value {
-    let answer = |number| json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": format!("toolu_{number}")}]});
+    let answer = |number| json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": format!("toolu_{number}"), "content": "sum"}]});
     let tools = json!([{"name": "mcp__our-stack__get-sum"}, {"name": "mcp__our-stack__echo"}]);
     json!({"model": "m", "stream": true, "messages": (0..turn).map(answer).collect::<Vec<_>>(), "tools": tools})
 }
@@ -124,6 +134,13 @@ async fn codex_is_told_one_call_a_turn_and_then_a_last_word() {
     assert_eq!(state, json!({"requests": 4, "called": ["get-sum", "echo", "get-sum"], "faults": []}));
     let turns: Vec<_> = model.record().iter().map(|entry| entry["turn"].clone()).collect();
     assert_eq!(turns, [0, 1, 2, 0]);
+    let record = model.requests();
+    assert_eq!(
+        (&record[0].called, &record[0].arguments),
+        (&Some("get-sum".to_owned()), &Some(json!({"a": 1})))
+    );
+    assert_eq!((&record[2].called, &record[2].arguments), (&None, &None));
+    assert_eq!((&record[0].answered, &record[2].answered), (&None, &Some(Answered::new(1, "sum 1", None))));
 }
 
 #[tokio::test]
@@ -136,6 +153,19 @@ async fn claude_is_told_the_same_in_its_own_words() {
     let last = events(model.post("/v1/messages?beta=true", &claude(2)).await).await;
     assert_eq!((&last[2]["delta"]["text"], &last[5]["type"]), (&json!("all done"), &json!("message_stop")));
     assert_eq!(model.state().await["faults"], json!([]));
+    assert_eq!(model.requests()[1].answered, Some(Answered::new(1, "sum", Some(false))));
+}
+
+#[tokio::test]
+async fn a_model_that_is_dead_is_nobodys_to_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("script.json"), script(&json!({"misbehave": {"how": "dead"}})).to_string())
+        .unwrap();
+    let mut command = tokio::process::Command::new(GATEWAY);
+    command.args(["model", "--listen", "127.0.0.1:0", "--script"]).arg(folder.path().join("script.json"));
+    command.arg("--record").arg(folder.path().join("record.jsonl"));
+    let (code, _, stderr) = output(&mut command).await;
+    assert!(code == Some(2) && stderr.contains("a model that is dead cannot be served"), "{code:?} {stderr}");
 }
 
 #[tokio::test]
@@ -146,6 +176,9 @@ async fn it_goes_wrong_as_it_is_told_to_and_when() {
         events(model.post("/v1/responses", &codex(0)).await).await;
         assert_eq!(model.post("/v1/responses", &codex(1)).await.status(), status);
         assert_eq!(model.post("/v1/messages", &claude(1)).await.status(), status);
+        let wrong: Vec<_> = model.requests().iter().map(|request| (request.wrong, request.status)).collect();
+        let told = (Some(Wrong::Status(status)), status);
+        assert_eq!(wrong, [(None, 200), told, told]);
     }
     let model = Model::start(&script(&json!({"misbehave": {"how": "not-completed"}}))).await;
     let told = events(model.post("/v1/responses", &codex(0)).await).await;
@@ -193,7 +226,7 @@ async fn what_nobody_should_ask_is_a_fault() {
             "nothing answers GET /v1/responses",
             "it asks for an answer that is no stream",
             "the agent wanted to reach telemetry.invalid:443",
-            "the agent wanted to reach updates.invalid",
+            "the agent wanted to reach updates.invalid:80",
             "the agent does not offer the tool get-sum (as get_sum); it offers none of its server",
         ]
     );
