@@ -28,6 +28,7 @@ pub mod stages;
 pub mod tools;
 
 pub mod bench;
+pub mod calls;
 pub mod event;
 pub mod evidence;
 pub mod expect;

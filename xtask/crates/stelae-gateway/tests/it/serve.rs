@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use stelae_model::proxy::ServerState;
 
 use crate::support::{
-    GATEWAY, Gateway, adopting, fixture, gone, http, output, variables, with, write_config,
+    GATEWAY, Gateway, PATIENCE, adopting, fixture, gone, http, output, variables, with, write_config,
 };
 use crate::watched::serving;
 
@@ -180,10 +180,7 @@ async fn a_passed_socket_for_another_address_is_refused() {
     write_config(folder.path(), "127.0.0.1:1", &json!({}));
     let mut command = tokio::process::Command::from(adopting(listener));
     command.env("LISTEN_FDS", "1").arg("serve").arg("--config").arg(folder.path().join("proxy.json"));
-    let ended = tokio::time::timeout(crate::support::PATIENCE, command.kill_on_drop(true).output())
-        .await
-        .unwrap()
-        .unwrap();
+    let ended = tokio::time::timeout(PATIENCE, command.kill_on_drop(true).output()).await.unwrap().unwrap();
     let stderr = String::from_utf8(ended.stderr).unwrap();
     assert_eq!(ended.status.code(), Some(20), "{stderr}");
     assert!(stderr.contains("and 127.0.0.1:1 was configured"), "{stderr}");
@@ -224,7 +221,9 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
     write_config(folder.path(), &address.to_string(), &json!({}));
     let mut command = adopting(listener);
     command.args(["serve", "--config"]).arg(folder.path().join("proxy.json")).env("LISTEN_FDS", "1");
-    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    // Killed with a test that fails.
+    let mut command = tokio::process::Command::from(command);
+    let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let url = format!("http://{address}/healthz");
     let client = http();
     for _ in 0..2_000 {
@@ -232,8 +231,10 @@ async fn a_log_that_nobody_reads_holds_nobody_up() {
         assert_eq!(refused.status().as_u16(), 403);
     }
     assert_eq!(client.get(&url).send().await.unwrap().status().as_u16(), 200);
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    assert!(child.wait().unwrap().success());
+    let pid = child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    let ended = tokio::time::timeout(PATIENCE, child.wait()).await.expect("an end");
+    assert!(ended.unwrap().success());
 }
 
 #[tokio::test]
