@@ -7,8 +7,10 @@
 //! | `demo-server` | a small MCP server on stdio that needs nothing, for stages to install and remove |
 //! | `agent` | the builtin agent: plays a script of tool calls over MCP and writes a transcript |
 //! | `model` | the model of an agent CLI: plays a script of tool calls in the dialects of OpenAI and Anthropic |
+//! | `with-model` | runs an agent CLI with that model around it, and without a route to anywhere else |
+//! | `inside` | the half of `with-model` that the agent CLI runs below; nobody else starts it |
 //!
-//! Shared are [`client`] (an HTTP client that no proxy variable can capture), [`listener`], [`stdio`] and [`token`].
+//! Shared are [`client`] (an HTTP client that no proxy variable can capture), [`listener`], [`stdio`], [`token`] and [`watch`].
 
 mod agent;
 mod client;
@@ -19,6 +21,8 @@ mod serve;
 mod server;
 mod stdio;
 mod token;
+mod watch;
+mod with_model;
 
 use std::io::Write;
 use std::process;
@@ -26,7 +30,7 @@ use std::process;
 use clap::{Parser, Subcommand};
 use stelae_model::Failure;
 
-/// The MCP gateway of the stack, its own MCP server, a demo server, and the builtin agent.
+/// The MCP gateway of the stack, its own MCP server, a demo server, the builtin agent, and the model of others.
 #[derive(Debug, Parser)]
 #[command(name = "stelae-gateway", version)]
 struct Cli {
@@ -41,6 +45,9 @@ enum Command {
     DemoServer(demo::DemoServer),
     Agent(agent::Agent),
     Model(model::Model),
+    WithModel(with_model::WithModel),
+    #[command(hide = true)]
+    Inside(with_model::Inside),
 }
 
 fn main() {
@@ -50,6 +57,8 @@ fn main() {
         Command::DemoServer(verb) => verb.run().map(|()| 0),
         Command::Agent(verb) => verb.run().map(|()| 0),
         Command::Model(verb) => verb.run().map(|()| 0),
+        Command::WithModel(verb) => verb.run(),
+        Command::Inside(verb) => verb.run().map(|()| 0),
     };
     process::exit(match outcome {
         Ok(code) => i32::from(code),

@@ -57,7 +57,7 @@ pub fn read_regular_text(path: &Utf8Path) -> io::Result<String> {
 ///
 /// # Errors
 /// Exit 10, `stale-file`: it is there and does not go.
-pub(crate) fn remove_stale(path: &Utf8Path) -> Result<(), Failure> {
+pub fn remove_stale(path: &Utf8Path) -> Result<(), Failure> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Failure::new(ExitCode::StepFailed, "stale-file", "a file of an earlier session does not go")

@@ -26,6 +26,9 @@ pub(crate) struct State {
     /// Where the agent wanted to go, each place once.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) outside: Vec<String>,
+    /// Why the record does not have everything.
+    #[serde(skip)]
+    pub(crate) incomplete: Option<String>,
     /// How long the record is.
     #[serde(skip)]
     bytes: usize,
@@ -69,8 +72,9 @@ impl Record {
             state.bytes += line.len();
             (&self.file).write_all(line.as_bytes())
         }) {
-            let number = state.requests - 1;
-            state.faults.push(format!("request {number} cannot be recorded: {error}"));
+            let why = format!("request {} cannot be recorded: {error}", state.requests - 1);
+            state.faults.push(why.clone());
+            state.incomplete.get_or_insert(why);
         }
     }
 
@@ -115,6 +119,16 @@ mod tests {
         let requests = read_model_requests(&path, &fs::read_to_string(&path).unwrap()).unwrap();
         let kept: Vec<_> = requests.iter().map(|r| (r.number, r.body.is_null(), r.body_left_out)).collect();
         assert_eq!(kept, [(0, false, None), (1, true, Some(202)), (2, false, None)]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_a_fault_and_makes_it_incomplete() {
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let record = Record { file: full, most_bytes: MOST_BYTES, state: Mutex::default() };
+        record.keep(ModelRequest::default());
+        let state = record.so_far();
+        assert_eq!((state.requests, state.faults.as_slice()), (1, state.incomplete.as_slice()));
+        assert!(state.faults[0].starts_with("request 0 cannot be recorded: "), "{state:?}");
     }
 
     #[test]

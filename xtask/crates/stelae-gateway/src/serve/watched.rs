@@ -16,15 +16,14 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use listenfd::ListenFd;
-use rustix::process::{Signal, getpid, setsid};
+use rustix::process::{Signal, getpid};
 use stelae_model::lifecycle::{Ended, StopLimits};
 use stelae_model::{ExitCode, Failure, Isolation};
-use stelae_run::deadline::Deadline;
-use stelae_run::process::{Family, OtherHalf, told_to_end_by_the_death_of};
-use stelae_run::signals::{Each, Interrupt, interrupted};
+use stelae_run::process::{Family, OtherHalf};
+use stelae_run::signals::{Each, Interrupt};
 
-/// How often the process that serves is looked at, when nothing else wakes us.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+use crate::watch::{self, Hangup, Watch};
+
 /// What announces passed sockets.
 const PASSED: &str = "LISTEN_FDS";
 
@@ -40,16 +39,7 @@ pub(super) fn pid() -> u32 {
 /// # Errors
 /// 2, `not-watched`: there is no such watcher, or it has died already.
 pub(super) fn follow(watcher: i32) -> Result<(), Failure> {
-    if cfg!(target_os = "linux") {
-        // Out of reach of whoever kills the watcher's group, and of a terminal, whose Ctrl-C the watcher passes on. It
-        // fails for who leads a group already, which is as good.
-        setsid().ok();
-    }
-    told_to_end_by_the_death_of(watcher).map_err(|error| {
-        Failure::new(ExitCode::Usage, "not-watched", "nobody watches this process")
-            .because(error.to_string())
-            .hint("leave --watched out: it is for the program itself")
-    })?;
+    watch::follow(watcher)?;
     WATCHER.get_or_init(|| watcher.unsigned_abs());
     Ok(())
 }
@@ -63,14 +53,14 @@ pub(super) fn watch(ends_within: Duration) -> Result<u8, Failure> {
     // Signals first: one that comes before there is anybody to pass it on to waits.
     let (signals, family) = (Each::install()?, Family::enter()?);
     let (half, sockets) = start()?;
-    let mut watch = Watch { half, signals, told: None, over: None };
+    let mut watch = Watch::new(half, signals, Hangup::Reloads);
     let ended =
         let_go(sockets).and_then(|()| watch.until_the_end(ends_within)).map_err(|error| unwatchable(&error));
     // What it leaves has had its chance.
     family.stop(StopLimits::at_once(), &Interrupt::never(), &mut |_| ()).check()?;
     match ended? {
         Some(Ended::Status(code)) => Ok(u8::try_from(code).unwrap_or(ExitCode::Unexpected.number())),
-        Some(how) => Err(killed(how, watch.told)),
+        Some(how) => Err(killed(how, watch.told())),
         None => Err(Failure::new(
             ExitCode::StepFailed,
             "gateway-hangs",
@@ -111,47 +101,10 @@ fn let_go(mut sockets: ListenFd) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stdin(nothing)?)
 }
 
-/// The time in which it serves.
-struct Watch {
-    half: OtherHalf,
-    signals: Each,
-    /// The first signal to end that was passed on.
-    told: Option<Signal>,
-    /// When it has to have ended.
-    over: Option<Deadline>,
-}
-
-impl Watch {
-    /// How it ended; `None` if it did not when it should have.
-    fn until_the_end(&mut self, ends_within: Duration) -> io::Result<Option<Ended>> {
-        let wakers = self.signals.wakers()?;
-        loop {
-            if let Some(ended) = self.half.try_exit() {
-                return Ok(Some(ended));
-            }
-            for signal in self.signals.take() {
-                self.half.send(signal);
-                if signal != Signal::HUP {
-                    self.told.get_or_insert(signal);
-                    self.over.get_or_insert_with(|| Deadline::after(ends_within));
-                    // One that is stopped gets round to it only when it is continued. Nobody else minds.
-                    self.half.send(Signal::CONT);
-                }
-            }
-            if self.over.is_some_and(|over| over.passed()) {
-                return Ok(None);
-            }
-            let at_most = self.over.map_or(LOOK_EVERY, |over| over.remaining().min(LOOK_EVERY));
-            self.half.wait(&wakers, at_most);
-        }
-    }
-}
-
 fn killed(how: Ended, told: Option<Signal>) -> Failure {
     let by_us = told.filter(|signal| how == Ended::Signal(signal.as_raw()));
     let failure = match by_us {
-        Some(Signal::INT) => interrupted(ExitCode::Interrupted, "the start of the gateway"),
-        Some(_) => interrupted(ExitCode::Terminated, "the start of the gateway"),
+        Some(signal) => watch::ended_by(signal, "the start of the gateway"),
         None => {
             Failure::new(ExitCode::StepFailed, "gateway-killed", "the gateway was killed by somebody else")
                 .hint("if nobody did that on purpose, was there no memory left? see: dmesg | tail")

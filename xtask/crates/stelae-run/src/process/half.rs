@@ -7,10 +7,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use camino::Utf8Path;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use stelae_model::Isolation;
 use stelae_model::lifecycle::Ended;
 
+use super::child::Child;
 use super::{os, reaper, tree};
 use crate::deadline::Deadline;
 
@@ -18,23 +19,34 @@ use crate::deadline::Deadline;
 const UNSHARE: &str = "/usr/bin/unshare";
 /// `unshare` does not outlive us: its death is what tells the half below it of ours, even if that was stopped (see
 /// [`continued_by_the_death_of_the_other_half`]).
-const BOUND_TO_US: [&str; 4] = ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"];
+pub(super) const BOUND_TO_US: [&str; 4] = ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"];
 /// A PID namespace with a `/proc` of its own, whose first process is killed when `unshare` is, until that process says
 /// otherwise.
 const NAMESPACE: [&str; 4] = ["--pid", "--mount-proc", "--fork", "--kill-child"];
 
 /// Who is not root gets a user namespace around it, in which nobody is anybody else.
 const AS_A_USER: [&str; 2] = ["--user", "--map-current-user"];
+/// What is in there has to raise an interface, also after an `exec`.
+const ABLE: &str = "--keep-caps";
+/// A network namespace: it has one interface, loopback, which is down.
+const NO_NETWORK: &str = "--net";
 /// What shows whether namespaces are allowed: the same, around a program that does nothing.
 const NOTHING: &str = "/bin/true";
+
+/// Which network a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Network {
+    /// The same as this one.
+    Same,
+    /// A namespace of its own, in which there is nothing but loopback, and that has to be raised first.
+    Loopback,
+}
 
 /// A process that is the other half of this one.
 #[derive(Debug)]
 pub struct OtherHalf {
-    pid: i32,
+    child: Child,
     isolation: Isolation,
-    handle: Option<os::Handle>,
-    ended: Option<Ended>,
 }
 
 impl OtherHalf {
@@ -59,28 +71,51 @@ impl OtherHalf {
             }
         };
         command.args(args).envs(env.iter().map(|(name, value)| (name, value))).stdin(stdin);
-        let (pid, ()) = reaper::spawn(|| command.spawn().map(|child| (child.id(), ())))?;
-        let handle = os::process_row(pid).and_then(|row| os::Handle::open(&row));
-        Ok(Self { pid, isolation, handle, ended: None })
+        Ok(Self { child: Child::start(&mut command)?, isolation })
+    }
+
+    /// Starts `program` in this network, with the environment, the folder and the standard output of this process. It is this
+    /// process's child whichever it is: `unshare` becomes it.
+    ///
+    /// # Errors
+    /// It cannot be started, or there is no `unshare` or `setpriv` where one is needed. What `unshare` may not do it says on
+    /// `stderr`, and ends.
+    pub fn start_in(
+        network: Network,
+        program: &Utf8Path,
+        args: &[String],
+        stdin: OwnedFd,
+        stderr: OwnedFd,
+    ) -> io::Result<Self> {
+        let mut command = match network {
+            Network::Same => command(program),
+            Network::Loopback => {
+                needed()?;
+                let mut command = bound();
+                if !is_root() {
+                    command.arg(ABLE);
+                }
+                command.args([NO_NETWORK, "--"]).arg(program);
+                command
+            }
+        };
+        command.args(args).stdin(stdin).stderr(stderr);
+        Ok(Self { child: Child::start(&mut command)?, isolation: Isolation::Guard })
     }
 
     /// How it ended; `None` while it runs.
     pub fn try_exit(&mut self) -> Option<Ended> {
-        self.ended = self.ended.or_else(|| reaper::status(self.pid));
-        self.ended
+        self.child.try_exit()
     }
 
     /// Waits until it ends, one of the wakers has something to read, or the time is over.
     pub fn wait(&self, wakers: &[OwnedFd], at_most: Duration) {
-        os::wait_any(self.handle.iter(), wakers, at_most);
+        self.child.wait(wakers, at_most);
     }
 
     /// Sends it a signal. One that has ended gets none.
     pub fn send(&self, signal: Signal) {
-        // Nobody but `try_exit` waits for it, so that its number is nobody else's until then.
-        if let (None, Some(pid)) = (self.ended, Pid::from_raw(self.pid)) {
-            kill_process(pid, signal).ok();
-        }
+        self.child.send(signal);
     }
 
     /// Whether it was stopped (SIGSTOP), and so guards nobody. One that a debugger holds is not.
@@ -102,8 +137,8 @@ impl OtherHalf {
             Isolation::Guard => Vec::new(),
             Isolation::Pidns => tree::table().unwrap_or_default(),
         };
-        let below = below.into_iter().filter(|row| row.parent == self.pid).map(|row| row.pid);
-        std::iter::once(self.pid).chain(below).collect()
+        let below = below.into_iter().filter(|row| row.parent == self.child.pid()).map(|row| row.pid);
+        std::iter::once(self.child.pid()).chain(below).collect()
     }
 }
 
@@ -131,8 +166,7 @@ pub fn told_to_end_by_the_death_of(parent: i32) -> io::Result<()> {
 
 /// Whether this process may make a PID namespace. Asked by making one.
 pub(crate) fn namespaces_are_allowed(at_most: Duration) -> bool {
-    let programs = [BOUND_TO_US[0], UNSHARE];
-    if !cfg!(target_os = "linux") || !programs.iter().all(|program| Utf8Path::new(program).exists()) {
+    if needed().is_err() {
         return false;
     }
     let mut command = unshare();
@@ -148,13 +182,34 @@ pub(crate) fn namespaces_are_allowed(at_most: Duration) -> bool {
     reaper::forget(pid).is_some_and(Ended::is_success)
 }
 
-fn unshare() -> Command {
+/// That what makes a namespace is there.
+fn needed() -> io::Result<()> {
+    let missing = |program: &&str| !Utf8Path::new(program).exists();
+    match [BOUND_TO_US[0], UNSHARE].into_iter().find(missing) {
+        _ if !cfg!(target_os = "linux") => Err(io::Error::other("only Linux has namespaces")),
+        Some(missing) => Err(io::Error::other(format!("there is no {missing}"))),
+        None => Ok(()),
+    }
+}
+
+/// Whether nobody has to be made anybody to make a namespace.
+pub(super) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// The beginning of a command that makes a namespace, and does not outlive us.
+fn bound() -> Command {
     let [program, arguments @ ..] = BOUND_TO_US;
     let mut command = command(Utf8Path::new(program));
     command.args(arguments).arg(UNSHARE);
-    if !rustix::process::geteuid().is_root() {
+    if !is_root() {
         command.args(AS_A_USER);
     }
+    command
+}
+
+fn unshare() -> Command {
+    let mut command = bound();
     // Out of the group of this process: who kills that is not to kill the namespace without a word.
     command.args(NAMESPACE).arg("--").process_group(0);
     command

@@ -2,10 +2,11 @@
 //!
 //! * [`run`] carries out a short command within a deadline.
 //! * [`Service`] is a process that is meant to stay.
+//! * [`Foreign`] is one of somebody else's that gets everything that this process has.
 //! * [`Piped`] is one that somebody else speaks with, over pipes of theirs: a server behind the gateway.
 //! * [`Family`] makes every process below us ours to wait for, whatever it did to get away, and stops them all.
 //!
-//! A process gets exactly the environment of its [`Invocation`](stelae_model::env::Invocation), plus `STELAE_PROCESS`
+//! A process gets, unless it says otherwise, exactly the environment of its [`Invocation`](stelae_model::env::Invocation), plus `STELAE_PROCESS`
 //! and what a passed socket needs; nothing of ours is inherited. Output goes into files, never into pipes: a pipe is
 //! at its end only when the last grandchild that holds it is gone, and waiting for that is how harnesses hang. (A server
 //! that speaks on its standard output has one, [`Stdin::Dialogue`]: nobody waits for its end, and every read has a deadline.)
@@ -13,8 +14,10 @@
 //! Every wait for a child goes through `reaper`: `waitpid(-1)`, which a teardown needs, takes the statuses that
 //! somebody else waits for, so there is one map for all of them.
 
+mod child;
 mod command;
 mod family;
+mod foreign;
 mod half;
 mod launch;
 mod os;
@@ -50,7 +53,8 @@ pub(crate) fn await_ends(rows: &[ProcessRow], deadline: Deadline, interrupt: &In
 pub use command::{Finished, Limits, Stream, run};
 pub use family::{Family, reap_orphans};
 pub(crate) use family::{end_everything, spare};
-pub use half::{OtherHalf, told_to_end_by_the_death_of};
+pub use foreign::Foreign;
+pub use half::{Network, OtherHalf, told_to_end_by_the_death_of};
 pub(crate) use half::{continued_by_the_death_of_the_other_half, namespaces_are_allowed};
 pub use piped::Piped;
 pub use service::{RELEASED, Service, Session, Stdin};
