@@ -2,6 +2,7 @@
 
 use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
+use stelae_model::agent::{Agent, Model};
 use stelae_model::stack::BUILTIN;
 use stelae_model::{ExitCode, Failure, flow};
 use stelae_run::record::{Listener, RunFolder};
@@ -51,9 +52,36 @@ pub(crate) struct Smoke {
     /// The gateway of the stack: `builtin`, or one of its [gateways] [default: builtin]
     #[arg(long, value_name = "NAME", conflicts_with = "resume")]
     gateway: Option<String>,
+    /// Who plays the stages [default: builtin]
+    #[arg(long, value_enum, value_name = "AGENT", conflicts_with = "resume")]
+    agent: Option<AgentName>,
+    /// Whose model tells an agent CLI what to do [default: scripted]
+    #[arg(long, value_enum, value_name = "MODEL", conflicts_with = "resume")]
+    model: Option<ModelName>,
+    /// Refuses an agent CLI of another version than the one that config/tools.toml pins
+    #[arg(long, conflicts_with = "resume")]
+    locked_agents: bool,
     /// Stops before this stage with the stack up, and says how to play it by hand
     #[arg(long, value_name = "STAGE")]
     manual_stage: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum AgentName {
+    /// Ours, which needs no model
+    Builtin,
+    /// Codex CLI
+    Codex,
+    /// Claude Code
+    Claude,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModelName {
+    /// Ours, which plays the stage's calls: no key, no internet
+    Scripted,
+    /// The one of the agent's maker, with your credentials
+    Live,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -128,6 +156,16 @@ impl Smoke {
             }),
             cold: self.cold,
             budget_s: self.budget_s,
+            agent: self.agent.map_or(Agent::Builtin, |agent| match agent {
+                AgentName::Builtin => Agent::Builtin,
+                AgentName::Codex => Agent::Codex,
+                AgentName::Claude => Agent::Claude,
+            }),
+            model: self.model.map_or(Model::Scripted, |model| match model {
+                ModelName::Scripted => Model::Scripted,
+                ModelName::Live => Model::Live,
+            }),
+            locked_agents: self.locked_agents,
             gateway: self.gateway.clone().unwrap_or_else(|| BUILTIN.to_owned()),
             until: self.until.clone(),
             from: self.from.clone(),

@@ -27,11 +27,14 @@ pub mod stages;
 
 pub mod tools;
 
+pub mod agent;
 pub mod bench;
 pub mod calls;
 pub mod event;
 pub mod evidence;
 pub mod expect;
+pub mod golden;
+pub mod judge;
 pub mod misbehaviour;
 pub mod model_record;
 pub mod room;

@@ -34,6 +34,7 @@ mod tail;
 
 pub mod git;
 
+pub mod agents;
 pub mod attestation;
 pub mod stack;
 

@@ -10,7 +10,7 @@ use rmcp::{RoleClient, ServiceExt};
 use serde_json::Value;
 use stelae_model::catalog::Catalog;
 use stelae_model::endpoints::Endpoints;
-use stelae_model::transcript::ToolResult;
+use stelae_model::transcript::codex::ToolResult;
 use stelae_model::value::{BearerToken, Secret};
 
 use tokio::time::Instant;

@@ -4,7 +4,9 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 use stelae_model::Failure;
-use stelae_model::transcript::{CallStatus, ErrorMessage, Item, McpToolCall, ToolResult, TranscriptEvent};
+use stelae_model::transcript::codex::{
+    CallStatus, ErrorMessage, Item, McpToolCall, ToolResult, TranscriptEvent,
+};
 
 use super::script::Call;
 

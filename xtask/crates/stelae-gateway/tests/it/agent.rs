@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
-use stelae_model::transcript::{CallStatus, Item, McpToolCall, TranscriptEvent};
+use stelae_model::transcript::codex::{CallStatus, Item, McpToolCall, TranscriptEvent};
 use tokio::process::Command;
 
 use crate::support::{GATEWAY, Gateway, fixture, output, with};

@@ -35,8 +35,8 @@ variables! {
     /// Lets its bearer make the gateway read its configuration again. Made anew for every start of the stack.
     STELAE_CONTROL_TOKEN: Option<Secret<String>>, Harness, [];
 
-        /// What clients of the gateway's `/mcp` have to show, if it is set: `Authorization: Bearer TOKEN`. The builtin gateway
-        /// asks for it; readiness, checks and agents show it. Arguments are everybody's to read, so it is not settable by `--set`.
+    /// What clients of the gateway's `/mcp` have to show, if it is set: `Authorization: Bearer TOKEN`. The builtin gateway
+    /// asks for it; readiness, checks and agents show it. Arguments are everybody's to read, so it is not settable by `--set`.
     STELAE_MCP_TOKEN: Option<Secret<BearerToken>>, Host, [];
 
     /// Where programs are looked for.
@@ -171,6 +171,23 @@ variables! {
     GOBIN: Option<Text>, Harness, [];
     /// go needs no C compiler.
     CGO_ENABLED: Text, Derived, ["0"];
+
+    /// Codex's home, where its user's credentials are looked for. A stage has one of its own.
+    CODEX_HOME: AbsolutePath, Host, ["${HOME}/.codex"];
+    /// Claude Code's home, where its user's credentials are looked for. A stage has one of its own.
+    CLAUDE_CONFIG_DIR: AbsolutePath, Host, ["${HOME}/.claude"];
+    /// The model that Claude Code asks, where it is ours.
+    ANTHROPIC_BASE_URL: Option<HttpUrl>, Harness, [];
+    /// Claude Code asks nobody without a key. Ours wants none: this one opens nothing.
+    ANTHROPIC_API_KEY: Option<Secret<String>>, Harness, [];
+    /// Claude Code reports nothing, and looks for nothing newer.
+    CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: Text, Derived, ["1"];
+    /// Claude Code does not ask again where its model has refused to answer.
+    CLAUDE_CODE_MAX_RETRIES: Text, Derived, ["0"];
+    /// Nor in another way where an answer broke off.
+    CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK: Text, Derived, ["1"];
+    /// Claude Code tells its model of every tool, and not of a way to look for them.
+    ENABLE_TOOL_SEARCH: Text, Derived, ["false"];
 
     /// Git never asks a question.
     GIT_TERMINAL_PROMPT: Text, Derived, ["0"];

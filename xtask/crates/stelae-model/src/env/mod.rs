@@ -18,8 +18,8 @@ pub use environment::{EnvFile, Environment, Layer, Layers, Origin, Place, Resolv
 pub use invocation::Invocation;
 pub use program::{Program, ProgramEnv};
 pub use programs::{
-    AgentEnv, Base, BenchEnv, CargoEnv, GatewayEnv, GitEnv, GoEnv, NpmEnv, PythonEnv, ServerEnv, ServiceEnv,
-    SoakEnv, XtaskEnv,
+    AgentEnv, Base, BenchEnv, CargoEnv, ClaudeEnv, CodexEnv, GatewayEnv, GitEnv, GoEnv, NpmEnv, PythonEnv,
+    ServerEnv, ServiceEnv, SoakEnv, XtaskEnv,
 };
 pub use suggest::nearest;
 pub use variable::{Declared, SetBy, Variable};

@@ -70,6 +70,39 @@ program_environment! {
 }
 
 program_environment! {
+    /// Codex CLI, playing a stage.
+    CodexEnv {
+        home: CODEX_HOME,
+        mcp_token: STELAE_MCP_TOKEN,
+        https_proxy: HTTPS_PROXY,
+        http_proxy: HTTP_PROXY,
+        no_proxy: NO_PROXY,
+        ssl_cert_file: SSL_CERT_FILE,
+        run_id: STELAE_RUN_ID,
+    }
+}
+
+program_environment! {
+    /// Claude Code, playing a stage. It hands all of this to servers on stdio: it is given none.
+    ClaudeEnv {
+        home: CLAUDE_CONFIG_DIR,
+        base_url: ANTHROPIC_BASE_URL,
+        api_key: ANTHROPIC_API_KEY,
+        no_traffic: CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC,
+        max_retries: CLAUDE_CODE_MAX_RETRIES,
+        no_fallback: CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK,
+        tool_search: ENABLE_TOOL_SEARCH,
+        mcp_token: STELAE_MCP_TOKEN,
+        https_proxy: HTTPS_PROXY,
+        http_proxy: HTTP_PROXY,
+        no_proxy: NO_PROXY,
+        ssl_cert_file: SSL_CERT_FILE,
+        extra_ca_certs: NODE_EXTRA_CA_CERTS,
+        run_id: STELAE_RUN_ID,
+    }
+}
+
+program_environment! {
     /// The harness itself, started by a run from a clone: bundle installer, renderer, restart.
     XtaskEnv {
         root: STELAE_ROOT,
@@ -210,6 +243,10 @@ pub const SERVER: Program<ServerEnv> = Program::new("server");
 pub const SERVICE: Program<ServiceEnv> = Program::new("service");
 /// The builtin agent.
 pub const AGENT: Program<AgentEnv> = Program::new("agent");
+/// Codex CLI.
+pub const CODEX: Program<CodexEnv> = Program::new("codex");
+/// Claude Code.
+pub const CLAUDE: Program<ClaudeEnv> = Program::new("claude");
 /// A clone's own `xtask`.
 pub const XTASK: Program<XtaskEnv> = Program::new("xtask");
 /// cargo.
@@ -248,6 +285,8 @@ pub fn matrix() -> Vec<MatrixRow> {
         row(&SERVER),
         row(&SERVICE),
         row(&AGENT),
+        row(&CODEX),
+        row(&CLAUDE),
         row(&XTASK),
         row(&CARGO),
         row(&GIT),

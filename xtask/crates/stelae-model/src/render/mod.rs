@@ -28,7 +28,7 @@ pub use json::parse_json;
 pub use merge::merge_patch;
 pub use names::{Names, Syntax};
 pub use node::{Key, Node, Tree};
-pub use resolve::resolve;
+pub use resolve::{resolve, resolve_text_alone};
 pub use source::{Place, Source};
 pub(crate) use toml::one_line;
 pub use toml::parse_toml;

@@ -35,6 +35,14 @@ pub fn resolve<'s>(node: Node<'s>, names: &Names, syntax: Syntax) -> Result<Node
     Ok(Node { tree, source, span })
 }
 
+/// Resolves every token of a text that is no part of a tree.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_text_alone(source: &Source, names: &Names, syntax: Syntax) -> Result<String, Failure> {
+    resolve_text(&source.text, source, &|offset| offset, names, syntax)
+}
+
 fn resolve_text(
     text: &str,
     source: &Source,

@@ -1,6 +1,6 @@
 //! One pin: which package of which registry, in which version, with which content.
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Component, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Version;
@@ -101,6 +101,10 @@ pub struct Pin {
     /// cargo only: the profile that it is built with; absent: `release`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+    /// npm only: where the program itself is in the folder, if the package's own is a script of Node around it, which costs
+    /// time. On a machine that gets another one it is not there, and the script is what is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub native: Option<Utf8PathBuf>,
 }
 
 /// What is written beside a finished installation: what it was made from. An installation of which this is not what the
@@ -197,7 +201,11 @@ impl Pin {
         fault("install_script", !self.install_script || self.kind == Kind::Npm, "is for npm only")?;
         fault("profile", self.profile.is_none() || self.kind == Kind::Cargo, "is for cargo only")?;
         let profile = self.profile.as_deref().is_none_or(|profile| is_word(profile, "_-"));
-        fault("profile", profile, "is not the name of a profile")
+        fault("profile", profile, "is not the name of a profile")?;
+        let native = self.native.as_deref().is_none_or(|path| {
+            self.kind == Kind::Npm && path.components().all(|part| matches!(part, Utf8Component::Normal(_)))
+        });
+        fault("native", native, "is for npm only, and a path below the tool's folder")
     }
 }
 
@@ -216,6 +224,7 @@ mod tests {
             at_least: "1.80".to_owned(),
             install_script: false,
             profile: None,
+            native: None,
         }
     }
 

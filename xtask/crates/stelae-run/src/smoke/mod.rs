@@ -11,6 +11,7 @@ mod ending;
 mod engine;
 mod options;
 mod planning;
+mod play;
 mod sandbox;
 mod stack;
 mod state;

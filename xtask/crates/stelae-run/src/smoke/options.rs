@@ -2,7 +2,10 @@
 
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
+use stelae_model::agent::{Agent, Model};
 use stelae_model::flow::{Budgets, Keep};
+
+use crate::agents::AgentProgram;
 
 /// What to do with a workspace that is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,7 +48,13 @@ pub struct Plan {
     /// Builds into an empty folder.
     pub cold: bool,
     /// Who plays the stages.
-    pub agent: String,
+    pub agent: Agent,
+    /// Whose model tells an agent CLI what to do.
+    #[serde(default)]
+    pub model: Model,
+    /// The program of an agent CLI.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_program: Option<AgentProgram>,
     /// Which gateway the stack has: `builtin`, or the name of a foreign one.
     #[serde(default = "builtin")]
     pub gateway: String,

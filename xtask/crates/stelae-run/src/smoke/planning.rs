@@ -1,6 +1,7 @@
 //! What is decided before a run begins, or goes on.
 
 use camino::{Utf8Path, Utf8PathBuf};
+use stelae_model::agent::{Agent, Model};
 use stelae_model::env::declared::TMPDIR;
 use stelae_model::env::{Environment, nearest};
 use stelae_model::flow::{Budgets, Keep};
@@ -10,7 +11,8 @@ use stelae_model::{ExitCode, Failure};
 
 use super::options::{IfExists, Plan};
 use super::sandbox::Sandbox;
-use super::step_names;
+use super::{play, step_names};
+use crate::agents::{AgentProgram, find};
 use crate::deadline::Deadline;
 use crate::files::read_text;
 use crate::git::Git;
@@ -39,6 +41,12 @@ pub struct Request {
     pub budget_s: Option<u64>,
     /// The gateway that the stack has.
     pub gateway: String,
+    /// Who plays the stages.
+    pub agent: Agent,
+    /// Whose model tells an agent CLI what to do.
+    pub model: Model,
+    /// An agent CLI of another version than the pinned one is refused.
+    pub locked_agents: bool,
     /// The last step.
     pub until: Option<String>,
     /// The first step that is carried out anew; only when resuming.
@@ -83,6 +91,8 @@ pub fn plan_new(
     let chosen = stack.choose(&request.gateway)?;
     check_reload(&chosen, request)?;
     check_installed(&chosen, host)?;
+    play::check_prompts(&config.stages, host)?;
+    let agent_program = agent_program(request, host, scratch, interrupt)?;
     let budgets = budgets(&config, &request.source, &stack, request.budget_s)?;
     let workspace = match &request.workspace {
         Some(path) => path.clone(),
@@ -98,7 +108,9 @@ pub fn plan_new(
         if_exists: request.if_exists.unwrap_or_default(),
         keep: request.keep.unwrap_or_default(),
         cold: request.cold,
-        agent: "builtin".to_owned(),
+        agent: request.agent,
+        model: request.model,
+        agent_program,
         gateway: request.gateway.clone(),
         budgets,
         until: request.until.clone(),
@@ -106,6 +118,24 @@ pub fn plan_new(
         manual_stage: request.manual_stage.clone(),
     };
     Ok((plan, config))
+}
+
+/// The program of the agent CLI that is asked for, if one is.
+fn agent_program(
+    request: &Request,
+    host: &Environment,
+    scratch: &Utf8Path,
+    interrupt: &Interrupt,
+) -> Result<Option<AgentProgram>, Failure> {
+    match (request.agent, request.model) {
+        (Agent::Builtin, Model::Live) => {
+            let what = "the builtin agent has no model: it plays the calls of a stage as they stand there";
+            Err(Failure::new(ExitCode::Usage, "contradictory", what)
+                .because("--model live is for --agent codex and --agent claude"))
+        }
+        (Agent::Builtin, Model::Scripted) => Ok(None),
+        (agent, model) => find(agent, model, request.locked_agents, host, scratch, interrupt).map(Some),
+    }
 }
 
 fn stack_of(source: &Utf8Path) -> Result<Stack, Failure> {

@@ -114,6 +114,7 @@ impl Shelf {
     fn standing(&self, name: &str, pin: &Pin) -> Standing {
         let folder = self.of(name).join(&pin.version);
         let path = |program: &String| folder.join(pin.program(program));
+        let native = pin.native.as_ref().map(|native| folder.join(native)).filter(|path| is_executable(path));
         Standing {
             name: name.to_owned(),
             about: pin.about.clone(),
@@ -121,7 +122,7 @@ impl Shelf {
             package: pin.package.clone(),
             version: pin.version.clone(),
             installed: self.has(name, pin),
-            path: pin.programs.first().map(path).unwrap_or_default(),
+            path: native.or_else(|| pin.programs.first().map(path)).unwrap_or_default(),
             programs: pin.programs.iter().map(|program| (program.clone(), path(program))).collect(),
             folder,
         }

@@ -1,0 +1,128 @@
+//! Why the calls are not what they should be: what went wrong before them, from the way in outwards.
+//!
+//! Each of these has been seen with an exit code of 0 (shared facts, agent-clis).
+
+use super::{Played, clip, unmet};
+use crate::Failure;
+use crate::agent::SERVER;
+use crate::misbehaviour::Wrong;
+use crate::model_record::ModelRequest;
+use crate::transcript::CallEnd;
+
+/// The cause, with the mismatch that it led to; without one, the mismatch.
+pub(super) fn explain(played: &Played<'_>, mismatch: Failure) -> Failure {
+    let causes = [server_missing, model_failed, model_unreached, unsupported_call, approval_refused];
+    match causes.into_iter().find_map(|cause| cause(played)) {
+        Some(cause) => {
+            let hint = cause.hint.clone().or(mismatch.hint);
+            let cause = mismatch.why.into_iter().fold(cause.because(mismatch.what), Failure::because);
+            Failure { hint, ..cause }
+        }
+        None => mismatch,
+    }
+}
+
+/// What Codex says when a server is `required`, and is not there.
+const REQUIRED: &str = "required MCP servers failed to initialize";
+
+/// The agent came up without the stack's MCP server: it goes on without its tools, and nothing of that is in the transcript
+/// of Codex.
+fn server_missing(played: &Played<'_>) -> Option<Failure> {
+    let state = played.transcript.state_of(SERVER);
+    let why = if let Some(state) = state.filter(|&state| state != "connected") {
+        format!("it says that the server is {state:?}")
+    } else if let Some(line) = line_with(played.complaints, REQUIRED) {
+        line
+    } else if first_turn(played).is_some_and(|request| request.offered.is_empty()) {
+        "it offered its model none of the server's tools".to_owned()
+    } else {
+        return None;
+    };
+    let what = format!("{} came up without the stack's MCP server", played.agent);
+    Some(
+        unmet(played, "server-missing", what)
+            .because(why)
+            .hint("is the URL of the server in the agent's settings the stack's? config/agents.toml"),
+    )
+}
+
+fn first_turn<'a>(played: &Played<'a>) -> Option<&'a ModelRequest> {
+    played.asked?.iter().find(|request| request.turn.is_some() && request.wrong.is_none())
+}
+
+/// The model refused to answer, or did not come to the end of its answer.
+fn model_failed(played: &Played<'_>) -> Option<Failure> {
+    let request = played.asked?.iter().find(|request| failed(request).is_some())?;
+    let turn = request.turn.map_or_else(String::new, |turn| format!(" at turn {}", turn + 1));
+    let what = format!("the model {}{turn}", failed(request)?);
+    let failure = unmet(played, "model-failed", what);
+    Some(match played.transcript.failure() {
+        Some(said) => failure.because(format!("{} says: {}", played.agent, clip(said))),
+        None => failure.because(format!("{} says nothing of it", played.agent)),
+    })
+}
+
+/// How a request failed, if it did.
+pub(super) fn failed(request: &ModelRequest) -> Option<String> {
+    match request.wrong {
+        Some(Wrong::CutStream) => Some("broke off in the middle of its answer".to_owned()),
+        Some(Wrong::NotCompleted) => Some("did not say that its answer was complete".to_owned()),
+        _ if request.status >= 400 => Some(format!("answered with status {}", request.status)),
+        _ => None,
+    }
+}
+
+/// Our model was asked nothing.
+fn model_unreached(played: &Played<'_>) -> Option<Failure> {
+    if !played.asked?.iter().all(|request| request.turn.is_none()) {
+        return None;
+    }
+    let what = format!("{} never reached its model", played.agent);
+    let failure = unmet(played, "model-unreached", what);
+    let said = played.transcript.failure().map(clip);
+    let said =
+        said.or_else(|| played.complaints.lines().rev().find(|line| !line.trim().is_empty()).map(clip));
+    Some(match said {
+        Some(said) => failure.because(format!("it says: {said}")),
+        None => failure.because("it says nothing of it"),
+    })
+}
+
+/// What Codex says on stderr, and nowhere else, of a tool that it does not have.
+const UNSUPPORTED: &str = "unsupported call: ";
+
+/// The model asked for a tool that the agent does not have.
+fn unsupported_call(played: &Played<'_>) -> Option<Failure> {
+    let not_found = played.transcript.calls().into_iter().find_map(|call| match &call.end {
+        CallEnd::NoSuchTool(text) => Some((call.tool.clone(), clip(text))),
+        _ => None,
+    });
+    let unsupported = || {
+        let line = line_with(played.complaints, UNSUPPORTED)?;
+        let (_, tool) = line.rsplit_once(UNSUPPORTED)?;
+        Some((tool.trim().to_owned(), line.clone()))
+    };
+    let (tool, why) = not_found.or_else(unsupported)?;
+    let what = format!("{} was told to call {tool}, and has no such tool", played.agent);
+    let failure = unmet(played, "unsupported-call", what).because(why);
+    Some(match first_turn(played) {
+        Some(request) => failure.because(format!("it offers {}", request.offered.join(", "))),
+        None => failure,
+    })
+}
+
+/// Nobody approved of a tool.
+fn approval_refused(played: &Played<'_>) -> Option<Failure> {
+    let refused = played.transcript.calls().into_iter().find_map(|call| match &call.end {
+        CallEnd::Refused(text) => Some((call.tool.clone(), text.clone())),
+        _ => None,
+    })?;
+    let what = format!("{} did not make the call of {}: nobody approved of it", played.agent, refused.0);
+    let hint = "the agent's settings approve of all tools of the stack: config/agents.toml";
+    Some(unmet(played, "approval-refused", what).because(clip(&refused.1)).hint(hint))
+}
+
+fn line_with(text: &str, part: &str) -> Option<String> {
+    let line = text.lines().find(|line| line.contains(part))?;
+    Some(clip(&line[line.find(part).unwrap_or_default()..]))
+}

@@ -1,0 +1,342 @@
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::calls::CallOutcome;
+use crate::expect::{ExpectedCall, ForbiddenCall, Outcome};
+use crate::misbehaviour::Wrong;
+
+fn stage() -> Stage {
+    let call = |tool: &str, outcome| ExpectedCall {
+        tool: tool.into(),
+        arguments: json!({"path": "README.md"}),
+        outcome,
+        result_contains: (outcome == Outcome::Ok).then(|| "stelae".to_owned()),
+    };
+    Stage {
+        name: "s".into(),
+        prompt: String::new(),
+        tools: None,
+        calls: vec![call("read", Outcome::Ok), call("grep", Outcome::ToolError)],
+        never: Vec::new(),
+        tools_gained: ["count".to_owned()].into(),
+        tools_lost: BTreeSet::new(),
+        misbehave: None,
+    }
+}
+
+fn transcript(lines: &[Value]) -> Transcript {
+    let text: Vec<_> = lines.iter().map(Value::to_string).collect();
+    Transcript::read(Agent::Codex, "t.jsonl", &text.join("\n")).unwrap()
+}
+
+fn call(tool: &str, status: &str, text: &str, error: &Value) -> Value {
+    let result =
+        if error.is_null() { json!({"content": [{"type": "text", "text": text}]}) } else { Value::Null };
+    json!({"type": "item.completed", "item": {"type": "mcp_tool_call", "id": "i", "server": "stelae", "tool": tool,
+        "arguments": {"path": "README.md"}, "result": result, "error": error, "status": status}})
+}
+
+fn good() -> Vec<Value> {
+    vec![
+        json!({"type": "thread.started", "thread_id": "t"}),
+        json!({"type": "turn.started"}),
+        call("read", "completed", "# stelae", &Value::Null),
+        call("grep", "failed", "no such path", &Value::Null),
+        json!({"type": "turn.completed", "usage": {}}),
+    ]
+}
+
+/// What the model was asked in a run that went well.
+fn asked() -> Vec<ModelRequest> {
+    let request = |turn: usize, called: Option<&str>| ModelRequest {
+        number: turn,
+        route: "POST /v1/responses".to_owned(),
+        turn: Some(turn),
+        offered: vec!["read".to_owned(), "grep".to_owned()],
+        called: called.map(str::to_owned),
+        arguments: called.map(|_| json!({"path": "README.md"})),
+        status: 200,
+        ..ModelRequest::default()
+    };
+    vec![request(0, Some("read")), request(1, Some("grep")), request(2, None)]
+}
+
+/// What the gateway was given in it.
+fn given() -> Vec<GatewayCall> {
+    let call = |number, tool: &str, outcome| GatewayCall {
+        number,
+        client: None,
+        server: Some("files".to_owned()),
+        tool: tool.to_owned(),
+        arguments: json!({"path": "README.md"}),
+        outcome,
+        why: None,
+        elapsed_ms: 1,
+    };
+    vec![call(0, "read", CallOutcome::Answered), call(1, "grep", CallOutcome::ToolError)]
+}
+
+/// The judgement of what these say.
+struct Seen {
+    stage: Stage,
+    lines: Vec<Value>,
+    asked: Vec<ModelRequest>,
+    given: Vec<GatewayCall>,
+    complaints: &'static str,
+    model: Model,
+}
+
+fn seen() -> Seen {
+    Seen {
+        stage: stage(),
+        lines: good(),
+        asked: asked(),
+        given: given(),
+        complaints: "",
+        model: Model::Scripted,
+    }
+}
+
+impl Seen {
+    fn judge(&self) -> Result<(), Failure> {
+        judge(&Played {
+            stage: &self.stage,
+            agent: Agent::Codex,
+            model: self.model,
+            transcript: &transcript(&self.lines),
+            complaints: self.complaints,
+            asked: Some(&self.asked),
+            given: Some(&self.given),
+        })
+    }
+
+    fn failure(&self) -> Failure {
+        let failure = self.judge().unwrap_err();
+        assert_eq!(failure.exit_code, ExitCode::ExpectationNotMet);
+        failure
+    }
+
+    fn kind(&self) -> String {
+        self.failure().kind
+    }
+}
+
+fn kind_of(lines: &[Value]) -> String {
+    Seen { lines: lines.to_vec(), ..seen() }.kind()
+}
+
+#[test]
+fn what_was_expected_passes() {
+    assert_eq!(seen().judge(), Ok(()));
+}
+
+#[test]
+fn each_way_to_differ_is_named() {
+    let with = |index: usize, line: Value| {
+        let mut lines = good();
+        lines[index] = line;
+        kind_of(&lines)
+    };
+    assert_eq!(with(2, call("read", "failed", "boom", &Value::Null)), "call-failed");
+    assert_eq!(with(2, call("read", "failed", "", &json!({"message": "dead"}))), "call-failed");
+    assert_eq!(with(2, call("read", "in_progress", "", &Value::Null)), "call-failed");
+    assert_eq!(with(2, call("read", "completed", "other", &Value::Null)), "result-differs");
+    assert_eq!(with(2, call("write", "completed", "# stelae", &Value::Null)), "call-missing");
+    assert_eq!(with(3, call("grep", "completed", "x", &Value::Null)), "call-succeeded");
+    assert_eq!(with(3, call("grep", "failed", "", &json!({"message": "dead"}))), "call-failed");
+    assert_eq!(with(4, call("more", "completed", "x", &Value::Null)), "call-unexpected");
+    assert_eq!(with(4, json!({"type": "turn.failed", "error": {"message": "cut"}})), "turn-not-completed");
+    let acted = json!({"type": "item.completed", "item": {"type": "command_execution", "id": "i"}});
+    assert_eq!(with(1, acted), "action-unexpected");
+    let mut other = good();
+    other[2]["item"]["arguments"] = json!({"path": "LICENSE"});
+    assert_eq!(kind_of(&other), "arguments-differ");
+}
+
+#[test]
+fn an_empty_transcript_is_no_pass() {
+    let failure = Seen { lines: Vec::new(), ..seen() }.failure();
+    assert_eq!(failure.kind, "call-missing");
+    assert!(failure.to_string().contains("calls that did happen: none"), "{failure}");
+}
+
+#[test]
+fn a_call_that_never_came_back_is_named() {
+    let begun = json!({"type": "item.started", "item": {"type": "mcp_tool_call", "id": "j", "server": "stelae",
+        "tool": "grep", "status": "in_progress"}});
+    let mut lines = good();
+    lines.truncate(3);
+    lines.push(begun);
+    let failure = Seen { lines, ..seen() }.failure();
+    assert!(failure.to_string().contains("the call of grep never came back"), "{failure}");
+}
+
+#[test]
+fn a_forbidden_call_is_named_before_anything_else() {
+    let never = |arguments: Value| {
+        let mut seen = seen();
+        let arguments = arguments.as_object().cloned();
+        seen.stage.never.push(ForbiddenCall { tool: "grep".to_owned(), arguments });
+        seen.judge().map_err(|failure| failure.kind)
+    };
+    assert_eq!(never(Value::Null), Err("call-forbidden".to_owned()));
+    assert_eq!(never(json!({"path": "README.md"})), Err("call-forbidden".to_owned()));
+    assert_eq!(never(json!({"path": "LICENSE"})), Ok(()));
+}
+
+#[test]
+fn a_model_of_its_own_may_look_around() {
+    let mut live = Seen { model: Model::Live, asked: Vec::new(), ..seen() };
+    live.lines.insert(2, call("list", "completed", "", &Value::Null));
+    let judged = |live: &Seen| {
+        let transcript = transcript(&live.lines);
+        let played = Played {
+            stage: &live.stage,
+            agent: Agent::Codex,
+            model: Model::Live,
+            transcript: &transcript,
+            complaints: "",
+            asked: None,
+            given: None,
+        };
+        judge(&played).map_err(|failure| failure.kind)
+    };
+    assert_eq!(judged(&live), Ok(()));
+    live.lines.swap(3, 4);
+    assert_eq!(judged(&live), Err("call-missing".to_owned()), "in another order");
+}
+
+#[test]
+fn what_is_behind_a_mismatch_is_what_is_said() {
+    let nothing = || Seen { lines: vec![json!({"type": "turn.completed"})], given: Vec::new(), ..seen() };
+    let mut missing = nothing();
+    missing.asked[0].offered.clear();
+    assert_eq!(missing.kind(), "server-missing");
+
+    let required = "2026 ERROR x\nError: required MCP servers failed to initialize: stelae: refused";
+    let required = Seen { complaints: required, asked: Vec::new(), lines: Vec::new(), ..seen() };
+    assert_eq!(required.kind(), "server-missing");
+
+    let unsupported =
+        Seen { complaints: "ERROR router: error=unsupported call: mcp__stelaeread", ..nothing() };
+    let failure = unsupported.failure();
+    assert_eq!(failure.kind, "unsupported-call");
+    assert!(failure.what.contains("mcp__stelaeread"), "{failure}");
+
+    let mut refused = seen();
+    let why = json!({"message": "MCP tool call requires approval, but approval policy is never"});
+    refused.lines[2] = call("read", "failed", "", &why);
+    assert_eq!(refused.kind(), "approval-refused");
+
+    let gave_up = json!({"type": "turn.failed", "error": {"message": "unexpected status 401"}});
+    let mut failed = nothing();
+    failed.lines = vec![gave_up.clone()];
+    failed.asked[0].status = 401;
+    let failure = failed.failure();
+    assert_eq!(
+        (failure.kind.as_str(), failure.what.as_str()),
+        ("model-failed", "the model answered with status 401 at turn 1")
+    );
+
+    let unreached = Seen { lines: vec![gave_up], asked: Vec::new(), ..seen() };
+    assert_eq!(unreached.kind(), "model-unreached");
+}
+
+#[test]
+fn a_failure_that_nobody_noticed_is_one() {
+    let mut seen = seen();
+    seen.asked[2].wrong = Some(Wrong::NotCompleted);
+    assert_eq!(seen.kind(), "failure-unnoticed");
+}
+
+#[test]
+fn witnesses_that_disagree_are_heard() {
+    let with = |change: &dyn Fn(&mut Seen)| {
+        let mut seen = seen();
+        change(&mut seen);
+        seen.kind()
+    };
+    assert_eq!(with(&|seen| drop(seen.given.pop())), "witnesses-differ");
+    assert_eq!(with(&|seen| seen.given.push(given().remove(0))), "witnesses-differ");
+    assert_eq!(with(&|seen| seen.given.swap(0, 1)), "witnesses-differ");
+    assert_eq!(with(&|seen| seen.given[0].arguments = json!({})), "witnesses-differ");
+    assert_eq!(with(&|seen| seen.given[1].outcome = CallOutcome::Failed), "witnesses-differ");
+    assert_eq!(with(&|seen| seen.asked[0].called = None), "witnesses-differ");
+    assert_eq!(with(&|seen| seen.asked[1].arguments = Some(json!({}))), "witnesses-differ");
+    assert_eq!(with(&|seen| seen.asked[0].fault = Some("what?".to_owned())), "model-fault");
+    assert_eq!(with(&|seen| seen.asked.insert(1, asked().remove(0))), "model-asked-again");
+}
+
+#[test]
+fn claude_says_the_same_of_an_answer_that_is_an_error_and_of_none() {
+    let mut given = given();
+    given[1].outcome = CallOutcome::Failed;
+    let judged = |agent| {
+        let transcript = transcript(&good());
+        let (stage, asked) = (stage(), asked());
+        let (asked, given) = (Some(&asked[..]), Some(&given[..]));
+        let played = Played {
+            stage: &stage,
+            agent,
+            model: Model::Scripted,
+            transcript: &transcript,
+            complaints: "",
+            asked,
+            given,
+        };
+        judge(&played).is_ok()
+    };
+    assert!(judged(Agent::Claude));
+    assert!(!judged(Agent::Codex));
+}
+
+fn set(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+#[test]
+fn tool_lists_must_change_as_told() {
+    assert_eq!(judge_tools(&stage(), &set(&["a"]), &set(&["a", "count"])), Ok(()));
+    let failure = judge_tools(&stage(), &set(&["a"]), &set(&["a"])).unwrap_err();
+    assert_eq!(
+        (failure.exit_code, failure.why[0].as_str()),
+        (ExitCode::ReadyButIncomplete, "missing: count")
+    );
+    let failure = judge_tools(&stage(), &set(&["a"]), &set(&["a", "b", "count"])).unwrap_err();
+    assert_eq!(
+        (failure.exit_code, failure.why[0].as_str()),
+        (ExitCode::ExpectationNotMet, "not expected: b")
+    );
+}
+
+#[test]
+fn a_tool_is_gained_or_lost_only_if_the_stage_did_it() {
+    let told = |gained: &[&str], lost: &[&str], before: &[&str], after: &[&str]| {
+        let stage = Stage { tools_gained: set(gained), tools_lost: set(lost), ..stage() };
+        let failure = judge_tools(&stage, &set(before), &set(after)).unwrap_err();
+        assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::ExpectationNotMet, "tools-differ"));
+        failure.why
+    };
+    assert_eq!(
+        told(&["count"], &[], &["a", "count"], &["a", "count"]),
+        ["listed before the stage already: count"]
+    );
+    assert_eq!(told(&[], &["gone"], &["a"], &["a"]), ["not even listed before the stage: gone"]);
+    assert_eq!(told(&[], &["a"], &["a", "b"], &["a", "b"]), ["not expected: a"]);
+}
+
+#[test]
+fn a_stage_begins_with_the_tools_that_it_says_and_that_were_left() {
+    let stage = Stage { tools: Some(set(&["a", "b"])), ..stage() };
+    let judged = |left: &[&str], listed: &[&str]| {
+        judge_tools_before(&stage, &set(left), &set(listed)).map_err(|failure| (failure.kind, failure.what))
+    };
+    assert_eq!(judged(&["a", "b"], &["a", "b"]), Ok(()));
+    let (kind, what) = judged(&["a", "b"], &["a"]).unwrap_err();
+    assert_eq!((kind.as_str(), what.contains("between two stages")), ("tools-missing", true));
+    let (kind, what) = judged(&["a"], &["a"]).unwrap_err();
+    assert_eq!((kind.as_str(), what.contains("begins with")), ("tools-missing", true));
+    assert_eq!(judged(&["a", "b", "c"], &["a", "b", "c"]).unwrap_err().0, "tools-differ");
+}

@@ -1,0 +1,115 @@
+//! Which program an agent is, and of which version.
+
+use std::time::Duration;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::{Deserialize, Serialize};
+use stelae_model::agent::{Agent, CliVersion, Model, version_said};
+use stelae_model::env::declared::PATH;
+use stelae_model::env::programs::{CLAUDE, CODEX};
+use stelae_model::env::{Base, ClaudeEnv, CodexEnv, Environment, Invocation, ProgramEnv as _};
+use stelae_model::value::{AbsolutePath, EnvValue as _};
+use stelae_model::{ExitCode, Failure};
+
+use super::credentials;
+use crate::deadline::Deadline;
+use crate::process::{self, Limits};
+use crate::programs;
+use crate::record::Recorder;
+use crate::signals::Interrupt;
+use crate::tools::Shelf;
+
+/// To say its version takes an agent 20 ms, and twice a second on a busy machine.
+const ASKING: Duration = Duration::from_secs(15);
+
+/// A program that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentProgram {
+    /// Where it is.
+    pub path: Utf8PathBuf,
+    /// Its version.
+    pub version: CliVersion,
+}
+
+/// Finds the program of an agent CLI: the pinned installation, else the one on PATH. Its version is asked for in `scratch`,
+/// which is left with what it said. A live model's credentials are looked for, too.
+///
+/// # Errors
+/// Exit 40: `agent-missing`, `agent-version` when it has to be the pinned one, `agent-credentials`; 10, `agent-unusable`,
+/// when it does not say its version; and what [`Shelf::open`] finds.
+pub fn find(
+    agent: Agent,
+    model: Model,
+    locked: bool,
+    host: &Environment,
+    scratch: &Utf8Path,
+    interrupt: &Interrupt,
+) -> Result<AgentProgram, Failure> {
+    let standing = Shelf::open(host)?.stand(agent.name())?;
+    let path = match standing.installed {
+        true => standing.path,
+        false => programs::find(agent.name(), host.get::<PATH>()?.as_str())
+            .map_err(|_| missing(agent, &standing.folder))?,
+    };
+    let said = ask(agent, &path, host, scratch, interrupt)?;
+    let version = CliVersion { said, pinned: standing.version };
+    if locked {
+        version.check_locked(agent)?;
+    }
+    if model == Model::Live {
+        credentials::check(agent, host)?;
+    }
+    Ok(AgentProgram { path, version })
+}
+
+fn missing(agent: Agent, folder: &Utf8Path) -> Failure {
+    Failure::new(ExitCode::PrerequisiteMissing, "agent-missing", format!("{agent} is not installed"))
+        .on(folder.to_string())
+        .because("it is neither there nor on PATH")
+        .hint(format!("cargo xtask tools install {agent}"))
+}
+
+fn ask(
+    agent: Agent,
+    path: &Utf8Path,
+    host: &Environment,
+    scratch: &Utf8Path,
+    interrupt: &Interrupt,
+) -> Result<String, Failure> {
+    let (out, talk) = (scratch.join("agent-version.log"), scratch.join("agent.log"));
+    let invocation = bare(agent, path, host, scratch)?.args(["--version"]);
+    let limits = Limits { deadline: Deadline::after(ASKING), interrupt, stdout: &out, stderr: &talk };
+    let quiet = Recorder::to_listeners(Vec::new());
+    let finished = quiet.minding_leaks(process::run(&invocation, &limits, &mut |_, _| ())?);
+    let finished = finished.success_or_failure()?;
+    version_said(&finished.stdout_text).map(str::to_owned).ok_or_else(|| {
+        Failure::new(
+            ExitCode::StepFailed,
+            "agent-unusable",
+            format!("{agent} does not say which version it is"),
+        )
+        .on(path.to_string())
+        .because(format!("it says {:?}", finished.stdout_text))
+        .hint(format!("cargo xtask tools install {agent}"))
+    })
+}
+
+/// The program with a home in which there is nothing.
+fn bare(agent: Agent, path: &Utf8Path, host: &Environment, home: &Utf8Path) -> Result<Invocation, Failure> {
+    let home = AbsolutePath::parse(home.as_str()).map_err(Failure::unexpected)?;
+    let base = Base { home: home.clone(), ..Base::from_environment(host)? };
+    let (path, cwd) = (path.to_owned(), home.as_path().to_owned());
+    Ok(match agent {
+        Agent::Claude => {
+            let env = ClaudeEnv { home, mcp_token: None, ..ClaudeEnv::from_environment(host)? };
+            CLAUDE.invoke(path, cwd, &base, &env)
+        }
+        _ => CODEX.invoke(
+            path,
+            cwd,
+            &base,
+            &CodexEnv { home, mcp_token: None, ..CodexEnv::from_environment(host)? },
+        ),
+    })
+}

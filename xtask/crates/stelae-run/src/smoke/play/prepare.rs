@@ -1,0 +1,193 @@
+//! What is started for a stage: script, prompt, home, invocation.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use stelae_model::agent::{Agent, Model, Reached, SERVER, read_settings};
+use stelae_model::catalog::Catalog;
+use stelae_model::env::declared::STELAE_MCP_TOKEN;
+use stelae_model::env::programs::AGENT;
+use stelae_model::env::{AgentEnv, Base, Environment, Invocation, ProgramEnv as _};
+use stelae_model::expect::Stage;
+use stelae_model::render::{Names, Source, Syntax, resolve_text_alone};
+use stelae_model::{ExitCode, Failure};
+
+use super::papers::Papers;
+use crate::agents::{AgentHome, AgentProgram, CliStart, ScriptedModel, described};
+use crate::files;
+use crate::smoke::context::{SmokeContext, read};
+use crate::smoke::state::Restarted;
+
+/// From the moment when the builtin agent gives up until it has said so.
+const SAYING_WHY: Duration = Duration::from_secs(1);
+
+/// What is started.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The agent, with whatever is around it.
+    pub(super) invocation: Invocation,
+    /// What a person, or a model of its own, is told to do.
+    pub(super) prompt: String,
+    /// Its home, for as long as it plays.
+    pub(super) home: Option<AgentHome>,
+}
+
+/// That every prompt can be filled in. Found out before anything is built.
+///
+/// # Errors
+/// Exit 21, with its place in the prompt.
+pub(crate) fn check_prompts(stages: &[Stage], host: &Environment) -> Result<(), Failure> {
+    stages.iter().try_for_each(|stage| prompt(stage, host, "http://127.0.0.1:9090/mcp").map(drop))
+}
+
+/// The prompt of a stage.
+fn prompt(stage: &Stage, environment: &Environment, url: &str) -> Result<String, Failure> {
+    let source = Source::new(&format!("config/smoke.toml: prompt of stage {}", stage.name), &stage.prompt);
+    resolve_text_alone(&source, &Names::from(environment).with("MCP_URL", url), Syntax::Braces)
+}
+
+/// Prepares a stage; nothing is started.
+pub(super) fn prepare(
+    cx: &SmokeContext,
+    stage: &Stage,
+    restarted: &Restarted,
+    catalog: &Catalog,
+    papers: &Papers,
+) -> Result<Prepared, Failure> {
+    let inside = cx.sandbox.environment(&cx.host)?;
+    let prompt = prompt(stage, &inside, &restarted.endpoints.url)?;
+    cx.keep(&papers.named("prompt.txt"), format!("{prompt}\n").as_bytes());
+    let program = match cx.plan.agent {
+        Agent::Builtin => None,
+        agent => Some(
+            cx.plan
+                .agent_program
+                .as_ref()
+                .ok_or_else(|| Failure::unexpected(format!("the plan has {agent}, and no program of it")))?,
+        ),
+    };
+    write_script(stage, program.map(|_| catalog), papers)?;
+    match program {
+        None => {
+            let invocation = builtin(cx, restarted, papers, &inside)?;
+            Ok(Prepared { invocation, prompt, home: None })
+        }
+        Some(program) => cli(cx, stage, restarted, papers, &inside, program, prompt),
+    }
+}
+
+/// What is played: the calls of the stage, with the server of each where an agent knows more than one.
+fn write_script(stage: &Stage, catalog: Option<&Catalog>, papers: &Papers) -> Result<(), Failure> {
+    let call = |call: &stelae_model::expect::ExpectedCall| {
+        let mut script = json!({"tool": call.tool, "arguments": call.arguments});
+        let found = catalog.and_then(|catalog| catalog.find(&call.tool).ok());
+        if let Some((server, tool)) = found.and_then(|found| Some((found.server?, found.tool))) {
+            script["server"] = json!(server);
+            script["tool"] = json!(tool);
+        }
+        script
+    };
+    let calls: Vec<Value> = stage.calls.iter().map(call).collect();
+    let mut script = json!({"calls": calls, "message": "done"});
+    if catalog.is_some() {
+        script["server"] = json!(SERVER);
+        if let Some(misbehave) = stage.misbehave {
+            script["misbehave"] = json!(misbehave);
+        }
+    }
+    let path = &papers.script;
+    files::replace(path, format!("{script}\n").as_bytes(), files::Readable::ByOwner).map_err(|error| {
+        Failure::new(ExitCode::StepFailed, "script-unwritable", "the agent's script cannot be written")
+            .on(path.to_string())
+            .because(error.to_string())
+    })
+}
+
+fn builtin(
+    cx: &SmokeContext,
+    restarted: &Restarted,
+    papers: &Papers,
+    inside: &Environment,
+) -> Result<Invocation, Failure> {
+    let (base, env) = (Base::from_environment(inside)?, AgentEnv::from_environment(inside)?);
+    let program = cx.sandbox.bin_dir().join("stelae-gateway");
+    // It has to be over a little sooner than we are: then its transcript says which call did not come back.
+    let left = cx.deadline.remaining();
+    let deadline_ms = left.saturating_sub(SAYING_WHY).max(left / 2).as_millis().max(1).to_string();
+    let agent = AGENT.invoke(program, cx.sandbox.repo(), &base, &env).args(["agent"]);
+    let reached = restarted.endpoints.each().into_iter().flat_map(|(server, url)| match server {
+        None => ["--url".to_owned(), url.to_owned()],
+        Some(server) => ["--server-url".to_owned(), format!("{server}={url}")],
+    });
+    Ok(agent.args(reached).args(["--script", papers.script.as_str(), "--deadline-ms", &deadline_ms]))
+}
+
+fn cli(
+    cx: &SmokeContext,
+    stage: &Stage,
+    restarted: &Restarted,
+    papers: &Papers,
+    inside: &Environment,
+    program: &AgentProgram,
+    prompt: String,
+) -> Result<Prepared, Failure> {
+    let (agent, model) = (cx.plan.agent, cx.plan.model);
+    let mut home = AgentHome::create(&cx.sandbox.workspace.join("agent").join(&stage.name))?;
+    home.lend_credentials(agent, model, &cx.host)?;
+    let servers = restarted.endpoints.each().into_iter();
+    let servers: BTreeMap<_, _> =
+        servers.map(|(name, url)| (name.unwrap_or(SERVER).to_owned(), url.to_owned())).collect();
+    let (address, repo) = (model_address(cx.sandbox.endpoint()), cx.sandbox.repo());
+    let names = Names::new([
+        ("PROMPT", Some(prompt.as_str())),
+        ("REPO", Some(repo.as_str())),
+        ("AGENT_HOME", Some(home.path().as_str())),
+        ("MODEL_URL", Some(format!("http://{address}").as_str())),
+    ]);
+    let token = inside.get::<STELAE_MCP_TOKEN>()?.is_some();
+    let path = repo.join("config/agents.toml");
+    let reached = Reached { servers, token, model };
+    let filled = read_settings(agent, path.as_str(), &read(&path)?, &names, &reached)?;
+    home.furnish(agent, &filled)?;
+    cx.keep_json(&papers.named("agent.json"), &described(agent, model, program, &filled));
+    let (player, scratch) = (cx.sandbox.bin_dir().join("stelae-gateway"), cx.sandbox.tmp());
+    let ours = ScriptedModel {
+        player: &player,
+        address,
+        script: &papers.script,
+        record: &papers.requests,
+        report: &papers.network,
+        scratch: &scratch,
+    };
+    let start = CliStart {
+        agent,
+        program,
+        home: &home,
+        args: &filled.args,
+        cwd: &repo,
+        inside,
+        model: (model == Model::Scripted).then_some(ours),
+        reach: &[cx.sandbox.endpoint()],
+    };
+    Ok(Prepared { invocation: start.invocation()?, prompt, home: Some(home) })
+}
+
+/// Where the model listens: beside the gateway. The whole address is the run's own, so that nobody else can be there, and
+/// the settings of an agent are the same in every run on it.
+fn model_address(gateway: SocketAddr) -> SocketAddr {
+    let port = gateway.port().checked_add(1).unwrap_or(gateway.port() - 1);
+    SocketAddr::new(gateway.ip(), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_model_listens_beside_the_gateway() {
+        let beside = |port: u16| model_address(([127, 0, 0, 9], port).into()).port();
+        assert_eq!((beside(9090), beside(65535)), (9091, 65534));
+    }
+}

@@ -1,0 +1,135 @@
+//! Puts everybody who saw a stage before the judge.
+
+use camino::Utf8Path;
+use serde::{Deserialize, Serialize};
+use stelae_model::agent::{Agent, Model};
+use stelae_model::calls::{GatewayCall, read_calls};
+use stelae_model::event::Event;
+use stelae_model::expect::Stage;
+use stelae_model::judge::{Played, judge};
+use stelae_model::model_record::read_model_requests;
+use stelae_model::stack::BUILTIN;
+use stelae_model::transcript::Transcript;
+use stelae_model::{ExitCode, Failure};
+
+use super::papers::Papers;
+use crate::files::read_regular_text;
+use crate::smoke::context::SmokeContext;
+
+/// Where the gateway's log of calls is.
+pub(crate) const CALLS: &str = "calls.jsonl";
+
+/// How far the gateway's log of calls was when a stage began.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Begun {
+    /// So many calls were before it.
+    calls_before: usize,
+    /// A person may have tried more than once: the last try counts.
+    #[serde(default)]
+    by_hand: bool,
+}
+
+impl Begun {
+    /// From here on.
+    pub(super) fn now(cx: &SmokeContext) -> Self {
+        let text = read_regular_text(&cx.place(CALLS)).unwrap_or_default();
+        Self { calls_before: text.lines().count(), by_hand: false }
+    }
+
+    /// From where a person was told how to play it.
+    pub(super) fn by_hand(cx: &SmokeContext, papers: &Papers) -> Result<Self, Failure> {
+        let path = cx.folder.join(&papers.named("begun.json"));
+        let text = read_regular_text(&path).map_err(|error| missing(&path, &error))?;
+        let begun: Self = serde_json::from_str(&text).map_err(|error| missing(&path, &error.into()))?;
+        Ok(Self { by_hand: true, ..begun })
+    }
+
+    /// The calls since, as far as they belong to a transcript of so many calls.
+    fn of(self, mut calls: Vec<GatewayCall>, transcript: &Transcript) -> Vec<GatewayCall> {
+        calls.drain(..self.calls_before.min(calls.len()));
+        let ours = transcript.calls().len();
+        if self.by_hand && calls.len() > ours {
+            calls.drain(..calls.len() - ours);
+        }
+        calls
+    }
+}
+
+fn missing(path: &Utf8Path, error: &std::io::Error) -> Failure {
+    let what = "there is no transcript of the stage";
+    Failure::new(ExitCode::ExpectationNotMet, "transcript-missing", what)
+        .on(path.to_string())
+        .because(error.to_string())
+        .hint("play the stage by hand first, with the command that was printed")
+}
+
+/// Judges a stage that was played.
+///
+/// # Errors
+/// Exit 11: what [`judge`] says, and `transcript-missing`, `transcript-unreadable`, `calls-unreadable`,
+/// `model-record-unreadable`.
+pub(super) fn judge_stage(
+    cx: &SmokeContext,
+    stage: &Stage,
+    papers: &Papers,
+    begun: Begun,
+) -> Result<(), Failure> {
+    let (agent, model) = (cx.plan.agent, cx.plan.model);
+    let path = &papers.transcript;
+    let text = read_regular_text(path).map_err(|error| missing(path, &error))?;
+    let transcript = Transcript::read(agent, path.as_str(), &text)?;
+    tell(cx, stage, &transcript);
+    // What it says besides is a help, and no proof.
+    let complaints = read_regular_text(&papers.complaints).unwrap_or_default();
+    let asked = match (agent, model) {
+        (Agent::Builtin, _) | (_, Model::Live) => None,
+        _ => {
+            let text = read_regular_text(&papers.requests).unwrap_or_default();
+            Some(read_model_requests(&papers.requests, &text)?)
+        }
+    };
+    let given = given(cx, papers, begun, &transcript)?;
+    let played = Played {
+        stage,
+        agent,
+        model,
+        transcript: &transcript,
+        complaints: &complaints,
+        asked: asked.as_deref(),
+        given: given.as_deref(),
+    };
+    judge(&played).map_err(|failure| failure.on(path.to_string()))
+}
+
+/// The calls that our gateway was given, kept as a paper of the stage; nothing where there is another gateway.
+fn given(
+    cx: &SmokeContext,
+    papers: &Papers,
+    begun: Begun,
+    transcript: &Transcript,
+) -> Result<Option<Vec<GatewayCall>>, Failure> {
+    if cx.plan.gateway != BUILTIN {
+        cx.recorder
+            .note("this gateway keeps no log of its calls: what the agent says of them is all there is");
+        return Ok(None);
+    }
+    let path = cx.place(CALLS);
+    let text = read_regular_text(&path).unwrap_or_default();
+    let calls = begun.of(read_calls(path.as_str(), &text)?, transcript);
+    let lines: Vec<_> = calls.iter().filter_map(|call| serde_json::to_string(call).ok()).collect();
+    cx.keep(&papers.named("calls.jsonl"), (lines.join("\n") + "\n").as_bytes());
+    Ok(Some(calls))
+}
+
+fn tell(cx: &SmokeContext, stage: &Stage, transcript: &Transcript) {
+    for call in transcript.calls() {
+        cx.recorder.event(Event::Call {
+            stage: stage.name.clone(),
+            tool: call.tool.clone(),
+            status: call.end.word().to_owned(),
+        });
+    }
+    for (kind, count) in transcript.unknown() {
+        cx.recorder.note(format!("the transcript has {count} of {kind:?}, which this program does not know"));
+    }
+}
