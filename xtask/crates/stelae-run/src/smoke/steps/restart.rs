@@ -7,6 +7,7 @@ use stelae_model::flow::Step;
 
 use crate::ports;
 use crate::smoke::context::SmokeContext;
+use crate::smoke::play::CALLS;
 use crate::smoke::stack::LiveStack;
 use crate::smoke::state::{Rendered, Restarted};
 use crate::stack::{Attendance, StackChild};
@@ -40,7 +41,7 @@ impl Step for Restart {
         // It has to be over a little sooner than we are: then it is the one that says why.
         let budget =
             cx.deadline.remaining().saturating_sub(SAYING_WHY).max(SAYING_WHY).as_secs_f64().to_string();
-        let (log, evidence) = (cx.log("gateway"), cx.place("stack"));
+        let (log, calls, evidence) = (cx.log("gateway"), cx.place(CALLS), cx.place("stack"));
         let invocation = cx
             .xtask(&[
                 "restart",
@@ -51,6 +52,8 @@ impl Step for Restart {
                 &budget,
                 "--log",
                 log.as_str(),
+                "--calls",
+                calls.as_str(),
                 "--evidence",
                 evidence.as_str(),
                 "--gateway",
