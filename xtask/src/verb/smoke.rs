@@ -61,6 +61,12 @@ pub(crate) struct Smoke {
     /// Refuses an agent CLI of another version than the one that config/tools.toml pins
     #[arg(long, conflicts_with = "resume")]
     locked_agents: bool,
+    /// Keeps what the run came to, without what is another in each run, as config/golden/NAME.json
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["resume", "until", "manual_stage"])]
+    record: Option<String>,
+    /// Fails where the run comes to something else than the one that was recorded under this name
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["resume", "until", "manual_stage", "record"])]
+    compare: Option<String>,
     /// Stops before this stage with the stack up, and says how to play it by hand
     #[arg(long, value_name = "STAGE")]
     manual_stage: Option<String>,
@@ -141,6 +147,9 @@ impl Smoke {
     }
 
     fn request(&self, context: &Context) -> Result<Request, Failure> {
+        let golden = |name: &Option<String>| {
+            name.as_deref().map(|name| smoke::golden_file(context.root(), name)).transpose()
+        };
         Ok(Request {
             source: self.source.as_deref().map_or_else(|| Ok(context.root().to_owned()), absolute)?,
             workspace: self.workspace.as_deref().map(absolute).transpose()?,
@@ -170,6 +179,8 @@ impl Smoke {
             until: self.until.clone(),
             from: self.from.clone(),
             manual_stage: self.manual_stage.clone(),
+            record: golden(&self.record)?,
+            compare: golden(&self.compare)?,
         })
     }
 
@@ -221,13 +232,16 @@ fn carry_out(
 }
 
 fn plan_text(plan: &Plan) -> String {
+    let version =
+        plan.agent_program.as_ref().map(|program| format!(" {} ({})", program.version.said, program.path));
+    let version = version.unwrap_or_default();
     let mut text = format!(
         "run        {}\nsource     {} at {}\nworkspace  {}\n",
         plan.run, plan.source, plan.head, plan.workspace
     );
     text += &format!(
-        "agent      {}\ngateway    {}\nbudget     {} ms, {} ms of it for the teardown\n",
-        plan.agent, plan.gateway, plan.budgets.run_ms, plan.budgets.teardown_reserve_ms
+        "agent      {}{}\ngateway    {}\nbudget     {} ms, {} ms of it for the teardown\n",
+        plan.agent, version, plan.gateway, plan.budgets.run_ms, plan.budgets.teardown_reserve_ms
     );
     for step in &plan.budgets.steps {
         let note = if step.counted { "" } else { "  (not counted)" };

@@ -32,6 +32,7 @@ use stelae_model::verdict::Verdict;
 
 pub use options::{IfExists, Plan};
 pub use planning::{Request, Resumption, plan_new, plan_resumed};
+pub use play::golden_file;
 pub use sandbox::Sandbox;
 pub use workspace::Workspace;
 
@@ -119,6 +120,10 @@ impl Run {
             source: self.plan.source.to_string(),
             isolation: guardian::isolation(),
         });
+        let program = self.plan.agent_program.as_ref();
+        if let Some(difference) = program.and_then(|program| program.version.difference(self.plan.agent)) {
+            recorder.warn(difference);
+        }
         for note in &begun.notes {
             recorder.note(note.clone());
         }

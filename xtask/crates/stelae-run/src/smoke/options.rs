@@ -66,4 +66,10 @@ pub struct Plan {
     pub from: Option<String>,
     /// The stage that a person plays.
     pub manual_stage: Option<String>,
+    /// Where what the run came to is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Utf8PathBuf>,
+    /// What the run has to come to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compare: Option<Utf8PathBuf>,
 }

@@ -53,6 +53,10 @@ pub struct Request {
     pub from: Option<String>,
     /// The stage that a person plays.
     pub manual_stage: Option<String>,
+    /// The golden run that is recorded.
+    pub record: Option<Utf8PathBuf>,
+    /// The golden run that is compared with.
+    pub compare: Option<Utf8PathBuf>,
 }
 
 /// Decides a new run. Asks git about the source, and changes nothing.
@@ -92,6 +96,7 @@ pub fn plan_new(
     check_reload(&chosen, request)?;
     check_installed(&chosen, host)?;
     play::check_prompts(&config.stages, host)?;
+    check_golden(request)?;
     let agent_program = agent_program(request, host, scratch, interrupt)?;
     let budgets = budgets(&config, &request.source, &stack, request.budget_s)?;
     let workspace = match &request.workspace {
@@ -116,8 +121,24 @@ pub fn plan_new(
         until: request.until.clone(),
         from: None,
         manual_stage: request.manual_stage.clone(),
+        record: request.record.clone(),
+        compare: request.compare.clone(),
     };
     Ok((plan, config))
+}
+
+/// That there is a golden run to compare with, of this very agent.
+fn check_golden(request: &Request) -> Result<(), Failure> {
+    let Some(path) = &request.compare else { return Ok(()) };
+    let golden = play::read_golden(path)?;
+    if golden.agent == request.agent {
+        return Ok(());
+    }
+    let what = "the golden run is one of another agent";
+    Err(Failure::new(ExitCode::Usage, "contradictory", what)
+        .on(path.to_string())
+        .because(format!("it is of {}, and {} is to play", golden.agent, request.agent))
+        .hint(format!("--agent {}", golden.agent)))
 }
 
 /// The program of the agent CLI that is asked for, if one is.
@@ -266,6 +287,10 @@ pub fn plan_resumed(
         source: old.source.clone(),
         workspace: Some(old.workspace.clone()),
         gateway: old.gateway.clone(),
+        agent: old.agent,
+        model: old.model,
+        record: old.record.clone(),
+        compare: old.compare.clone(),
         ..request.clone()
     };
     let (mut plan, config) = plan_new(&again, &old.run, host, interrupt, &folder.join("logs"))?;

@@ -8,11 +8,14 @@
 //! golden     what of it is the same in every run
 //! ```
 
+mod golden;
 mod manual;
 mod papers;
 mod prepare;
 mod verdict;
 
+pub use golden::golden_file;
+pub(crate) use golden::{conclude_golden, keep_golden, read_golden};
 pub(crate) use manual::manual_instructions;
 pub(crate) use prepare::check_prompts;
 pub(crate) use verdict::CALLS;

@@ -176,7 +176,7 @@ fn cli(
 
 /// Where the model listens: beside the gateway. The whole address is the run's own, so that nobody else can be there, and
 /// the settings of an agent are the same in every run on it.
-fn model_address(gateway: SocketAddr) -> SocketAddr {
+pub(super) fn model_address(gateway: SocketAddr) -> SocketAddr {
     let port = gateway.port().checked_add(1).unwrap_or(gateway.port() - 1);
     SocketAddr::new(gateway.ip(), port)
 }

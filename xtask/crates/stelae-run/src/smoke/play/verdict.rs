@@ -7,7 +7,7 @@ use stelae_model::calls::{GatewayCall, read_calls};
 use stelae_model::event::Event;
 use stelae_model::expect::Stage;
 use stelae_model::judge::{Played, judge};
-use stelae_model::model_record::read_model_requests;
+use stelae_model::model_record::{ModelRequest, read_model_requests};
 use stelae_model::stack::BUILTIN;
 use stelae_model::transcript::Transcript;
 use stelae_model::{ExitCode, Failure};
@@ -75,19 +75,11 @@ pub(super) fn judge_stage(
     begun: Begun,
 ) -> Result<(), Failure> {
     let (agent, model) = (cx.plan.agent, cx.plan.model);
-    let path = &papers.transcript;
-    let text = read_regular_text(path).map_err(|error| missing(path, &error))?;
-    let transcript = Transcript::read(agent, path.as_str(), &text)?;
+    let transcript = transcript(cx, papers)?;
     tell(cx, stage, &transcript);
     // What it says besides is a help, and no proof.
     let complaints = read_regular_text(&papers.complaints).unwrap_or_default();
-    let asked = match (agent, model) {
-        (Agent::Builtin, _) | (_, Model::Live) => None,
-        _ => {
-            let text = read_regular_text(&papers.requests).unwrap_or_default();
-            Some(read_model_requests(&papers.requests, &text)?)
-        }
-    };
+    let asked = asked(cx, papers)?;
     let given = given(cx, papers, begun, &transcript)?;
     let played = Played {
         stage,
@@ -98,7 +90,26 @@ pub(super) fn judge_stage(
         asked: asked.as_deref(),
         given: given.as_deref(),
     };
-    judge(&played).map_err(|failure| failure.on(path.to_string()))
+    judge(&played).map_err(|failure| failure.on(papers.transcript.to_string()))
+}
+
+/// What the agent says that it did.
+pub(super) fn transcript(cx: &SmokeContext, papers: &Papers) -> Result<Transcript, Failure> {
+    let path = &papers.transcript;
+    let text = read_regular_text(path).map_err(|error| missing(path, &error))?;
+    Transcript::read(cx.plan.agent, path.as_str(), &text)
+}
+
+/// What our model was asked; nothing where the agent has another one, or none. One that was never started has no record,
+/// and was asked nothing.
+pub(super) fn asked(cx: &SmokeContext, papers: &Papers) -> Result<Option<Vec<ModelRequest>>, Failure> {
+    match (cx.plan.agent, cx.plan.model) {
+        (Agent::Builtin, _) | (_, Model::Live) => Ok(None),
+        _ => {
+            let text = read_regular_text(&papers.requests).unwrap_or_default();
+            read_model_requests(&papers.requests, &text).map(Some)
+        }
+    }
 }
 
 /// The calls that our gateway was given, kept as a paper of the stage; nothing where there is another gateway.

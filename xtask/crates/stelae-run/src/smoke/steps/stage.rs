@@ -82,6 +82,7 @@ impl<Before: AfterStage, After: AfterStage> Step for Stage<Before, After> {
         check_stack(cx)?;
         let tools = list_tools(cx, &restarted)?.names().into_iter().collect();
         judge_tools(&stage, &tools_before, &tools)?;
+        play::keep_golden(cx, &stage, &tools)?;
         // The stage may have started servers that nobody has looked at yet.
         attest(cx, &format!("environment-{}.json", self.name))?;
         check_clean(cx, self.name)?;

@@ -10,6 +10,7 @@ use super::clone::{private_state, refs};
 use super::stage::check_clean;
 use super::structural::{check_servers, check_stack};
 use crate::smoke::context::{SmokeContext, read};
+use crate::smoke::play;
 use crate::smoke::state::{Staged, Verified};
 
 /// Compares with what the first steps gave.
@@ -63,6 +64,7 @@ impl Step for Verify {
             .on(rendered.proxy.to_string())
             .because(unified_diff("rendered", &rendered.masked, "now", &after)));
         }
+        play::conclude_golden(cx)?;
         Ok(Verified { head: cloned.head.clone() })
     }
 }
