@@ -28,13 +28,16 @@ impl InFlight {
         *self.0.borrow()
     }
 
-    fn enter(&self) -> Guard {
+    /// One more, until the guard is dropped.
+    pub(super) fn enter(&self) -> Guard {
         self.0.send_modify(|count| *count += 1);
         Guard(self.clone())
     }
 }
 
-struct Guard(InFlight);
+/// One that is in flight.
+#[derive(Debug)]
+pub(super) struct Guard(InFlight);
 
 impl Drop for Guard {
     fn drop(&mut self) {

@@ -15,6 +15,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::board::{Board, ListChanges};
+use super::calls::Calls;
 use super::connect::PROTOCOL;
 use super::hub::{Hub, Notice};
 use super::offer::Kind;
@@ -26,6 +27,7 @@ pub(super) struct Front {
     pub(super) board: Arc<Board>,
     pub(super) hub: Arc<Hub>,
     pub(super) asker: Asker,
+    pub(super) calls: Option<Calls>,
     name: String,
     /// Taken when the client is ready to be told. Until then they gather what it may have missed: its first requests can be
     /// answered before its `initialized` is.
@@ -37,11 +39,11 @@ pub(super) struct Front {
 
 impl Front {
     /// A new session of the gateway called `name`.
-    pub(super) fn new(board: Arc<Board>, hub: Arc<Hub>, name: String) -> Self {
+    pub(super) fn new(board: Arc<Board>, hub: Arc<Hub>, name: String, calls: Option<Calls>) -> Self {
         let session = CancellationToken::new();
         let (asker, notices) = hub.join();
         let news = Mutex::new(Some((board.list_changes(), notices)));
-        Self { board, hub, asker, name, news, _end: session.clone().drop_guard(), session }
+        Self { board, hub, asker, calls, name, news, _end: session.clone().drop_guard(), session }
     }
 
     /// Something that ends with the session.

@@ -16,6 +16,7 @@ use stelae_model::proxy::ProxySection;
 use stelae_model::value::{BearerToken, Secret};
 use tokio_util::sync::CancellationToken;
 
+use super::calls::Calls;
 use super::drain::{self, InFlight};
 use super::fleet::Fleet;
 use super::front::Front;
@@ -42,7 +43,8 @@ pub(super) struct Shared {
     pub(super) token: Option<Secret<String>>,
     /// What `/mcp` asks for; without it everybody is let in who can reach us.
     pub(super) client_token: Option<Secret<BearerToken>>,
-
+    /// Where calls of tools are noted.
+    pub(super) calls: Option<Calls>,
     /// Answers on their way out.
     pub(super) in_flight: InFlight,
 }
@@ -82,8 +84,9 @@ fn mcp(
         .disable_allowed_hosts()
         .with_cancellation_token(streams)
         .with_max_request_body_bytes(2 * raw::MOST_BYTES);
-    let (to, name) = (shared.to.clone(), shared.proxy.name.clone());
-    let session = move || Ok(Front::new(Arc::clone(&to.board), Arc::clone(&to.hub), name.clone()));
+    let (to, name, calls) = (shared.to.clone(), shared.proxy.name.clone(), shared.calls.clone());
+    let session =
+        move || Ok(Front::new(Arc::clone(&to.board), Arc::clone(&to.hub), name.clone(), calls.clone()));
     StreamableHttpService::new(session, manager, config)
 }
 

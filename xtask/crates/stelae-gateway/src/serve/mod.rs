@@ -11,10 +11,12 @@
 //!
 //! What is started is two processes: one that serves, and one that does nothing but see to its end ([`watched`]).
 
+mod account;
 mod answers;
 mod backoff;
 mod board;
 mod body;
+mod calls;
 mod catalog;
 mod config;
 mod connect;
@@ -58,6 +60,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{listener, token};
 use board::Board;
+use calls::Calls;
 use config::{Config, Files};
 use drain::InFlight;
 use fleet::Fleet;
@@ -90,6 +93,13 @@ pub(crate) struct Serve {
     /// A token that clients of `/mcp` have to show: a file that only its owner can read; or STELAE_MCP_TOKEN
     #[arg(long, value_name = "PATH")]
     token_file: Option<Utf8PathBuf>,
+    /// Every call of a tool, a JSON object a line, appended before the client gets its answer
+    ///
+    /// The file is made for its owner only. It holds arguments as clients send them, secrets among them; of arguments above
+    /// 64 KiB only the length. Cancelled calls, calls that were given up and calls of unknown tools have a line, too; what is no
+    /// request of MCP, or has an id that is under way, is refused before it is a call.
+    #[arg(long, value_name = "PATH")]
+    calls: Option<Utf8PathBuf>,
     /// The process that watches this one: it is what says this
     #[arg(long, value_name = "PID", hide = true)]
     watched: Option<i32>,
@@ -99,7 +109,8 @@ impl Serve {
     /// Serves until a signal comes, in a process that this one watches. Gives its exit code.
     ///
     /// # Errors
-    /// 33 for a taken port, 21 or 40 for a configuration that is invalid or absent, 20 for an unusable passed socket: told by
+    /// 33 for a taken port, 21 or 40 for a configuration that is invalid or absent, 40 for a file for the calls that cannot be
+    /// written, 20 for an unusable passed socket: told by
     /// the process that serves. By this one: 10 when that was killed, 34 when something is left.
     pub(crate) fn run(self) -> Result<u8, Failure> {
         match self.watched {
@@ -119,11 +130,12 @@ impl Serve {
         let address = config.proxy.mcp_proxy.address().map_err(Failure::unexpected)?;
         // Before the runtime starts its threads: see `listener::open`.
         let listener = listener::open(address)?;
+        let calls = self.calls.as_deref().map(Calls::open).transpose()?;
         // The orphans of servers fall to us: whoever watches us may be the one that is killed.
         let family = Family::enter()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let runtime = runtime.map_err(|error| unexpected(&error))?;
-        let served = runtime.block_on(serve(files, config, listener, client_token));
+        let served = runtime.block_on(serve(files, config, listener, client_token, calls));
         // Whatever still sits on a blocking thread is nobody's any more.
         runtime.shutdown_background();
         log::flush();
@@ -143,6 +155,7 @@ async fn serve(
     config: Config,
     listener: TcpListener,
     client_token: Option<Secret<BearerToken>>,
+    calls: Option<Calls>,
 ) -> io::Result<()> {
     // Before anything is started that a signal would have to stop.
     let signals = Signals::new()?;
@@ -166,6 +179,7 @@ async fn serve(
         proxy,
         token: token.map(Secret::new),
         client_token,
+        calls: calls.clone(),
         in_flight: in_flight.clone(),
     };
     tokio::spawn(reap_orphans(signal(SignalKind::child())?));
@@ -181,6 +195,9 @@ async fn serve(
     streams.cancel();
     tokio::time::timeout(CLOSE_GRACE, server).await.ok();
     fleet.stop().await;
+    if let Some(calls) = calls {
+        calls.finish().await;
+    }
     event!("stopped, {left} calls unfinished");
     Ok(())
 }

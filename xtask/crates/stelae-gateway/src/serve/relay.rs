@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rmcp::RoleServer;
 use rmcp::model::{
-    CustomRequest, ErrorCode, ErrorData, Notification, ProgressNotificationParam, ProgressToken,
-    RequestMetaObject, ServerNotification, ServerRequest,
+    CustomRequest, ErrorCode, ErrorData, Implementation, Notification, ProgressNotificationParam,
+    ProgressToken, RequestMetaObject, ServerNotification, ServerRequest,
 };
 use rmcp::service::{Peer, PeerRequestOptions, RequestContext, RequestHandle, ServiceError};
 use serde_json::{Map, Value, json};
@@ -48,7 +48,7 @@ impl Front {
             "prompts/list" => Ok(self.board.catalog().list(Kind::Prompt)),
             "resources/list" => Ok(self.board.catalog().list(Kind::Resource)),
             "resources/templates/list" => Ok(self.board.catalog().list(Kind::Template)),
-            "tools/call" => request.about("tool", "name", |name| self.board.tool(name)).await,
+            "tools/call" => request.call_tool().await,
             "prompts/get" => request.about("prompt", "name", |name| self.board.prompt(name)).await,
             "resources/read" => request.about("resource", "uri", |uri| self.board.resource(uri)).await,
             "resources/subscribe" => request.subscribe().await,
@@ -86,6 +86,18 @@ impl Request<'_> {
         let target = find(&name).map_err(no_target)?;
         self.params.insert(key.to_owned(), target.own.as_str().into());
         self.ask(&format!("{what} {name:?}"), target).await
+    }
+
+    async fn call_tool(self) -> Result<Value, ErrorData> {
+        let front = self.front;
+        let Some(calls) = &front.calls else {
+            return self.about("tool", "name", |name| front.board.tool(name)).await;
+        };
+        let mut open = calls.begin(client_name(&self.context.peer), &self.params);
+        let find = |name: &str| front.board.tool(name).inspect(|target| open.given_to(&target.server));
+        let answer = self.about("tool", "name", find).await;
+        open.end(&answer).await;
+        answer
     }
 
     async fn subscribe(self) -> Result<Value, ErrorData> {
@@ -332,6 +344,13 @@ fn refused(why: &ServiceError) -> RpcError {
         },
         other => RpcError::new(RpcError::INTERNAL, client::explain_request(other)),
     }
+}
+
+/// How the client calls itself, with its version if it says one.
+fn client_name(client: &Peer<RoleServer>) -> Option<String> {
+    let info = client.peer_info()?;
+    let Implementation { name, version, .. } = &info.client_info;
+    Some(if version.is_empty() { name.clone() } else { format!("{name} {version}") })
 }
 
 /// What the client said beside its request, without the token, which is between the two of us.

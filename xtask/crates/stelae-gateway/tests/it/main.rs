@@ -12,6 +12,7 @@
 
 mod agent;
 mod away;
+mod calls;
 mod endpoint;
 mod everything_alone;
 mod everything_typed;

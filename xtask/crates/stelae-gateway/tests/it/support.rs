@@ -107,7 +107,8 @@ impl Gateway {
         Self::adopt_by(adopt, tempfile::tempdir().unwrap(), listener, servers, &[], &[]).await
     }
 
-    async fn adopt_by(
+    /// The same with all of it told.
+    pub(crate) async fn adopt_by(
         adopt: impl FnOnce(TcpListener) -> Command,
         folder: TempDir,
         listener: TcpListener,
