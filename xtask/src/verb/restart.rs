@@ -46,6 +46,9 @@ pub(crate) struct Restart {
     /// The gateway's log [default: gateway.log in the supervisor's home]
     #[arg(long, value_name = "PATH")]
     log: Option<Utf8PathBuf>,
+    /// Every call of a tool that the gateway is given, a JSON object a line; only the builtin gateway has it
+    #[arg(long, value_name = "PATH")]
+    calls: Option<Utf8PathBuf>,
     /// Folder for what is seen before the stack is torn down [default: evidence in the supervisor's home]
     #[arg(long, value_name = "PATH")]
     evidence: Option<Utf8PathBuf>,
@@ -132,6 +135,7 @@ impl Restart {
         let mut evidence = Evidence::begin(evidence, recorder);
         let config = self.config(environment)?;
         let log = self.log.as_deref().map_or_else(|| default_log(environment), absolute)?;
+        let calls = self.calls.as_deref().map(absolute).transpose()?;
         evidence.follow("gateway", &log);
         for name in config.stack.services.keys() {
             evidence.follow(&format!("service:{name}"), &service_log(&log, name));
@@ -146,7 +150,7 @@ impl Restart {
                 recorder,
             )?;
         }
-        let stack = Attached { environment, config: &config, log, evidence, recorder, interrupt };
+        let stack = Attached { environment, config: &config, log, calls, evidence, recorder, interrupt };
         if let Some(guarded) = guarded() {
             guarded.limit(stack.teardown_limits());
         }
@@ -198,8 +202,13 @@ impl Restart {
         args.extend(["--budget-s".to_owned(), self.budget_s.as_secs_f64().to_string()]);
         args.extend(["--life-line".to_owned(), "stdin".to_owned()]);
         args.extend(["--gateway".to_owned(), self.gateway.clone()]);
-        for (flag, value) in [("--log", &self.log), ("--evidence", &self.evidence), ("--stack", &self.stack)]
-        {
+        let paths = [
+            ("--log", &self.log),
+            ("--calls", &self.calls),
+            ("--evidence", &self.evidence),
+            ("--stack", &self.stack),
+        ];
+        for (flag, value) in paths {
             if let Some(path) = value {
                 args.extend([flag.to_owned(), absolute(path)?.to_string()]);
             }

@@ -36,6 +36,8 @@ pub struct Attached<'a> {
     pub config: &'a StackConfig,
     /// The gateway's log; those of the services lie beside it.
     pub log: Utf8PathBuf,
+    /// Where the gateway is to write every call that it is given.
+    pub calls: Option<Utf8PathBuf>,
     /// What is seen before the teardown, and what the teardown finds, is kept here.
     pub evidence: Evidence,
     /// Who is told.
@@ -156,7 +158,16 @@ impl Attached<'_> {
         token.iter().for_each(|token| self.recorder.hide(token));
         self.environment.get::<STELAE_MCP_TOKEN>()?.iter().for_each(|token| self.recorder.hide(token));
 
-        let invocation = self.config.gateway(self.environment, token)?;
+        let mut invocation = self.config.gateway(self.environment, token)?;
+        if let Some(calls) = &self.calls {
+            if self.config.chosen.reloads() {
+                invocation = invocation.args(["--calls", calls.as_str()]);
+            } else {
+                let name = &self.config.chosen.name;
+                self.recorder
+                    .warn(format!("the gateway {name} does not tell of its calls: there is no {calls}"));
+            }
+        }
         for lacks in self.config.write_dialect(self.environment)? {
             self.recorder.warn(lacks);
         }

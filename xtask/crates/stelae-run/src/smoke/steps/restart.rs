@@ -40,7 +40,7 @@ impl Step for Restart {
         // It has to be over a little sooner than we are: then it is the one that says why.
         let budget =
             cx.deadline.remaining().saturating_sub(SAYING_WHY).max(SAYING_WHY).as_secs_f64().to_string();
-        let (log, evidence) = (cx.log("gateway"), cx.place("stack"));
+        let (log, calls, evidence) = (cx.log("gateway"), cx.place("calls.jsonl"), cx.place("stack"));
         let invocation = cx
             .xtask(&[
                 "restart",
@@ -51,6 +51,8 @@ impl Step for Restart {
                 &budget,
                 "--log",
                 log.as_str(),
+                "--calls",
+                calls.as_str(),
                 "--evidence",
                 evidence.as_str(),
                 "--gateway",
