@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use serde_json::Value;
+use stelae_model::calls::{CallOutcome, read_calls};
 use stelae_tests::{Source, Xtask};
 
 fn smoke(source: &Source) -> Xtask {
@@ -46,6 +47,12 @@ fn a_fresh_clone_is_proven_and_nothing_is_left() {
 
     // A server was really installed: the agent called its tool, and its process was there to write a log line.
     assert!(read("transcripts/install.jsonl").contains("count_words"));
+    let calls = read_calls("calls.jsonl", &read("calls.jsonl")).unwrap();
+    let counted = calls.iter().find(|call| call.tool == "count_words").expect("a call");
+    assert_eq!(
+        (counted.server.as_deref(), counted.outcome),
+        (Some("wordcount_smoke"), CallOutcome::Answered)
+    );
     assert!(
         events.iter().any(|event| event["event"]["text"]
             .as_str()

@@ -96,6 +96,7 @@ impl Bench {
             "--attached",
             "--budget-s=600",
             &format!("--log={}", self.path("gateway.log")),
+            &format!("--calls={}", self.path("calls.jsonl")),
             &format!("--gateway={gateway}"),
         ];
         Xtask::new(&self.path(""), &args).start()
@@ -160,6 +161,16 @@ fn tools_are_found_by_listing_every_server() {
     let left_out =
         "a server that is not required is left out: initialize of server c answered 404: not found";
     assert!(warnings.iter().any(|warning| warning["text"] == left_out), "{warnings:#?}");
+}
+
+#[test]
+fn that_its_calls_are_not_told_of_is_said() {
+    let bench = Bench::new(SERVERS);
+    let events = bench.comes_up();
+    let calls = bench.path("calls.jsonl");
+    let warning = format!("the gateway other does not tell of its calls: there is no {calls}");
+    assert!(events.iter().any(|event| event["kind"] == "warning" && event["text"] == warning), "{events:#?}");
+    assert!(!calls.exists());
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! `restart` and `down`: a developer's own stack.
 
+use std::fs;
 use std::net::TcpListener;
+use std::process::Command;
 
+use camino::Utf8Path;
+use serde_json::{Value, json};
+use stelae_model::calls::{CallOutcome, GatewayCall, read_calls};
 use stelae_tests::{Ended, Home, Source, Xtask, alive, programs};
 
 struct Stack {
@@ -27,6 +32,16 @@ impl Stack {
         let port = format!("PROXY_PORT={}", self.port);
         let args: Vec<&str> = ["--set", &port].iter().chain(args).copied().collect();
         self.home.run(&args)
+    }
+
+    /// What the builtin agent says of these calls, line by line.
+    fn play(&self, calls: &Value) -> String {
+        let script = self.home.path().join("script.json");
+        fs::write(&script, json!({ "calls": calls }).to_string()).unwrap();
+        let url = format!("http://127.0.0.1:{}/mcp", self.port);
+        let mut agent = Command::new(&programs().gateway);
+        let played = agent.args(["agent", "--url", &url, "--script", script.as_str()]).output().unwrap();
+        String::from_utf8(played.stdout).unwrap()
     }
 
     fn processes(&self) -> Vec<String> {
@@ -61,7 +76,36 @@ fn a_stack_goes_up_is_replaced_and_goes_down() {
     assert_eq!(down.code, 0, "{}", down.stderr);
     assert_eq!(stack.gateways(), Vec::<String>::new());
     assert_eq!(stack.processes(), Vec::<String>::new());
-    assert_eq!(stack.run(&["down"]).json()["ended"], serde_json::Value::Null);
+    assert_eq!(stack.run(&["down"]).json()["ended"], Value::Null);
+}
+
+/// The calls of the builtin agent. The readiness ladder has called the canary.
+fn of_the_agent(path: &Utf8Path) -> Vec<GatewayCall> {
+    let calls = read_calls(path.as_str(), &fs::read_to_string(path).unwrap()).unwrap();
+    let of_agent =
+        |call: &GatewayCall| call.client.as_ref().is_some_and(|name| name.starts_with("stelae-agent "));
+    calls.into_iter().filter(of_agent).collect()
+}
+
+#[test]
+fn what_the_gateway_was_called_for_is_in_the_file_that_a_restart_names() {
+    let stack = Stack::installed();
+    let path = stack.home.path().join("calls.jsonl");
+    let arguments = json!({ "pattern": "cargo xtask smoke", "path": "README.md" });
+    for round in 1..=2 {
+        let up = stack.run(&["restart", "--calls", path.as_str()]);
+        assert_eq!(up.code, 0, "{}", up.stderr);
+        let said = stack.play(&json!([
+            { "tool": "grep", "arguments": arguments },
+            { "tool": "grep", "arguments": { "pattern": "(" } },
+        ]));
+        let calls = of_the_agent(&path);
+        assert_eq!(calls.len(), 2 * round, "the one before it is kept: {calls:#?}");
+        let [.., good, bad] = calls.as_slice() else { panic!("{said}") };
+        let told = (good.server.as_deref(), good.tool.as_str(), &good.arguments, good.outcome);
+        assert_eq!(told, (Some("stelae"), "grep", &arguments, CallOutcome::Answered));
+        assert_eq!((&bad.arguments["pattern"], bad.outcome), (&json!("("), CallOutcome::ToolError));
+    }
 }
 
 #[test]
@@ -135,14 +179,14 @@ fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
     use rustix::fs::{CWD, Mode, mkfifoat};
     let stack = Stack::installed();
     let supervisor = stack.home.path().join("state/supervisor");
-    std::fs::create_dir_all(&supervisor).unwrap();
+    fs::create_dir_all(&supervisor).unwrap();
     let record = supervisor.join("stack.json");
     mkfifoat(CWD, record.as_str(), Mode::RUSR | Mode::WUSR).unwrap();
     for verb in ["down", "restart"] {
         let ended = stack.run(&[verb]);
         assert_eq!(ended.verdict(), (40, "stack-record".to_owned()), "{}", ended.stderr);
     }
-    std::fs::remove_file(&record).unwrap();
+    fs::remove_file(&record).unwrap();
     mkfifoat(CWD, supervisor.join("gateway.log").as_str(), Mode::RUSR | Mode::WUSR).unwrap();
     let ended = stack.run(&["restart"]);
     assert_eq!(ended.verdict(), (40, "log-unwritable".to_owned()), "{}", ended.stderr);

@@ -217,6 +217,9 @@ mod tests {
 
     use super::*;
 
+    /// Only a hang takes this long.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
     fn folder() -> (tempfile::TempDir, Utf8PathBuf) {
         let guard = tempfile::tempdir().unwrap();
         let path = Utf8PathBuf::from_path_buf(guard.path().join("calls.jsonl")).unwrap();
@@ -242,12 +245,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_call_has_not_ended_before_its_line_is_there() {
+        let (_guard, path) = folder();
+        let (calls, mut lines) = Calls::of(&path, PATIENCE);
+        let answer = Ok(json!({}));
+        let mut ended = Box::pin(calls.begin(None, &params()).end(&answer));
+        assert!(timeout(Duration::ZERO, &mut ended).await.is_err());
+        let Ok(Entry::Ended(_, told)) = lines.try_recv() else { panic!("no line") };
+        assert!(timeout(Duration::ZERO, &mut ended).await.is_err());
+        told.send(()).unwrap();
+        ended.await;
+        assert!(!calls.trouble.said.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_gateway_waits_for_the_calls_that_end_with_it() {
+        let (_guard, path) = folder();
+        let (calls, mut lines) = Calls::of(&path, PATIENCE);
+        let open = calls.begin(None, &params());
+        let mut finish = Box::pin(calls.finish());
+        assert!(timeout(Duration::ZERO, &mut finish).await.is_err());
+        assert!(lines.try_recv().is_err(), "nothing has ended");
+        drop(open);
+        assert!(timeout(Duration::ZERO, &mut finish).await.is_err());
+        let (Ok(Entry::Ended(..)), Ok(Entry::Dealt(told))) = (lines.try_recv(), lines.try_recv()) else {
+            panic!("no line, or no end of lines")
+        };
+        told.send(()).unwrap();
+        finish.await;
+    }
+
+    #[tokio::test]
     async fn a_disk_that_hangs_keeps_no_answer_for_ever() {
         let (_guard, path) = folder();
         // Nobody takes a line.
         let (calls, lines) = Calls::of(&path, Duration::from_millis(1));
         for _ in 0..=MOST_WAITING {
-            calls.begin(None, &params()).end(&Ok(json!({}))).await;
+            let answer = Ok(json!({}));
+            let ended = timeout(PATIENCE, calls.begin(None, &params()).end(&answer)).await;
+            assert!(ended.is_ok(), "it waits for ever");
         }
         assert_eq!(lines.len(), MOST_WAITING);
         assert!(calls.trouble.said.load(Ordering::Relaxed));

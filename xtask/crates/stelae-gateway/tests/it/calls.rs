@@ -6,11 +6,13 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use stelae_model::calls::{CallOutcome, GatewayCall, read_calls};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 use crate::support::{GATEWAY, Gateway, eventually, fixture, kill, output, with, write_config};
 use crate::wire::Wire;
@@ -87,12 +89,27 @@ async fn every_call_has_a_line_when_its_answer_is_there() {
     }
     wire.error("tools/call", json!({})).await;
     assert_eq!(told(&account.last()), (5, "wire 0", None, "", Failed, Some("params have no \"name\"")));
+}
 
-    for number in 6..56 {
-        assert_eq!(wire.text("b__one", json!({"text": number.to_string()})).await, format!("b:one:{number}"));
-        let last = account.last();
-        assert_eq!((last.number, &last.arguments["text"]), (number, &json!(number.to_string())));
+/// Several at once, with lines that are long to write: whoever does not wait for his line does not find it.
+#[tokio::test]
+async fn whoever_has_an_answer_finds_its_line() {
+    let account = Arc::new(Account::new());
+    let gateway = account.gateway(json!({"a": fixture("a", &["one"])})).await;
+    let mut clients = JoinSet::new();
+    for client in 0..8 {
+        let (wire, account) = (Wire::open(&gateway).await, Arc::clone(&account));
+        clients.spawn(async move {
+            for call in 0..5 {
+                let text = format!("{client} calls {call}");
+                let arguments = json!({"padding": "x".repeat(60_000), "text": text});
+                assert_eq!(wire.text("one", arguments).await, format!("a:one:{text}"));
+                assert!(fs::read_to_string(&account.path).unwrap().contains(&text), "{text}");
+            }
+        });
     }
+    clients.join_all().await;
+    assert_eq!(account.read().len(), 40);
 }
 
 #[tokio::test]
@@ -130,17 +147,23 @@ async fn a_call_that_is_given_up_has_a_line_too() {
 }
 
 #[tokio::test]
-async fn a_call_that_ends_with_the_gateway_has_a_line() {
+async fn calls_that_end_with_the_gateway_have_their_lines() {
     let account = Account::new();
     let mut gateway = account.gateway(json!({"a": fixture("a", &["hang"])})).await;
     let wire = Wire::open(&gateway).await;
-    let _call = wire.request(1, "tools/call", json!({"name": "hang"})).await;
-    gateway.said("[a] hanging").await;
+    let mut hanging = Vec::new();
+    for id in 0..20 {
+        let params = json!({"name": "hang", "arguments": {"padding": "x".repeat(60_000)}});
+        hanging.push(wire.request(id, "tools/call", params).await);
+    }
+    let all = async || (gateway.log().matches("[a] hanging").count() == 20).then_some(());
+    eventually("all of them hang", all).await;
     gateway.signal(Signal::TERM);
     assert_eq!(gateway.exit().await.code(), Some(0));
     let calls = account.read();
-    assert_eq!(calls.len(), 1, "{}", gateway.log());
-    assert_eq!((calls[0].tool.as_str(), calls[0].outcome), ("hang", CallOutcome::Failed));
+    assert_eq!(calls.len(), 20, "{}", gateway.log());
+    assert!(calls.iter().all(|call| call.outcome == CallOutcome::Failed && call.why.is_some()), "{calls:?}");
+    drop(hanging);
 }
 
 #[tokio::test]
