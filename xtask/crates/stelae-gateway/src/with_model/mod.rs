@@ -92,19 +92,26 @@ impl WithModel {
         remove_stale(&self.report)?;
         let record = Arc::new(Record::create(&self.record)?);
         // Before the runtime starts its threads: see `listener::open`.
-        let model = Some(listener::open(self.listen)?).filter(|_| !script.is_dead());
+        let model = listener::open(self.listen)?;
+        if script.is_dead() {
+            deafen(&model);
+        }
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| unexpected(&error))?;
         // By this thread: what dies with its parent dies with the thread that started it, and this one is the last.
         let mut room = if self.no_route {
-            Room::without_a_route(&self.reached(model.is_some()), &self.program)?
+            Room::without_a_route(&self.reached(&script), &self.program)?
         } else {
             Room::with_settings("nobody asked for more than settings (--no-route)".to_owned(), &self.program)?
         };
         open(&runtime, std::mem::take(&mut room.ways)).map_err(|error| unexpected(&error))?;
-        if let Some(model) = model {
+        // One that is dead holds its port until the end, so that nobody else answers there.
+        let _dead = if script.is_dead() {
+            Some(model)
+        } else {
             runtime.spawn(server::serve(model, script, Arc::clone(&record), pending()));
-        }
+            None
+        };
         let (isolation, why) = (room.walls, room.why.take());
         let (half, last_word) = room.let_go().map_err(|error| unexpected(&error))?;
         let mut watch = Watch::new(half, signals, Hangup::Ends);
@@ -157,8 +164,9 @@ impl WithModel {
     }
 
     /// What the program reaches from where no route leads.
-    fn reached(&self, model: bool) -> Vec<SocketAddr> {
-        model.then_some(self.listen).into_iter().chain(self.reach.iter().copied()).collect()
+    fn reached(&self, script: &Script) -> Vec<SocketAddr> {
+        let model = (!script.is_dead()).then_some(self.listen);
+        model.into_iter().chain(self.reach.iter().copied()).collect()
     }
 
     fn write(&self, report: &RoomReport) -> Result<(), Failure> {
@@ -175,6 +183,12 @@ impl WithModel {
             },
         )
     }
+}
+
+/// Has a socket refuse connections from now on, whoever else holds it.
+fn deafen(listener: &TcpListener) {
+    // It cannot fail on Linux; where it can, closing it has to do.
+    rustix::net::shutdown(listener, rustix::net::Shutdown::Both).ok();
 }
 
 /// Passes on what comes from where the program is.

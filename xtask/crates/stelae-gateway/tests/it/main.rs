@@ -34,3 +34,4 @@ mod support;
 mod unresponsive;
 mod watched;
 mod wire;
+mod with_model;
