@@ -99,14 +99,10 @@ impl WithModel {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| unexpected(&error))?;
         // By this thread: what dies with its parent dies with the thread that started it, and this one is the last.
-        let mut room = if self.no_route {
-            Room::without_a_route(&self.reached(&script), &self.program)?
-        } else {
-            Room::with_settings("nobody asked for more than settings (--no-route)".to_owned(), &self.program)?
-        };
+        let mut room = self.room(&script)?;
         open(&runtime, std::mem::take(&mut room.ways)).map_err(|error| unexpected(&error))?;
         // One that is dead holds its port until the end, so that nobody else answers there.
-        let _dead = if script.is_dead() {
+        let dead = if script.is_dead() {
             Some(model)
         } else {
             runtime.spawn(server::serve(model, script, Arc::clone(&record), pending()));
@@ -120,6 +116,7 @@ impl WithModel {
         // What the half inside leaves, when it was killed, has had its chance.
         let proof = family.stop(StopLimits::at_once(), &Interrupt::never(), &mut |_| ());
         runtime.shutdown_background();
+        drop(dead);
         let asked = record.so_far();
         let Course { exit_code, elapsed_ms, no_route, lookups } = course.unwrap_or_default();
         let attempts = Attempts { no_route, lookups, named: asked.outside };
@@ -128,13 +125,18 @@ impl WithModel {
         if let Some(signal) = watch.told() {
             return Err(ended_by(signal, "the program"));
         }
-        if let Some(why) = asked.incomplete {
-            let what = "the record of the model's requests is not complete";
-            return Err(Failure::new(ExitCode::StepFailed, "record-incomplete", what)
-                .on(self.record.as_str())
-                .because(why));
-        }
+        asked.incomplete.map_or(Ok(()), |why| Err(incomplete(&self.record, why)))?;
         verdict(ended.map_err(|error| unexpected(&error))?, exit_code)
+    }
+
+    fn room(&self, script: &Script) -> Result<Room, Failure> {
+        if !self.no_route {
+            let why = "nobody asked for more than settings (--no-route)";
+            return Room::with_settings(why.to_owned(), &self.program);
+        }
+        let model = (!script.is_dead()).then_some(self.listen);
+        let reach: Vec<_> = model.into_iter().chain(self.reach.iter().copied()).collect();
+        Room::without_a_route(&reach, &self.program)
     }
 
     /// What can be known to be wrong before anything is started.
@@ -161,12 +163,6 @@ impl WithModel {
         Err(Failure::new(ExitCode::PrerequisiteMissing, "program-missing", "there is no such program")
             .on(program)
             .because("it is no file that can be executed, nor the name of one in a folder of PATH"))
-    }
-
-    /// What the program reaches from where no route leads.
-    fn reached(&self, script: &Script) -> Vec<SocketAddr> {
-        let model = (!script.is_dead()).then_some(self.listen);
-        model.into_iter().chain(self.reach.iter().copied()).collect()
     }
 
     fn write(&self, report: &RoomReport) -> Result<(), Failure> {
@@ -199,6 +195,11 @@ fn open(runtime: &Runtime, ways: Vec<(TcpListener, SocketAddr)>) -> io::Result<(
         runtime.spawn(relay::relay(tokio::net::TcpListener::from_std(listener)?, to));
     }
     Ok(())
+}
+
+fn incomplete(record: &Utf8Path, why: String) -> Failure {
+    let what = "the record of the model's requests is not complete";
+    Failure::new(ExitCode::StepFailed, "record-incomplete", what).on(record.as_str()).because(why)
 }
 
 /// What this ends with, when the half inside has ended, or hangs (`None`).
