@@ -92,19 +92,22 @@ impl WithModel {
         remove_stale(&self.report)?;
         let record = Arc::new(Record::create(&self.record)?);
         // Before the runtime starts its threads: see `listener::open`.
-        let model = Some(listener::open(self.listen)?).filter(|_| !script.is_dead());
+        let model = listener::open(self.listen)?;
+        if script.is_dead() {
+            deafen(&model);
+        }
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| unexpected(&error))?;
         // By this thread: what dies with its parent dies with the thread that started it, and this one is the last.
-        let mut room = if self.no_route {
-            Room::without_a_route(&self.reached(model.is_some()), &self.program)?
-        } else {
-            Room::with_settings("nobody asked for more than settings (--no-route)".to_owned(), &self.program)?
-        };
+        let mut room = self.room(&script)?;
         open(&runtime, std::mem::take(&mut room.ways)).map_err(|error| unexpected(&error))?;
-        if let Some(model) = model {
+        // One that is dead holds its port until the end, so that nobody else answers there.
+        let dead = if script.is_dead() {
+            Some(model)
+        } else {
             runtime.spawn(server::serve(model, script, Arc::clone(&record), pending()));
-        }
+            None
+        };
         let (isolation, why) = (room.walls, room.why.take());
         let (half, last_word) = room.let_go().map_err(|error| unexpected(&error))?;
         let mut watch = Watch::new(half, signals, Hangup::Ends);
@@ -113,6 +116,7 @@ impl WithModel {
         // What the half inside leaves, when it was killed, has had its chance.
         let proof = family.stop(StopLimits::at_once(), &Interrupt::never(), &mut |_| ());
         runtime.shutdown_background();
+        drop(dead);
         let asked = record.so_far();
         let Course { exit_code, elapsed_ms, no_route, lookups } = course.unwrap_or_default();
         let attempts = Attempts { no_route, lookups, named: asked.outside };
@@ -121,13 +125,18 @@ impl WithModel {
         if let Some(signal) = watch.told() {
             return Err(ended_by(signal, "the program"));
         }
-        if let Some(why) = asked.incomplete {
-            let what = "the record of the model's requests is not complete";
-            return Err(Failure::new(ExitCode::StepFailed, "record-incomplete", what)
-                .on(self.record.as_str())
-                .because(why));
-        }
+        asked.incomplete.map_or(Ok(()), |why| Err(incomplete(&self.record, why)))?;
         verdict(ended.map_err(|error| unexpected(&error))?, exit_code)
+    }
+
+    fn room(&self, script: &Script) -> Result<Room, Failure> {
+        if !self.no_route {
+            let why = "nobody asked for more than settings (--no-route)";
+            return Room::with_settings(why.to_owned(), &self.program);
+        }
+        let model = (!script.is_dead()).then_some(self.listen);
+        let reach: Vec<_> = model.into_iter().chain(self.reach.iter().copied()).collect();
+        Room::without_a_route(&reach, &self.program)
     }
 
     /// What can be known to be wrong before anything is started.
@@ -156,11 +165,6 @@ impl WithModel {
             .because("it is no file that can be executed, nor the name of one in a folder of PATH"))
     }
 
-    /// What the program reaches from where no route leads.
-    fn reached(&self, model: bool) -> Vec<SocketAddr> {
-        model.then_some(self.listen).into_iter().chain(self.reach.iter().copied()).collect()
-    }
-
     fn write(&self, report: &RoomReport) -> Result<(), Failure> {
         let text = serde_json::to_string(report).map_err(io::Error::other);
         text.and_then(|text| replace(&self.report, (text + "\n").as_bytes(), Readable::ByOwner)).map_err(
@@ -177,6 +181,12 @@ impl WithModel {
     }
 }
 
+/// Has a socket refuse connections from now on, whoever else holds it.
+fn deafen(listener: &TcpListener) {
+    // It cannot fail on Linux; where it can, closing it has to do.
+    rustix::net::shutdown(listener, rustix::net::Shutdown::Both).ok();
+}
+
 /// Passes on what comes from where the program is.
 fn open(runtime: &Runtime, ways: Vec<(TcpListener, SocketAddr)>) -> io::Result<()> {
     let _context = runtime.enter();
@@ -185,6 +195,11 @@ fn open(runtime: &Runtime, ways: Vec<(TcpListener, SocketAddr)>) -> io::Result<(
         runtime.spawn(relay::relay(tokio::net::TcpListener::from_std(listener)?, to));
     }
     Ok(())
+}
+
+fn incomplete(record: &Utf8Path, why: String) -> Failure {
+    let what = "the record of the model's requests is not complete";
+    Failure::new(ExitCode::StepFailed, "record-incomplete", what).on(record.as_str()).because(why)
 }
 
 /// What this ends with, when the half inside has ended, or hangs (`None`).

@@ -35,3 +35,4 @@ mod support;
 mod unresponsive;
 mod watched;
 mod wire;
+mod with_model;

@@ -17,13 +17,13 @@ use crate::support::{
 };
 
 /// A number that stands in the command line of every process of one test, and in no other.
-fn mark() -> String {
+pub(crate) fn mark() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("4242{:07}{:03}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Everything that runs with this mark in its command line.
-fn marked(mark: &str) -> Vec<i32> {
+pub(crate) fn marked(mark: &str) -> Vec<i32> {
     let has_it = |pid: &i32| {
         let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&line).contains(mark) && alive(*pid)
@@ -52,16 +52,16 @@ fn stubborn(mark: &str) -> Value {
 /// How many processes those are.
 const STUBBORN: usize = 9;
 
-const NOBODY: [i32; 0] = [];
+pub(crate) const NOBODY: [i32; 0] = [];
 
-async fn running(mark: &str, count: usize) -> Vec<i32> {
+pub(crate) async fn running(mark: &str, count: usize) -> Vec<i32> {
     eventually(&format!("{count} processes run"), async || {
         Some(marked(mark)).filter(|pids| pids.len() == count)
     })
     .await
 }
 
-async fn nobody(mark: &str) {
+pub(crate) async fn nobody(mark: &str) {
     eventually("nobody is left", async || marked(mark).is_empty().then_some(())).await;
 }
 
