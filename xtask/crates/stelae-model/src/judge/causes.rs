@@ -88,6 +88,13 @@ fn model_unreached(played: &Played<'_>) -> Option<Failure> {
     })
 }
 
+/// The line that is most likely to say what went wrong: the first that calls itself an error, else the last.
+fn complaint(text: &str) -> Option<String> {
+    let is_error = |line: &&str| line.trim_start().to_ascii_lowercase().starts_with("error");
+    let lines = || text.lines().filter(|line| !line.trim().is_empty());
+    lines().find(is_error).or_else(|| lines().next_back()).map(clip)
+}
+
 /// What Codex says on stderr, and nowhere else, of a tool that it does not have.
 const UNSUPPORTED: &str = "unsupported call: ";
 

@@ -46,8 +46,6 @@ pub struct ScriptedModel<'a> {
     pub record: &'a Utf8Path,
     /// What the agent tried to reach.
     pub report: &'a Utf8Path,
-    /// For sockets, while it plays.
-    pub scratch: &'a Utf8Path,
 }
 
 /// A key that opens nothing: Claude Code asks nobody without one.
@@ -95,12 +93,9 @@ impl CliStart<'_> {
     fn room(&self) -> Vec<String> {
         let Some(model) = self.model else { return Vec::new() };
         let mut args = vec!["with-model".to_owned(), "--listen".to_owned(), model.address.to_string()];
-        for (flag, path) in [
-            ("--script", model.script),
-            ("--record", model.record),
-            ("--report", model.report),
-            ("--scratch", model.scratch),
-        ] {
+        for (flag, path) in
+            [("--script", model.script), ("--record", model.record), ("--report", model.report)]
+        {
             args.extend([flag.to_owned(), path.to_string()]);
         }
         args.push("--no-route".to_owned());

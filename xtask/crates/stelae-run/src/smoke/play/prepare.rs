@@ -152,14 +152,13 @@ fn cli(
     let filled = read_settings(agent, path.as_str(), &read(&path)?, &names, &reached)?;
     home.furnish(agent, &filled)?;
     cx.keep_json(&papers.named("agent.json"), &described(agent, model, program, &filled));
-    let (player, scratch) = (cx.sandbox.bin_dir().join("stelae-gateway"), cx.sandbox.tmp());
+    let player = cx.sandbox.bin_dir().join("stelae-gateway");
     let ours = ScriptedModel {
         player: &player,
         address,
         script: &papers.script,
         record: &papers.requests,
         report: &papers.network,
-        scratch: &scratch,
     };
     let start = CliStart {
         agent,
