@@ -80,8 +80,7 @@ fn model_unreached(played: &Played<'_>) -> Option<Failure> {
     let what = format!("{} never reached its model", played.agent);
     let failure = unmet(played, "model-unreached", what);
     let said = played.transcript.failure().map(clip);
-    let said =
-        said.or_else(|| played.complaints.lines().rev().find(|line| !line.trim().is_empty()).map(clip));
+    let said = said.or_else(|| complaint(played.complaints));
     Some(match said {
         Some(said) => failure.because(format!("it says: {said}")),
         None => failure.because("it says nothing of it"),

@@ -312,7 +312,9 @@ pub fn plan_resumed(
     if request.budget_s.is_none() {
         plan.budgets = old.budgets;
     }
-    plan.manual_stage = request.manual_stage.clone().or(old.manual_stage);
+    // A stage that was to be played by hand, and is to be carried out anew, is played by the run.
+    let by_hand = old.manual_stage.filter(|stage| request.from != Some(format!("stage:{stage}")));
+    plan.manual_stage = request.manual_stage.clone().or(by_hand);
     plan.from.clone_from(&request.from);
     Ok((plan, config, Resumption { sandbox }))
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! papers     what is kept of a stage, and where
+//! pace       how long the agent waited for what
 //! prepare    who is started, with what: script, prompt, home, invocation
 //! manual     the same, for a person to start
 //! verdict    transcript, model and gateway, put before the judge
@@ -10,6 +11,7 @@
 
 mod golden;
 mod manual;
+mod pace;
 mod papers;
 mod prepare;
 mod verdict;
@@ -29,6 +31,7 @@ use super::context::SmokeContext;
 use super::state::Restarted;
 use crate::files::read_regular_text;
 use crate::process::{self, Limits};
+use pace::Pace;
 use papers::Papers;
 use prepare::{Prepared, prepare};
 use verdict::{Begun, judge_stage};
@@ -84,10 +87,17 @@ fn run(cx: &SmokeContext, prepared: &Prepared, papers: &Papers) -> Result<proces
         stdout: &papers.transcript,
         stderr: &papers.complaints,
     };
-    let finished = process::run(&prepared.invocation, &limits, &mut |stream, line| {
-        if stream == process::Stream::Stderr {
-            cx.recorder.line("agent", line);
-        }
+    let mut pace = Pace::new(cx.plan.agent);
+    let finished = process::run(&prepared.invocation, &limits, &mut |stream, line| match stream {
+        process::Stream::Stdout => pace.line(line),
+        process::Stream::Stderr => cx.recorder.line("agent", line),
+    });
+    let waits = pace.over();
+    for wait in &waits {
+        cx.recorder.warn(format!("the agent waited {wait}"));
+    }
+    let finished = finished.map_err(|stopped| {
+        waits.iter().fold(stopped, |stopped, wait| stopped.because(format!("the agent waited {wait}")))
     })?;
     Ok(cx.recorder.minding_leaks(finished))
 }
