@@ -1,35 +1,48 @@
 //! Anthropic's Messages, as Claude Code speaks it: `POST /v1/messages`, answered with named server-sent events.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use stelae_model::model_record::Answered;
 
-use super::play::{Asked, Move, text_of};
+use super::play::{Asked, Dialect, Move, text_of};
 
 /// What the id of a call starts with; its turn follows.
 const CALL: &str = "toolu_";
 
 /// How Claude Code names a tool of a server.
-pub(super) fn named(server: &str, tool: &str) -> String {
+fn named(server: &str, tool: &str) -> String {
     format!("mcp__{server}__{tool}")
 }
 
-/// Reads a request.
-///
-/// # Errors
-/// What is not as it should be.
-pub(super) fn read(body: &Value, server: &str) -> Result<Asked, String> {
-    if body["stream"] != true {
-        return Err("it asks for an answer that is no stream".to_owned());
+/// The dialect.
+#[derive(Debug)]
+pub(super) struct Messages;
+
+impl Dialect for Messages {
+    fn read(&self, body: &Value, servers: &BTreeSet<&str>) -> Result<Asked, String> {
+        if body["stream"] != true {
+            return Err("it asks for an answer that is no stream".to_owned());
+        }
+        let messages = body["messages"].as_array().ok_or("it has no list of `messages`")?;
+        let blocks = messages.iter().flat_map(|message| message["content"].as_array().into_iter().flatten());
+        let results: Vec<_> = blocks.filter(|block| block["type"] == "tool_result").collect();
+        let (turn, answered) = (results.len(), results.last().copied().and_then(answered));
+        let tools = body["tools"].as_array().ok_or("it has no list of `tools`")?;
+        let names = tools.iter().filter_map(|tool| tool["name"].as_str());
+        let ours: Vec<_> = servers.iter().map(|server| named(server, "")).collect();
+        let is_ours = |name: &&str| ours.iter().any(|ours| name.starts_with(ours));
+        let offered = names.filter(is_ours).map(str::to_owned).collect();
+        Ok(Asked { turn, offered, answered })
     }
-    let messages = body["messages"].as_array().ok_or("it has no list of `messages`")?;
-    let blocks = messages.iter().flat_map(|message| message["content"].as_array().into_iter().flatten());
-    let results: Vec<_> = blocks.filter(|block| block["type"] == "tool_result").collect();
-    let (turn, answered) = (results.len(), results.last().copied().and_then(answered));
-    let tools = body["tools"].as_array().ok_or("it has no list of `tools`")?;
-    let names = tools.iter().filter_map(|tool| tool["name"].as_str());
-    let ours = named(server, "");
-    let offered = names.filter(|name| name.starts_with(&ours)).map(str::to_owned).collect();
-    Ok(Asked { turn, offered, answered })
+
+    fn named(&self, server: &str, tool: &str) -> String {
+        named(server, tool)
+    }
+
+    fn events(&self, turn: usize, body: &Value, what: &Move) -> Vec<String> {
+        events(turn, &body["model"], what)
+    }
 }
 
 /// What became of a call of ours.
@@ -38,10 +51,9 @@ fn answered(block: &Value) -> Option<Answered> {
     Some(Answered::new(call, &text_of(&block["content"]), Some(block["is_error"] == true)))
 }
 
-/// The events of an answer; the last one says that it is complete.
-pub(super) fn events(server: &str, turn: usize, model: &Value, what: &Move) -> Vec<String> {
+fn events(turn: usize, model: &Value, what: &Move) -> Vec<String> {
     let (block, delta, stop) = match what {
-        Move::Call { tool, arguments } => (
+        Move::Call { server, tool, arguments } => (
             json!({"type": "tool_use", "id": format!("{CALL}{turn}"), "name": named(server, tool), "input": {}}),
             json!({"type": "input_json_delta", "partial_json": Value::Object(arguments.clone()).to_string()}),
             "tool_use",
@@ -81,15 +93,15 @@ mod tests {
         };
         let body = json!({"stream": true, "tools": [{"name": "mcp__our-stack__get-sum"}, {"name": "Bash"}],
             "messages": [{"role": "user", "content": "a plain text"}, result(0, "3", false), result(1, "no", true)]});
-        let asked = read(&body, "our-stack").unwrap();
+        let asked = Messages.read(&body, &["our-stack"].into()).unwrap();
         let offered = vec!["mcp__our-stack__get-sum".to_owned()];
         assert_eq!(asked, Asked { turn: 2, offered, answered: Some(Answered::new(1, "no", Some(true))) });
-        assert!(read(&json!({"messages": [], "tools": []}), "s").is_err());
+        assert!(Messages.read(&json!({"messages": [], "tools": []}), &["s"].into()).is_err());
     }
 
     #[test]
     fn every_event_is_named_and_the_last_one_is_the_end() {
-        let events = events("s", 0, &json!("m"), &Move::Say("done".to_owned()));
+        let events = events(0, &json!("m"), &Move::Say("done".to_owned()));
         assert!(events.iter().all(|event| event.starts_with("event: ")), "{events:?}");
         assert!(events.last().unwrap().starts_with("event: message_stop\n"));
         assert!(events[2].contains("\"text\":\"done\""), "{}", events[2]);

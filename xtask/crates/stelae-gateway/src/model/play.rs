@@ -1,5 +1,7 @@
 //! What the model does at a turn. The dialects say how it is put.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 use stelae_model::misbehaviour::Wrong;
 use stelae_model::model_record::Answered;
@@ -14,10 +16,25 @@ const NOBODYS: &str = "no_such_tool";
 pub(super) struct Asked {
     /// The turn, counted from 0: how many of its calls have been answered.
     pub(super) turn: usize,
-    /// The tools of the script's server that the agent offers, as it names them.
+    /// The tools of the script's servers that the agent offers, as it names them.
     pub(super) offered: Vec<String>,
     /// What the last call came to, as the agent tells it.
     pub(super) answered: Option<Answered>,
+}
+
+/// How an agent CLI and its model speak with each other.
+pub(super) trait Dialect: Sync {
+    /// Reads a request. What is offered counts as far as it is of one of these servers.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    fn read(&self, body: &Value, servers: &BTreeSet<&str>) -> Result<Asked, String>;
+
+    /// How the agent names a tool to its model.
+    fn named(&self, server: &str, tool: &str) -> String;
+
+    /// The events of the answer to `body`; the last one says that it is complete.
+    fn events(&self, turn: usize, body: &Value, what: &Move) -> Vec<String>;
 }
 
 /// What the model does.
@@ -25,6 +42,8 @@ pub(super) struct Asked {
 pub(super) enum Move {
     /// It calls a tool.
     Call {
+        /// The name under which the agent knows the server.
+        server: String,
         /// The name of the tool, as its server gives it.
         tool: String,
         arguments: Map<String, Value>,
@@ -37,18 +56,22 @@ impl Move {
     /// The move at a turn.
     pub(super) fn at(script: &Script, turn: usize, wrong: Option<Wrong>) -> Self {
         match script.calls.get(turn) {
-            Some(_) if wrong == Some(Wrong::UnknownTool) => {
-                Self::Call { tool: NOBODYS.to_owned(), arguments: Map::new() }
+            Some(call) => {
+                let server = script.server_of(call).to_owned();
+                let (tool, arguments) = match wrong {
+                    Some(Wrong::UnknownTool) => (NOBODYS.to_owned(), Map::new()),
+                    _ => (call.tool.clone(), call.arguments.clone()),
+                };
+                Self::Call { server, tool, arguments }
             }
-            Some(call) => Self::Call { tool: call.tool.clone(), arguments: call.arguments.clone() },
             None => Self::Say(script.message.clone()),
         }
     }
 
-    /// Why the agent cannot do that: it does not offer the tool. `named` is how its dialect would name it.
-    pub(super) fn fault(&self, asked: &Asked, named: impl Fn(&str) -> String) -> Option<String> {
-        let Self::Call { tool, .. } = self else { return None };
-        let named = named(tool);
+    /// Why the agent cannot do that: it does not offer the tool.
+    pub(super) fn fault(&self, asked: &Asked, dialect: &dyn Dialect) -> Option<String> {
+        let Self::Call { server, tool, .. } = self else { return None };
+        let named = dialect.named(server, tool);
         let offers = match &asked.offered[..] {
             [] => "none of its server".to_owned(),
             offered => offered.join(", "),

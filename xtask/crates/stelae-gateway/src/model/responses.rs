@@ -1,15 +1,17 @@
 //! OpenAI's Responses, as Codex speaks it: `POST /v1/responses`, answered with server-sent events.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use stelae_model::model_record::Answered;
 
-use super::play::{Asked, Move, text_of};
+use super::play::{Asked, Dialect, Move, text_of};
 
 /// What the id of a call starts with; its turn follows.
 const CALL: &str = "c";
 
 /// What Codex makes of a name: letters, digits and underscores stay.
-pub(super) fn reduced(name: &str) -> String {
+fn reduced(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
 }
 
@@ -18,24 +20,45 @@ fn namespace(server: &str) -> String {
     format!("mcp__{}", reduced(server))
 }
 
-/// Reads a request.
-///
-/// # Errors
-/// What is not as it should be.
-pub(super) fn read(body: &Value, server: &str) -> Result<Asked, String> {
-    if body["stream"] != true {
-        return Err("it asks for an answer that is no stream".to_owned());
+/// The dialect.
+#[derive(Debug)]
+pub(super) struct Responses;
+
+impl Dialect for Responses {
+    fn read(&self, body: &Value, servers: &BTreeSet<&str>) -> Result<Asked, String> {
+        if body["stream"] != true {
+            return Err("it asks for an answer that is no stream".to_owned());
+        }
+        let input = body["input"].as_array().ok_or("it has no list of `input`")?;
+        let outputs = || input.iter().filter(|item| item["type"] == "function_call_output");
+        let turn = outputs().count();
+        let answered = outputs().next_back().and_then(answered);
+        let tools = body["tools"].as_array().ok_or("it has no list of `tools`")?;
+        let ours: Vec<_> = servers.iter().map(|server| namespace(server)).collect();
+        let mut offered = Vec::new();
+        for space in tools.iter().filter(|tool| tool["type"] == "namespace") {
+            let Some(name) = space["name"].as_str().filter(|name| ours.iter().any(|ours| ours == name))
+            else {
+                continue;
+            };
+            let tools = space["tools"].as_array().into_iter().flatten();
+            offered.extend(tools.filter_map(|tool| Some(joined(name, tool["name"].as_str()?))));
+        }
+        Ok(Asked { turn, offered, answered })
     }
-    let input = body["input"].as_array().ok_or("it has no list of `input`")?;
-    let outputs = || input.iter().filter(|item| item["type"] == "function_call_output");
-    let turn = outputs().count();
-    let answered = outputs().next_back().and_then(answered);
-    let tools = body["tools"].as_array().ok_or("it has no list of `tools`")?;
-    let ours = namespace(server);
-    let ours = tools.iter().filter(|tool| tool["type"] == "namespace" && tool["name"] == ours.as_str());
-    let names = ours.flat_map(|tool| tool["tools"].as_array().into_iter().flatten());
-    let offered = names.filter_map(|tool| tool["name"].as_str().map(str::to_owned)).collect();
-    Ok(Asked { turn, offered, answered })
+
+    fn named(&self, server: &str, tool: &str) -> String {
+        joined(&namespace(server), &reduced(tool))
+    }
+
+    fn events(&self, turn: usize, _body: &Value, what: &Move) -> Vec<String> {
+        events(turn, what)
+    }
+}
+
+/// A tool with its namespace, for people: Codex itself takes no name in one piece.
+fn joined(namespace: &str, tool: &str) -> String {
+    format!("{namespace}__{tool}")
 }
 
 /// What became of a call of ours. Whether it is an error stands nowhere but in the text.
@@ -44,11 +67,10 @@ fn answered(item: &Value) -> Option<Answered> {
     Some(Answered::new(call, &text_of(&item["output"]), None))
 }
 
-/// The events of an answer; the last one says that it is complete.
-pub(super) fn events(server: &str, turn: usize, what: &Move) -> Vec<String> {
+fn events(turn: usize, what: &Move) -> Vec<String> {
     let item = match what {
         // Namespace and name apart: every name in one piece is an "unsupported call".
-        Move::Call { tool, arguments } => json!({
+        Move::Call { server, tool, arguments } => json!({
             "type": "function_call",
             "namespace": namespace(server),
             "name": reduced(tool),
@@ -89,18 +111,24 @@ mod tests {
     #[test]
     fn the_turn_is_read_off_the_history() {
         for turn in 0..3 {
-            let asked = read(&body(turn), "our-stack").unwrap();
+            let asked = Responses.read(&body(turn), &["our-stack"].into()).unwrap();
             let answered = turn.checked_sub(1).map(|call| Answered::new(call, &format!("sum {call}"), None));
-            assert_eq!(asked, Asked { turn, offered: vec!["get_sum".to_owned()], answered });
+            assert_eq!(asked, Asked { turn, offered: vec!["mcp__our_stack__get_sum".to_owned()], answered });
         }
-        assert!(read(&json!({"stream": false}), "s").is_err());
-        assert!(read(&json!({"stream": true, "input": []}), "s").unwrap_err().contains("tools"));
+        assert!(Responses.read(&json!({"stream": false}), &["s"].into()).is_err());
+        assert!(
+            Responses
+                .read(&json!({"stream": true, "input": []}), &["s"].into())
+                .unwrap_err()
+                .contains("tools")
+        );
     }
 
     #[test]
     fn a_call_has_namespace_and_name_apart_and_an_end() {
-        let what = Move::Call { tool: "get-sum".to_owned(), arguments: serde_json::Map::new() };
-        let events = events("our-stack", 1, &what);
+        let (server, tool) = ("our-stack".to_owned(), "get-sum".to_owned());
+        let what = Move::Call { server, tool, arguments: serde_json::Map::new() };
+        let events = events(1, &what);
         let event =
             |text: &str| serde_json::from_str::<Value>(text.trim().strip_prefix("data: ").unwrap()).unwrap();
         let item = &event(&events[0])["item"];

@@ -1,5 +1,7 @@
 //! What the model plays.
 
+use std::collections::BTreeSet;
+
 use camino::Utf8Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -28,6 +30,9 @@ pub(crate) struct Script {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Call {
+    /// Its server, where the agent knows more than one; else the script's.
+    #[serde(default)]
+    server: Option<String>,
     /// Name of the tool, as its server gives it.
     pub(super) tool: String,
     /// Its arguments.
@@ -44,6 +49,16 @@ fn done() -> String {
 }
 
 impl Script {
+    /// The server of a call.
+    pub(super) fn server_of<'a>(&'a self, call: &'a Call) -> &'a str {
+        call.server.as_deref().unwrap_or(&self.server)
+    }
+
+    /// Every server whose tools are called.
+    pub(super) fn servers(&self) -> BTreeSet<&str> {
+        self.calls.iter().map(|call| self.server_of(call)).chain([self.server.as_str()]).collect()
+    }
+
     /// Reads the script at `path`.
     ///
     /// # Errors

@@ -18,10 +18,11 @@ use stelae_model::misbehaviour::Wrong;
 use stelae_model::model_record::ModelRequest;
 use tokio::time::{sleep, timeout};
 
-use super::play::{Asked, Move};
+use super::messages::Messages;
+use super::play::{Dialect, Move};
 use super::record::Record;
+use super::responses::Responses;
 use super::script::Script;
-use super::{messages, responses};
 
 /// A longer request is no agent's.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
@@ -89,29 +90,16 @@ fn place(uri: &Uri) -> Option<String> {
 }
 
 async fn openai(State(stub): State<Stub>, request: Request) -> Response {
-    let server = stub.script.server.clone();
-    let read = |body: &Value| responses::read(body, &server);
-    let events = |turn: usize, _body: &Value, what: &Move| responses::events(&server, turn, what);
-    stub.answer(request, &read, &responses::reduced, &events).await
+    stub.answer(request, &Responses).await
 }
 
 async fn anthropic(State(stub): State<Stub>, request: Request) -> Response {
-    let server = stub.script.server.clone();
-    let read = |body: &Value| messages::read(body, &server);
-    let events =
-        |turn: usize, body: &Value, what: &Move| messages::events(&server, turn, &body["model"], what);
-    stub.answer(request, &read, &|tool: &str| messages::named(&server, tool), &events).await
+    stub.answer(request, &Messages).await
 }
 
 impl Stub {
     /// Answers a request for a turn, in its dialect.
-    async fn answer(
-        &self,
-        request: Request,
-        read: &(dyn Fn(&Value) -> Result<Asked, String> + Sync),
-        named: &(dyn Fn(&str) -> String + Sync),
-        events: &(dyn Fn(usize, &Value, &Move) -> Vec<String> + Sync),
-    ) -> Response {
+    async fn answer(&self, request: Request, dialect: &dyn Dialect) -> Response {
         let mut entry =
             ModelRequest { route: format!("POST {}", request.uri().path()), ..ModelRequest::default() };
         let body = timeout(READ_LIMIT, to_bytes(request.into_body(), MOST_BYTES)).await;
@@ -122,7 +110,7 @@ impl Stub {
             Err(_) => return self.refuse(entry, "its body did not come"),
         };
         entry.body = body;
-        let asked = match read(&entry.body) {
+        let asked = match dialect.read(&entry.body, &self.script.servers()) {
             Ok(asked) => asked,
             Err(why) => return self.refuse(entry, &why),
         };
@@ -131,7 +119,7 @@ impl Stub {
         let what = Move::at(&self.script, turn, wrong);
         entry.turn = Some(turn);
         if wrong != Some(Wrong::UnknownTool) {
-            entry.fault = what.fault(&asked, named);
+            entry.fault = what.fault(&asked, dialect);
         }
         (entry.offered, entry.answered, entry.wrong) = (asked.offered, asked.answered, wrong);
         if let Some(Wrong::Status(status)) = wrong {
@@ -142,12 +130,12 @@ impl Stub {
                 json!({"type": "error", "error": {"type": "api_error", "message": "the script says so"}});
             return (status, Json(why)).into_response();
         }
-        if let Move::Call { tool, arguments } = &what {
+        if let Move::Call { tool, arguments, .. } = &what {
             entry.called = Some(tool.clone());
             entry.arguments = Some(Value::Object(arguments.clone()));
         }
         entry.status = StatusCode::OK.as_u16();
-        let mut events = events(turn, &entry.body, &what);
+        let mut events = dialect.events(turn, &entry.body, &what);
         self.record.keep(entry);
         sleep(wrong.map(Wrong::delay).unwrap_or_default()).await;
         match wrong {

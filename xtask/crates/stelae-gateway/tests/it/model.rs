@@ -227,7 +227,7 @@ async fn what_nobody_should_ask_is_a_fault() {
             "it asks for an answer that is no stream",
             "the agent wanted to reach telemetry.invalid:443",
             "the agent wanted to reach updates.invalid:80",
-            "the agent does not offer the tool get-sum (as get_sum); it offers none of its server",
+            "the agent does not offer the tool get-sum (as mcp__our_stack__get_sum); it offers none of its server",
         ]
     );
     assert_eq!(model.record().len(), 6);
