@@ -78,6 +78,12 @@ mod tests {
     }
 
     #[test]
+    fn what_was_counted_before_does_not_count() {
+        let (before, now) = (Counters { no_route: 3, lookups: 4 }, Counters { no_route: 13, lookups: 4 });
+        assert_eq!(now.since(before), Counters { no_route: 10, lookups: 0 });
+    }
+
+    #[test]
     fn what_does_not_read_as_it_should_is_not_nought() {
         assert_eq!(Counters::parse("", SNMP6), None);
         assert_eq!(Counters::parse(&SNMP.replace("OutNoRoutes", "Others"), SNMP6), None);

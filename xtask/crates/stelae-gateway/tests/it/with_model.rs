@@ -19,7 +19,7 @@ use stelae_run::process::tree;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::support::{GATEWAY, PATIENCE, gone, kill};
+use crate::support::{GATEWAY, PATIENCE, eventually, gone, kill};
 use crate::watched::{NOBODY, mark, marked, nobody, running};
 
 /// With which walls a program is run here.
@@ -144,6 +144,11 @@ fn namespaces() -> bool {
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Whether this process has become the program.
+fn is_sleep(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sleep\0"))
 }
 
 /// The process that runs the program.
@@ -301,7 +306,13 @@ async fn what_a_proxy_variable_sends_to_the_model_is_named_without_what_nobody_s
 #[tokio::test]
 async fn its_exit_code_is_ours() {
     for walls in BOTH {
-        for (script, code) in [("exit 0", 0), ("exit 3", 3), ("kill -KILL $$", 137), ("kill -TERM $$", 143)] {
+        for (script, code) in [
+            ("exit 0", 0),
+            ("exit 3", 3),
+            ("kill -KILL $$", 137),
+            ("kill -TERM $$", 143),
+            ("kill -TERM 0", 143),
+        ] {
             let mut bench = Bench::new();
             let ended = bench.run(walls, script).await;
             assert_eq!((ended.status.code(), ended.stderr.as_str()), (Some(code), ""), "{script}");
@@ -475,6 +486,8 @@ async fn both_killed_at_once_leave_no_program() {
         let program = ["sleep".to_owned(), format!("1000.{mark}")];
         let mut child = bench.around(walls, &program).spawn().unwrap();
         let all = running(&mark, 3).await;
+        // Until then it is `setpriv`, which has not been bound to anybody's death.
+        eventually("the program itself runs", async || all.iter().copied().find(|&pid| is_sleep(pid))).await;
         let (outer, inside) = (pid(&child), inside(pid(&child)));
         // Stopped first: neither sees the other one die.
         for half in [inside, outer] {

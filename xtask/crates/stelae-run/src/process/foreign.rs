@@ -21,7 +21,8 @@ const WITHOUT_CAPABILITIES: [&str; 2] = ["--ambient-caps=-all", "--inh-caps=-all
 /// A program that runs in a process group of its own, with the environment, the folder and the outputs of this process.
 ///
 /// It ends with [`Family`](super::Family). Where there is `setpriv`, the kernel kills it as well when the thread dies that
-/// started it: to be started from the main thread.
+/// started it: to be started from the main thread. `setpriv` asks for that in its first millisecond and does not look whether
+/// somebody has died before; that is what [`Family`](super::Family) is for, here and in whoever watches us.
 #[derive(Debug)]
 pub struct Foreign {
     child: Child,
