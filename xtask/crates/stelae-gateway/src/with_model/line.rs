@@ -79,7 +79,10 @@ impl Line {
         let text = serde_json::to_vec(message)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if !with.is_empty() && !control.push(SendAncillaryMessage::ScmRights(with)) {
+        // The buffer is rounded up to whole words: one more may have room in it, and none in that of the other end.
+        let fits = with.len() <= MOST_DESCRIPTORS
+            && (with.is_empty() || control.push(SendAncillaryMessage::ScmRights(with)));
+        if !fits {
             return Err(io::Error::other("more descriptors than a message can carry"));
         }
         let sent =
