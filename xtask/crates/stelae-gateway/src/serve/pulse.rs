@@ -63,6 +63,10 @@ pub(super) async fn lost(link: &Link) -> String {
             () = sleep(IDLE_EVERY) => ("", IDLE_LIMIT),
         };
         if let Err(why) = link.peer.ping(limit).await {
+            if link.peer.is_over() {
+                // Whoever waits for its end is about to say so, and knows why.
+                sleep(PING_LIMIT).await;
+            }
             return format!("{doubt}{why}");
         }
     }

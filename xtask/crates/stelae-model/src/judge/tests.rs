@@ -270,6 +270,17 @@ fn witnesses_that_disagree_are_heard() {
 }
 
 #[test]
+fn arguments_that_are_cut_are_compared_by_their_length() {
+    let cut = |bytes: usize| {
+        let mut seen = seen();
+        seen.given[0].arguments = json!({"stelae:cut": bytes});
+        seen.judge().map_err(|failure| failure.kind)
+    };
+    assert_eq!(cut(json!({"path": "README.md"}).to_string().len()), Ok(()));
+    assert_eq!(cut(7), Err("witnesses-differ".to_owned()));
+}
+
+#[test]
 fn claude_says_the_same_of_an_answer_that_is_an_error_and_of_none() {
     let mut given = given();
     given[1].outcome = CallOutcome::Failed;

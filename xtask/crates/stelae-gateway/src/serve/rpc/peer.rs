@@ -132,6 +132,11 @@ impl Peer {
         self.close();
     }
 
+    /// Whether the connection is over.
+    pub(in crate::serve) fn is_over(&self) -> bool {
+        self.state().over
+    }
+
     /// Why the connection is over, where more is known than that it was closed.
     pub(in crate::serve) fn why_over(&self) -> Option<String> {
         self.state().why_over.clone()

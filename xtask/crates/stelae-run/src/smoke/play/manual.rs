@@ -34,7 +34,7 @@ pub(crate) fn manual_instructions(
     if let Some(home) = prepared.home {
         home.leave();
     }
-    cx.keep_json(&papers.named("begun.json"), &Begun::now(cx));
+    cx.keep_json(&papers.named("begun.json"), &Begun::now(cx)?);
     let invocation = &prepared.invocation;
     let scripted = cx.plan.agent != Agent::Builtin && cx.plan.model == Model::Scripted;
     let mut env = String::from("# source this file in a shell of its own\n");

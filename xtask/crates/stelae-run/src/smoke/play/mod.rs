@@ -49,7 +49,7 @@ pub(crate) fn play(
     let papers = Papers::of(cx, &stage.name);
     papers.clear()?;
     let prepared = prepare(cx, stage, restarted, catalog, &papers)?;
-    let begun = Begun::now(cx);
+    let begun = Begun::now(cx)?;
     let ended = run(cx, &prepared, &papers);
     // Whatever the agent says of itself: what it tried to reach is told first.
     tell_of_attempts(cx, &papers);

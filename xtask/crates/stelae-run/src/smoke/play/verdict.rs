@@ -13,7 +13,7 @@ use stelae_model::transcript::Transcript;
 use stelae_model::{ExitCode, Failure};
 
 use super::papers::Papers;
-use crate::files::read_regular_text;
+use crate::files::{read_regular, read_regular_text};
 use crate::smoke::context::SmokeContext;
 
 /// Where the gateway's log of calls is.
@@ -31,9 +31,11 @@ pub(super) struct Begun {
 
 impl Begun {
     /// From here on.
-    pub(super) fn now(cx: &SmokeContext) -> Self {
-        let text = read_regular_text(&cx.place(CALLS)).unwrap_or_default();
-        Self { calls_before: text.lines().count(), by_hand: false }
+    ///
+    /// # Errors
+    /// Exit 11, `calls-unreadable`.
+    pub(super) fn now(cx: &SmokeContext) -> Result<Self, Failure> {
+        Ok(Self { calls_before: account(cx)?.len(), by_hand: false })
     }
 
     /// From where a person was told how to play it.
@@ -124,12 +126,18 @@ fn given(
             .note("this gateway keeps no log of its calls: what the agent says of them is all there is");
         return Ok(None);
     }
-    let path = cx.place(CALLS);
-    let text = read_regular_text(&path).unwrap_or_default();
-    let calls = begun.of(read_calls(path.as_str(), &text)?, transcript);
+    let calls = begun.of(account(cx)?, transcript);
     let lines: Vec<_> = calls.iter().filter_map(|call| serde_json::to_string(call).ok()).collect();
     cx.keep(&papers.named("calls.jsonl"), (lines.join("\n") + "\n").as_bytes());
     Ok(Some(calls))
+}
+
+/// The gateway's account of its calls. One that is not there has none; of a gateway that was killed the last line may be cut
+/// anywhere.
+fn account(cx: &SmokeContext) -> Result<Vec<GatewayCall>, Failure> {
+    let path = cx.place(CALLS);
+    let bytes = read_regular(&path).unwrap_or_default();
+    read_calls(path.as_str(), &String::from_utf8_lossy(&bytes))
 }
 
 fn tell(cx: &SmokeContext, stage: &Stage, transcript: &Transcript) {
