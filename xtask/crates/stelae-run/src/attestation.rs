@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use camino::Utf8Path;
 use stelae_model::env::attest::{Attestation, Declaration, Observed, attest};
-use stelae_model::env::declared::STELAE_CONTROL_TOKEN;
+use stelae_model::env::declared::{STELAE_CONTROL_TOKEN, STELAE_PROCESS};
 use stelae_model::env::programs::{GATEWAY, XTASK};
 use stelae_model::env::{
-    Base, Environment, GatewayEnv, ProgramEnv, ServerEnv, ServiceEnv, Variable as _, XtaskEnv,
+    Base, Environment, GatewayEnv, Invocation, ProgramEnv, ServerEnv, ServiceEnv, Variable as _, XtaskEnv,
 };
 use stelae_model::proxy::ProxyConfig;
 use stelae_model::{ExitCode, Failure};
@@ -94,28 +95,26 @@ fn declare(label: &str, base: &Base, env: &impl ProgramEnv) -> Declaration {
 /// Exit 20, `environment-unreadable`: a process that we may not look at cannot be attested.
 pub fn observe(root: i32) -> Result<Vec<Observed>, Failure> {
     let below = tree::descendants(root).into_iter().filter(|row| !row.zombie).map(|row| row.pid);
-    let mut observed = Vec::new();
-    for pid in std::iter::once(root).chain(below) {
-        match tree::environ(pid) {
-            Ok(pairs) => observed.push(Observed {
-                pid: u32::try_from(pid).unwrap_or(0),
-                command: tree::command_line(pid).unwrap_or_default(),
-                environment: pairs.into_iter().collect(),
-            }),
-            // It ended between two looks.
-            Err(Unreadable::Gone) => {}
-            Err(why) => {
-                return Err(Failure::new(
-                    ExitCode::Environment,
-                    "environment-unreadable",
-                    "the environment of a process cannot be read",
-                )
+    let all = std::iter::once(root).chain(below);
+    all.filter_map(|pid| look(pid).transpose()).collect()
+}
+
+/// One process; nothing if it has ended between two looks.
+fn look(pid: i32) -> Result<Option<Observed>, Failure> {
+    match tree::environ(pid) {
+        Ok(pairs) => Ok(Some(Observed {
+            pid: u32::try_from(pid).unwrap_or(0),
+            command: tree::command_line(pid).unwrap_or_default(),
+            environment: pairs.into_iter().collect(),
+        })),
+        Err(Unreadable::Gone) => Ok(None),
+        Err(why) => {
+            let what = "the environment of a process cannot be read";
+            Err(Failure::new(ExitCode::Environment, "environment-unreadable", what)
                 .on(format!("pid {pid}: {}", tree::command_line(pid).unwrap_or_default()))
-                .because(why.to_string()));
-            }
+                .because(why.to_string()))
         }
     }
-    Ok(observed)
 }
 
 /// Compares everything below `root` with what was declared.
@@ -143,12 +142,44 @@ pub fn attest_stack(
     Ok(attest(&declarations, &observe(root)?))
 }
 
+/// Compares the process below us that runs `program` with what the invocation gave it; nothing if there is none (any more).
+/// What that process starts itself is its own business.
+///
+/// # Errors
+/// Exit 20, `environment-unreadable`.
+pub(crate) fn attest_program(
+    invocation: &Invocation,
+    program: &Utf8Path,
+) -> Result<Option<Attestation>, Failure> {
+    let us = i32::try_from(std::process::id()).unwrap_or(0);
+    let runs_it = |pid: i32| {
+        tree::command_line(pid)
+            .and_then(|line| {
+                line.strip_prefix(program.as_str()).map(|rest| rest.is_empty() || rest.starts_with(' '))
+            })
+            .unwrap_or(false)
+    };
+    let rows = tree::descendants(us);
+    let Some(topmost) = rows.iter().find(|row| runs_it(row.pid) && !runs_it(row.parent)) else {
+        return Ok(None);
+    };
+    let mut must_have = invocation.environment().clone();
+    must_have.insert(STELAE_PROCESS::DECLARED.name.to_owned(), invocation.process.clone());
+    let declared = Declaration { must_have, ..Declaration::default() };
+    let declarations = BTreeMap::from([(invocation.process.clone(), declared)]);
+    let Some(observed) = look(topmost.pid)? else { return Ok(None) };
+    Ok(Some(attest(&declarations, &[observed])))
+}
+
 #[cfg(test)]
 mod tests {
     use stelae_model::env::Layers;
     use stelae_model::env::attest::Difference;
 
     use super::*;
+    use crate::deadline::Deadline;
+    use crate::process::{self, Limits};
+    use crate::signals::Interrupt;
 
     /// What is declared for a server with this entry, and what it would have if the gateway started it.
     fn server(entry: &str) -> (BTreeMap<String, Declaration>, BTreeMap<String, String>) {
@@ -249,5 +280,45 @@ mod tests {
         assert_eq!(differences(&control)[0].to_string(), "server:a (pid 7): STELAE_CONTROL_TOKEN is missing");
         control.1.insert(TOKEN.into(), "t".into());
         assert_eq!(differences(&control), []);
+    }
+
+    /// What is seen of `program`, when `script` runs and has said something.
+    fn seen(script: &str, program: &str) -> Option<Attestation> {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(folder.path()).unwrap();
+        let invocation = Invocation::for_test("agent", "/bin/sh".into(), folder.to_owned(), &[("A", "1")]);
+        let invocation = invocation.args(["-c", script]);
+        let (stdout, stderr) = (folder.join("out"), folder.join("err"));
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let limits = Limits { deadline, interrupt: &Interrupt::never(), stdout: &stdout, stderr: &stderr };
+        let mut seen = None;
+        process::run(&invocation, &limits, &mut |_, _| {
+            seen.get_or_insert_with(|| attest_program(&invocation, Utf8Path::new(program)).unwrap());
+            std::fs::write(folder.join("go"), "").unwrap();
+        })
+        .unwrap();
+        seen.flatten()
+    }
+
+    const WAIT: &str = "echo up; until [ -e go ]; do :; done";
+
+    #[test]
+    fn a_program_that_has_what_it_was_given_has_no_differences() {
+        let attestation = seen(WAIT, "/bin/sh").unwrap();
+        assert_eq!((attestation.processes.len(), &attestation.differences[..]), (1, &[][..]));
+    }
+
+    #[test]
+    fn what_somebody_in_between_adds_is_seen() {
+        let attestation = seen(&format!("exec env -u PWD B=2 sh -c '{WAIT}'"), "sh").unwrap();
+        let [Difference::Leaked { variable, .. }] = &attestation.differences[..] else {
+            panic!("{:?}", attestation.differences)
+        };
+        assert_eq!(variable, "B");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_not_attested() {
+        assert!(seen(WAIT, "/bin/no-such-program").is_none());
     }
 }

@@ -24,11 +24,13 @@ pub(crate) use verdict::CALLS;
 
 use stelae_model::Failure;
 use stelae_model::catalog::Catalog;
+use stelae_model::env::attest::Attestation;
 use stelae_model::expect::Stage;
 use stelae_model::room::RoomReport;
 
 use super::context::SmokeContext;
 use super::state::Restarted;
+use crate::attestation::attest_program;
 use crate::files::read_regular_text;
 use crate::process::{self, Limits};
 use pace::Pace;
@@ -87,9 +89,16 @@ fn run(cx: &SmokeContext, prepared: &Prepared, papers: &Papers) -> Result<proces
         stdout: &papers.transcript,
         stderr: &papers.complaints,
     };
+    let invocation = &prepared.invocation;
+    let program = cx.plan.agent_program.as_ref().map_or(&invocation.program, |program| &program.path);
     let mut pace = Pace::new(cx.plan.agent);
-    let finished = process::run(&prepared.invocation, &limits, &mut |stream, line| match stream {
-        process::Stream::Stdout => pace.line(line),
+    let mut attested = None;
+    let finished = process::run(invocation, &limits, &mut |stream, line| match stream {
+        process::Stream::Stdout => {
+            pace.line(line);
+            // It has said its first word, so it is what it was started as.
+            attested.get_or_insert_with(|| attest_program(invocation, program));
+        }
         process::Stream::Stderr => cx.recorder.line("agent", line),
     });
     let waits = pace.over();
@@ -99,7 +108,23 @@ fn run(cx: &SmokeContext, prepared: &Prepared, papers: &Papers) -> Result<proces
     let finished = finished.map_err(|stopped| {
         waits.iter().fold(stopped, |stopped, wait| stopped.because(format!("the agent waited {wait}")))
     })?;
+    check_environment(cx, papers, attested.transpose()?.flatten())?;
     Ok(cx.recorder.minding_leaks(finished))
+}
+
+/// That the agent had the environment that it was given, as far as it lived for long enough to be looked at.
+fn check_environment(
+    cx: &SmokeContext,
+    papers: &Papers,
+    attested: Option<Attestation>,
+) -> Result<(), Failure> {
+    let Some(attestation) = attested else {
+        cx.recorder.note("the agent ended before its environment could be read");
+        return Ok(());
+    };
+    let report = papers.named("environment.json");
+    cx.keep_json(&report, &attestation);
+    attestation.verdict().map_err(|failure| failure.on(cx.folder.join(&report).to_string()))
 }
 
 /// Says so when an agent wanted to go where it should not.
