@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::agent::Model;
 use crate::expect::Stage;
 use crate::flow::{Budgets, StepBudget};
 use crate::stack::{check_times, parse_toml};
@@ -36,6 +37,8 @@ pub struct BudgetsConfig {
     pub build_s: u64,
     /// The restart.
     pub restart_s: u64,
+    /// Each stage, where an agent CLI asks the model of its maker; the run gets as much more.
+    pub live_stage_s: u64,
 }
 
 impl BudgetsConfig {
@@ -46,23 +49,27 @@ impl BudgetsConfig {
             ("budgets.step_s", self.step_s),
             ("budgets.build_s", self.build_s),
             ("budgets.restart_s", self.restart_s),
+            ("budgets.live_stage_s", self.live_stage_s),
         ];
         check_times("smoke-config", path, 1, 1, &times)
     }
 
     /// The budgets of the steps with these names.
-    pub fn of(&self, steps: &[String]) -> Budgets {
+    pub fn of(&self, steps: &[String], model: Model) -> Budgets {
+        let live = model == Model::Live;
         let budget = |step: &String| {
             let (seconds, counted) = match step.as_str() {
                 "build" => (self.build_s, false),
                 "restart" => (self.restart_s, true),
                 "teardown" => (self.teardown_reserve_s, true),
+                stage if live && stage.starts_with("stage:") => (self.live_stage_s, true),
                 _ => (self.step_s, true),
             };
             StepBudget { step: step.clone(), budget_ms: seconds * 1000, counted }
         };
+        let more = if live { self.live_stage_s.saturating_sub(self.step_s) * STAGES.len() as u64 } else { 0 };
         Budgets {
-            run_ms: self.run_s * 1000,
+            run_ms: (self.run_s + more) * 1000,
             teardown_reserve_ms: self.teardown_reserve_s * 1000,
             steps: steps.iter().map(budget).collect(),
         }
@@ -115,6 +122,22 @@ mod tests {
     #[test]
     fn another_version_is_refused() {
         assert_eq!(failure("version = 1", "version = 7").why, ["its version is 7, and this program reads 1"]);
+    }
+
+    #[test]
+    fn a_live_model_has_more_time_for_each_stage_and_for_the_run() {
+        let budgets = parse_smoke("smoke.toml", REAL).unwrap().budgets;
+        let steps = ["clone".to_owned(), "stage:install".to_owned()];
+        let seconds = |model| {
+            let budgets = budgets.of(&steps, model);
+            (
+                budgets.run_ms / 1000,
+                budgets.of("clone").unwrap().budget_ms / 1000,
+                budgets.of("stage:install").unwrap().budget_ms / 1000,
+            )
+        };
+        assert_eq!(seconds(Model::Scripted), (120, 20, 20));
+        assert_eq!(seconds(Model::Live), (120 + 3 * 100, 20, 120));
     }
 
     #[test]

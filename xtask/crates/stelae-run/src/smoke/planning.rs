@@ -98,7 +98,7 @@ pub fn plan_new(
     play::check_prompts(&config.stages, host)?;
     check_golden(request)?;
     let agent_program = agent_program(request, host, scratch, interrupt)?;
-    let budgets = budgets(&config, &request.source, &stack, request.budget_s)?;
+    let budgets = budgets(&config, &stack, request)?;
     let workspace = match &request.workspace {
         Some(path) => path.clone(),
         None => temporary_folder(host)?.join(format!("stelae-smoke-{run}")),
@@ -187,14 +187,9 @@ fn check_reload(chosen: &Chosen, request: &Request) -> Result<(), Failure> {
     .hint(format!("cargo xtask smoke --gateway {name} --until {LAST_WITHOUT_RELOAD}")))
 }
 
-fn budgets(
-    config: &SmokeConfig,
-    source: &Utf8Path,
-    stack: &Stack,
-    budget_s: Option<u64>,
-) -> Result<Budgets, Failure> {
-    let mut budgets = config.budgets.of(&step_names());
-    let path = source.join("config/stack.toml");
+fn budgets(config: &SmokeConfig, stack: &Stack, request: &Request) -> Result<Budgets, Failure> {
+    let mut budgets = config.budgets.of(&step_names(), request.model);
+    let path = request.source.join("config/stack.toml");
     let ceiling_ms = stack.readiness.ceiling_ci_ms;
     let restart_ms = budgets.of("restart").map_or(0, |step| step.budget_ms);
     if ceiling_ms >= restart_ms {
@@ -207,7 +202,7 @@ fn budgets(
         .because(format!("ceiling_ci_ms is {ceiling_ms}, the step has {restart_ms} ms"))
         .hint("raise restart_s in config/smoke.toml, or lower the ceilings"));
     }
-    if let Some(seconds) = budget_s {
+    if let Some(seconds) = request.budget_s {
         budgets = budgets.shrunk_to(seconds.saturating_mul(1000));
     }
     budgets.check()?;
