@@ -1,6 +1,6 @@
 //! Why the calls are not what they should be: what went wrong before them, from the way in outwards.
 //!
-//! Each of these has been seen with an exit code of 0 (shared facts, agent-clis).
+//! Each of these has been seen with an exit code of 0 (`docs/AGENTS.md`).
 
 use super::{Played, clip, unmet};
 use crate::Failure;

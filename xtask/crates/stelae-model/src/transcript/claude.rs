@@ -98,7 +98,7 @@ impl Reader {
             ("user", _) => self.blocks(typed(line)?, Self::answered),
             ("result", _) => {
                 let ended: Ended = typed(line)?;
-                // A request to the model that failed is called a success, too: see the shared facts, agent-clis.
+                // A request to the model that failed is called a success, too: see `docs/AGENTS.md`.
                 let well = ended.subtype == "success" && !ended.is_error;
                 let why = || {
                     format!("{}: {}", ended.subtype, ended.result.as_deref().unwrap_or("it does not say why"))

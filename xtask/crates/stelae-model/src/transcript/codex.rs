@@ -1,4 +1,4 @@
-//! The transcript of Codex, `exec --json` (shared facts, agent-clis): one JSON object a line. The builtin agent writes it, too.
+//! The transcript of Codex, `exec --json` (`docs/AGENTS.md`): one JSON object a line. The builtin agent writes it, too.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

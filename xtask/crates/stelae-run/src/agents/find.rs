@@ -5,13 +5,12 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 use stelae_model::agent::{Agent, CliVersion, Model, version_said};
+use stelae_model::env::Environment;
 use stelae_model::env::declared::PATH;
-use stelae_model::env::programs::{CLAUDE, CODEX};
-use stelae_model::env::{Base, ClaudeEnv, CodexEnv, Environment, Invocation, ProgramEnv as _};
-use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::{ExitCode, Failure};
 
 use super::credentials;
+use super::process::{self as agent_process, Own};
 use crate::deadline::Deadline;
 use crate::process::{self, Limits};
 use crate::programs;
@@ -78,7 +77,10 @@ fn ask(
     interrupt: &Interrupt,
 ) -> Result<String, Failure> {
     let (out, talk) = (scratch.join("agent-version.log"), scratch.join("agent.log"));
-    let invocation = bare(agent, path, host, scratch)?.args(["--version"]);
+    // A home in which there is nothing, and no token.
+    let own = Own { home: scratch, model: None, no_proxy: "127.0.0.1", token: false };
+    let invocation = agent_process::of(agent, path.to_owned(), scratch.to_owned(), host, &own)?;
+    let invocation = invocation.args(["--version"]);
     let limits = Limits { deadline: Deadline::after(ASKING), interrupt, stdout: &out, stderr: &talk };
     let quiet = Recorder::to_listeners(Vec::new());
     let finished = quiet.minding_leaks(process::run(&invocation, &limits, &mut |_, _| ())?);
@@ -92,24 +94,5 @@ fn ask(
         .on(path.to_string())
         .because(format!("it says {:?}", finished.stdout_text))
         .hint(format!("cargo xtask tools install {agent}"))
-    })
-}
-
-/// The program with a home in which there is nothing.
-fn bare(agent: Agent, path: &Utf8Path, host: &Environment, home: &Utf8Path) -> Result<Invocation, Failure> {
-    let home = AbsolutePath::parse(home.as_str()).map_err(Failure::unexpected)?;
-    let base = Base { home: home.clone(), ..Base::from_environment(host)? };
-    let (path, cwd) = (path.to_owned(), home.as_path().to_owned());
-    Ok(match agent {
-        Agent::Claude => {
-            let env = ClaudeEnv { home, mcp_token: None, ..ClaudeEnv::from_environment(host)? };
-            CLAUDE.invoke(path, cwd, &base, &env)
-        }
-        _ => CODEX.invoke(
-            path,
-            cwd,
-            &base,
-            &CodexEnv { home, mcp_token: None, ..CodexEnv::from_environment(host)? },
-        ),
     })
 }

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! find          the pinned installation, or PATH; asked for its version before anything else is started
-//! home          a folder of the stage's own, 0700: settings, and with a live model the credentials, for as long as it takes
-//! start         the invocation: whole environment, whole command line, as config/agents.toml has it
+//! credentials   with a live model: whether its user has any
+//! home          a folder of the stage's own, 0700: settings, and a link to the credentials for as long as it takes
+//! process       its whole environment
+//! start         its whole command line, as config/agents.toml has it, with our model around it
 //! ```
-//! Why it is started like this and not otherwise, and what its exit code is worth, stands in the shared facts, agent-clis.
+//! Why it is started like this and not otherwise, and what its exit code is worth, is in `docs/AGENTS.md`.
 
 mod credentials;
 mod find;
 mod home;
+mod process;
 mod start;
 
 pub use find::{AgentProgram, find};

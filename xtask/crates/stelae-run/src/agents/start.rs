@@ -4,12 +4,11 @@ use std::net::SocketAddr;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
+use stelae_model::Failure;
 use stelae_model::agent::{Agent, Filled, Model};
-use stelae_model::env::programs::{CLAUDE, CODEX};
-use stelae_model::env::{Base, ClaudeEnv, CodexEnv, Environment, Invocation, ProgramEnv as _};
-use stelae_model::value::{AbsolutePath, EnvValue, HttpUrl, Secret, Text};
-use stelae_model::{ExitCode, Failure};
+use stelae_model::env::{Environment, Invocation};
 
+use super::process::{self, Own};
 use super::{AgentHome, AgentProgram};
 
 /// A start of an agent CLI.
@@ -48,40 +47,15 @@ pub struct ScriptedModel<'a> {
     pub report: &'a Utf8Path,
 }
 
-/// A key that opens nothing: Claude Code asks nobody without one.
-const NO_KEY: &str = "of-no-use";
-
 impl CliStart<'_> {
     /// What is started: the agent; with a model of ours, that one around it.
     ///
     /// # Errors
     /// Exit 20, when the run's variables are not what they should be.
     pub fn invocation(&self) -> Result<Invocation, Failure> {
-        let home: AbsolutePath = parse(self.home.path().as_str())?;
-        let base = Base { home: home.clone(), ..Base::from_environment(self.inside)? };
-        let proxy = self.model.map(|model| Secret::new(format!("http://{}", model.address)));
-        let no_proxy: Text = parse(&self.no_proxy())?;
-        let (program, cwd) = (self.started(), self.cwd.to_owned());
-        let invocation = match self.agent {
-            Agent::Claude => {
-                let env = ClaudeEnv::from_environment(self.inside)?;
-                let https_proxy = proxy.clone().or(env.https_proxy);
-                let http_proxy = proxy.or(env.http_proxy);
-                let base_url = self.model.map(|model| parse::<HttpUrl>(&format!("http://{}", model.address)));
-                let api_key = self.model.map(|_| Secret::new(NO_KEY.to_owned()));
-                let no_proxy = Some(no_proxy);
-                let base_url = base_url.transpose()?;
-                let env = ClaudeEnv { home, base_url, api_key, https_proxy, http_proxy, no_proxy, ..env };
-                CLAUDE.invoke(program, cwd, &base, &env)
-            }
-            _ => {
-                let env = CodexEnv::from_environment(self.inside)?;
-                let https_proxy = proxy.clone().or(env.https_proxy);
-                let http_proxy = proxy.or(env.http_proxy);
-                let env = CodexEnv { home, https_proxy, http_proxy, no_proxy: Some(no_proxy), ..env };
-                CODEX.invoke(program, cwd, &base, &env)
-            }
-        };
+        let model = self.model.map(|model| model.address);
+        let own = Own { home: self.home.path(), model, no_proxy: &self.no_proxy(), token: true };
+        let invocation = process::of(self.agent, self.started(), self.cwd.to_owned(), self.inside, &own)?;
         Ok(invocation.args(self.room()).args(self.args.iter().cloned()))
     }
 
@@ -117,10 +91,6 @@ impl CliStart<'_> {
         }
         hosts.join(",")
     }
-}
-
-fn parse<T: EnvValue>(text: &str) -> Result<T, Failure> {
-    T::parse(text).map_err(|why| Failure::new(ExitCode::Environment, "agent-environment", why))
 }
 
 /// What the evidence says of it.
