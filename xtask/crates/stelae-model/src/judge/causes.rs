@@ -15,8 +15,13 @@ pub(super) fn explain(played: &Played<'_>, mismatch: Failure) -> Failure {
     match causes.into_iter().find_map(|cause| cause(played)) {
         Some(cause) => {
             let hint = cause.hint.clone().or(mismatch.hint);
-            let cause = mismatch.why.into_iter().fold(cause.because(mismatch.what), Failure::because);
-            Failure { hint, ..cause }
+            let cause = cause.because(mismatch.what);
+            // What the agent says of itself is said once.
+            let said = played.transcript.failure().map(clip);
+            let told = |why: &String| said.as_ref().is_some_and(|said| why.contains(said.as_str()));
+            let already = cause.why.iter().any(told);
+            let more = mismatch.why.into_iter().filter(|why| !(already && told(why)));
+            Failure { hint, ..more.fold(cause, Failure::because) }
         }
         None => mismatch,
     }
@@ -24,6 +29,9 @@ pub(super) fn explain(played: &Played<'_>, mismatch: Failure) -> Failure {
 
 /// What Codex says when a server is `required`, and is not there.
 const REQUIRED: &str = "required MCP servers failed to initialize";
+
+/// What Codex says when nobody answers where a server should be.
+const UNREACHED: &str = "error sending request";
 
 /// The agent came up without the stack's MCP server: it goes on without its tools, and nothing of that is in the transcript
 /// of Codex.
@@ -39,11 +47,12 @@ fn server_missing(played: &Played<'_>) -> Option<Failure> {
         return None;
     };
     let what = format!("{} came up without the stack's MCP server", played.agent);
-    Some(
-        unmet(played, "server-missing", what)
-            .because(why)
-            .hint("is the URL of the server in the agent's settings the stack's? config/agents.toml"),
-    )
+    let failure = unmet(played, "server-missing", what).because(why);
+    let failure = match line_with(played.complaints, UNREACHED) {
+        Some(line) => failure.because(line),
+        None => failure,
+    };
+    Some(failure.hint("is the URL of the server in the agent's settings the stack's? config/agents.toml"))
 }
 
 fn first_turn<'a>(played: &Played<'a>) -> Option<&'a ModelRequest> {
@@ -55,7 +64,8 @@ fn model_failed(played: &Played<'_>) -> Option<Failure> {
     let request = played.asked?.iter().find(|request| failed(request).is_some())?;
     let turn = request.turn.map_or_else(String::new, |turn| format!(" at turn {}", turn + 1));
     let what = format!("the model {}{turn}", failed(request)?);
-    let failure = unmet(played, "model-failed", what);
+    let failure = unmet(played, "model-failed", what)
+        .hint(format!("every request is in transcripts/{}.model.jsonl", played.stage.name));
     Some(match played.transcript.failure() {
         Some(said) => failure.because(format!("{} says: {}", played.agent, clip(said))),
         None => failure.because(format!("{} says nothing of it", played.agent)),

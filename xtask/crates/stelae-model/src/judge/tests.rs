@@ -240,6 +240,8 @@ fn what_is_behind_a_mismatch_is_what_is_said() {
         ("model-failed", "the model answered with status 401 at turn 1")
     );
 
+    assert_eq!(failure.why.iter().filter(|why| why.contains("unexpected status")).count(), 1, "{failure}");
+
     let unreached = Seen { lines: vec![gave_up], asked: Vec::new(), ..seen() };
     assert_eq!(unreached.kind(), "model-unreached");
 }
