@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use camino::Utf8Path;
 use stelae_model::env::attest::{Attestation, Declaration, Observed, attest};
-use stelae_model::env::declared::{STELAE_CONTROL_TOKEN, STELAE_PROCESS};
+use stelae_model::env::declared::{STELAE_CALLS, STELAE_CONTROL_TOKEN, STELAE_PROCESS};
 use stelae_model::env::programs::{GATEWAY, XTASK};
 use stelae_model::env::{
     Base, Environment, GatewayEnv, Invocation, ProgramEnv, ServerEnv, ServiceEnv, Variable as _, XtaskEnv,
@@ -54,6 +54,7 @@ pub fn declarations(
     let mut gateway = declare(GATEWAY.name, &base, &gateway_env);
     gateway.must_be_set.extend(has_token.then(|| TOKEN.to_owned()));
     gateway.may_have.extend(PASSED_SOCKET.map(str::to_owned));
+    gateway.may_have.extend(has_token.then(|| STELAE_CALLS::DECLARED.name.to_owned()));
     let mut all = BTreeMap::from([(XTASK.name.to_owned(), xtask), (GATEWAY.name.to_owned(), gateway)]);
     let service_env = ServiceEnv::from_environment(environment)?;
     for (label, own) in own {

@@ -1,4 +1,4 @@
-//! Every call of a tool, in a file (`--calls`): our own account, beside whatever a client tells of itself.
+//! Every call of a tool, in a file (`--calls`, or STELAE_CALLS): our own account, beside whatever a client tells of itself.
 //!
 //! A line is written before its client gets the answer, so that whoever saw the answer finds the line. One thread has the
 //! file: it counts the calls in the order in which they ended, and a disk that hangs holds up this one thread and not those
@@ -13,6 +13,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rmcp::model::ErrorData;
 use serde_json::{Map, Value};
 use stelae_model::calls::{CallOutcome, GatewayCall};
+use stelae_model::env::Variable as _;
+use stelae_model::env::declared::STELAE_CALLS;
 use stelae_model::{ExitCode, Failure};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
@@ -27,6 +29,12 @@ const LINE_LIMIT: Duration = Duration::from_secs(5);
 const LAST_LINES: Duration = Duration::from_secs(1);
 /// So many lines may wait for the disk; a call that comes then waits for room.
 const MOST_WAITING: usize = 64;
+
+/// The file that STELAE_CALLS names, if it does.
+pub(super) fn of_the_environment() -> Option<Utf8PathBuf> {
+    let path = std::env::var(STELAE_CALLS::DECLARED.name).ok()?;
+    (!path.is_empty()).then(|| path.into())
+}
 
 /// The account.
 #[derive(Clone, Debug)]

@@ -93,7 +93,7 @@ pub(crate) struct Serve {
     /// A token that clients of `/mcp` have to show: a file that only its owner can read; or STELAE_MCP_TOKEN
     #[arg(long, value_name = "PATH")]
     token_file: Option<Utf8PathBuf>,
-    /// Every call of a tool, a JSON object a line, appended before the client gets its answer
+    /// Every call of a tool, a JSON object a line, appended before the client gets its answer; or STELAE_CALLS
     ///
     /// The file is made for its owner only. It holds arguments as clients send them, secrets among them; of arguments above
     /// 64 KiB only the length. Cancelled calls, calls that were given up and calls of unknown tools have a line, too; what is no
@@ -130,7 +130,8 @@ impl Serve {
         let address = config.proxy.mcp_proxy.address().map_err(Failure::unexpected)?;
         // Before the runtime starts its threads: see `listener::open`.
         let listener = listener::open(address)?;
-        let calls = self.calls.as_deref().map(Calls::open).transpose()?;
+        let calls = self.calls.or_else(calls::of_the_environment);
+        let calls = calls.as_deref().map(Calls::open).transpose()?;
         // The orphans of servers fall to us: whoever watches us may be the one that is killed.
         let family = Family::enter()?;
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

@@ -35,6 +35,10 @@ variables! {
     /// Lets its bearer make the gateway read its configuration again. Made anew for every start of the stack.
     STELAE_CONTROL_TOKEN: Option<Secret<String>>, Harness, [];
 
+    /// Where the builtin gateway writes every call that it is given. A variable and no argument: so it comes also to a gateway
+    /// that a stack has wrapped in a script.
+    STELAE_CALLS: Option<AbsolutePath>, Harness, [];
+
     /// What clients of the gateway's `/mcp` have to show, if it is set: `Authorization: Bearer TOKEN`. The builtin gateway
     /// asks for it; readiness, checks and agents show it. Arguments are everybody's to read, so it is not settable by `--set`.
     STELAE_MCP_TOKEN: Option<Secret<BearerToken>>, Host, [];

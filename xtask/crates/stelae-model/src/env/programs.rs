@@ -22,6 +22,7 @@ program_environment! {
         public_base_url: PUBLIC_BASE_URL,
         control_token: STELAE_CONTROL_TOKEN,
         mcp_token: STELAE_MCP_TOKEN,
+        calls: STELAE_CALLS,
     }
 }
 

@@ -158,15 +158,10 @@ impl Attached<'_> {
         token.iter().for_each(|token| self.recorder.hide(token));
         self.environment.get::<STELAE_MCP_TOKEN>()?.iter().for_each(|token| self.recorder.hide(token));
 
-        let mut invocation = self.config.gateway(self.environment, token)?;
-        if let Some(calls) = &self.calls {
-            if self.config.chosen.reloads() {
-                invocation = invocation.args(["--calls", calls.as_str()]);
-            } else {
-                let name = &self.config.chosen.name;
-                self.recorder
-                    .warn(format!("the gateway {name} does not tell of its calls: there is no {calls}"));
-            }
+        let invocation = self.config.gateway(self.environment, token, self.calls.as_deref())?;
+        if let Some(calls) = self.calls.as_deref().filter(|_| !self.config.chosen.reloads()) {
+            let name = &self.config.chosen.name;
+            self.recorder.warn(format!("the gateway {name} does not tell of its calls: there is no {calls}"));
         }
         for lacks in self.config.write_dialect(self.environment)? {
             self.recorder.warn(lacks);

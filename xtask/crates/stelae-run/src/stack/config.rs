@@ -17,7 +17,7 @@ use stelae_model::lifecycle::Patience;
 use stelae_model::proxy::ProxyConfig;
 use stelae_model::render::{Names, Source, Syntax, parse_json, resolve};
 use stelae_model::stack::{Chosen, Gateway, McpPaths, SERVER_IN_PATH, Service, Stack, parse_stack};
-use stelae_model::value::Secret;
+use stelae_model::value::{AbsolutePath, EnvValue as _, Secret};
 use stelae_model::{ExitCode, Failure};
 
 use super::foreign;
@@ -105,13 +105,16 @@ impl StackConfig {
         &self,
         environment: &Environment,
         token: Option<Secret<String>>,
+        calls: Option<&Utf8Path>,
     ) -> Result<Invocation, Failure> {
         let gateway = &self.stack.gateway;
         let (program, words) = self.gateway_command(environment)?;
         let read = GatewayEnv::from_environment(environment)?;
         // Somebody else's would not ask clients for theirs.
         let mcp_token = read.mcp_token.clone().filter(|_| self.chosen.reloads());
-        let env = GatewayEnv { control_token: token, mcp_token, ..read };
+        let calls = calls.filter(|_| self.chosen.reloads());
+        let calls = calls.map(|path| AbsolutePath::parse(path.as_str()).map_err(Failure::unexpected));
+        let env = GatewayEnv { control_token: token, mcp_token, calls: calls.transpose()?, ..read };
         let base = Base::from_environment(environment)?;
         let own = self.env_file(gateway.env_file.as_deref(), environment)?;
         Ok(GATEWAY.invoke(program, self.root.clone(), &base, &env).args(words).own_variables(own))
