@@ -44,7 +44,7 @@ pub(crate) fn check_prompts(stages: &[Stage], host: &Environment) -> Result<(), 
 
 /// The prompt of a stage.
 fn prompt(stage: &Stage, environment: &Environment, url: &str) -> Result<String, Failure> {
-    let source = Source::new(&format!("config/smoke.toml: prompt of stage {}", stage.name), &stage.prompt);
+    let source = Source::new(format!("config/smoke.toml: prompt of stage {}", stage.name), &stage.prompt);
     resolve_text_alone(&source, &Names::from(environment).with("MCP_URL", url), Syntax::Braces)
 }
 
