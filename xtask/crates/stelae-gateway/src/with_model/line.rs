@@ -8,7 +8,6 @@
 //! ```
 //! Nobody says two things in a row, so that one reading is one message.
 
-use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -65,12 +64,11 @@ impl Line {
         Ok((Self(ours), theirs.into()))
     }
 
-    /// The end that is this process's standard input. That is empty from now on, so that nobody inherits the line.
+    /// The end that is this process's standard input. What this process starts has another one, and does not inherit it.
     pub(super) fn of_stdin() -> io::Result<Self> {
         let line = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         // A socket, and nothing else that could be waited for in vain.
         line.peer_addr()?;
-        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
         Ok(Self(line))
     }
 
