@@ -74,11 +74,15 @@ impl Line {
 
     /// Says something. The other end has room for it, or is gone.
     pub(super) fn say(&self, message: &impl Serialize, with: &[BorrowedFd<'_>]) -> io::Result<()> {
+        // The space for them has some to spare, for alignment: it would take one more than the other end is ready for.
+        if with.len() > MOST_DESCRIPTORS {
+            return Err(io::Error::other("more descriptors than a message can carry"));
+        }
         let text = serde_json::to_vec(message)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !with.is_empty() && !control.push(SendAncillaryMessage::ScmRights(with)) {
-            return Err(io::Error::other("more descriptors than a message can carry"));
+            return Err(io::Error::other("no space for the descriptors"));
         }
         let sent =
             retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(&text)], &mut control, SendFlags::empty()))?;
