@@ -8,7 +8,6 @@
 //! ```
 //! Nobody says two things in a row, so that one reading is one message.
 
-use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -65,25 +64,25 @@ impl Line {
         Ok((Self(ours), theirs.into()))
     }
 
-    /// The end that is this process's standard input. That is empty from now on, so that nobody inherits the line.
+    /// The end that is this process's standard input. What this process starts has another one, and does not inherit it.
     pub(super) fn of_stdin() -> io::Result<Self> {
         let line = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
         // A socket, and nothing else that could be waited for in vain.
         line.peer_addr()?;
-        rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
         Ok(Self(line))
     }
 
     /// Says something. The other end has room for it, or is gone.
     pub(super) fn say(&self, message: &impl Serialize, with: &[BorrowedFd<'_>]) -> io::Result<()> {
+        // The space for them has some to spare, for alignment: it would take one more than the other end is ready for.
+        if with.len() > MOST_DESCRIPTORS {
+            return Err(io::Error::other("more descriptors than a message can carry"));
+        }
         let text = serde_json::to_vec(message)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        // The buffer is rounded up to whole words: one more may have room in it, and none in that of the other end.
-        let fits = with.len() <= MOST_DESCRIPTORS
-            && (with.is_empty() || control.push(SendAncillaryMessage::ScmRights(with)));
-        if !fits {
-            return Err(io::Error::other("more descriptors than a message can carry"));
+        if !with.is_empty() && !control.push(SendAncillaryMessage::ScmRights(with)) {
+            return Err(io::Error::other("no space for the descriptors"));
         }
         let sent =
             retry_on_intr(|| sendmsg(&self.0, &[IoSlice::new(&text)], &mut control, SendFlags::empty()))?;

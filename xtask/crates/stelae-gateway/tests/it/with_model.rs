@@ -311,7 +311,7 @@ async fn its_exit_code_is_ours() {
             ("exit 3", 3),
             ("kill -KILL $$", 137),
             ("kill -TERM $$", 143),
-            ("kill -TERM 0", 143),
+            ("kill -KILL 0", 137),
         ] {
             let mut bench = Bench::new();
             let ended = bench.run(walls, script).await;
