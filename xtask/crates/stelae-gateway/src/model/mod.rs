@@ -34,15 +34,22 @@ use script::Script;
 /// SIGTERM and SIGINT end it with 0.
 #[derive(Debug, Args)]
 pub(crate) struct Model {
-    /// Where it listens; a socket for it may be passed as LISTEN_FDS
+    #[command(flatten)]
+    played: Played,
+}
+
+/// What is played, and where.
+#[derive(Debug, Args)]
+pub(crate) struct Played {
+    /// Where the model listens; a socket for it may be passed as LISTEN_FDS
     #[arg(long, value_name = "ADDRESS")]
-    listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     /// The script: {"server":"stelae","calls":[{"tool":"…","arguments":{…}}],"message":"done"}
     #[arg(long, value_name = "FILE")]
-    script: Utf8PathBuf,
+    pub(crate) script: Utf8PathBuf,
     /// Every request, a JSON object a line, with what was answered
     #[arg(long, value_name = "FILE")]
-    record: Utf8PathBuf,
+    pub(crate) record: Utf8PathBuf,
 }
 
 impl Model {
@@ -52,16 +59,17 @@ impl Model {
     /// 2 for an unusable script, 33 for a taken port, 20 for an unusable passed socket, 40 for a record that cannot be
     /// written.
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let script = Script::read(&self.script)?;
+        let Self { played } = self;
+        let script = Script::read(&played.script)?;
         if script.is_dead() {
             let what = "a model that is dead cannot be served";
             return Err(Failure::new(ExitCode::Usage, "dead-model", what)
-                .on(self.script.as_str())
+                .on(played.script.as_str())
                 .hint("it is for stelae-gateway with-model"));
         }
-        let record = Record::create(&self.record)?;
+        let record = Record::create(&played.record)?;
         // Before the runtime starts its threads: see `listener::open`.
-        let listener = listener::open(self.listen)?;
+        let listener = listener::open(played.listen)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| unexpected(&error))?;
         let served = runtime.block_on(async {

@@ -40,6 +40,7 @@ use stelae_run::signals::{Each, Interrupt};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::listener;
+use crate::model::Played;
 use crate::model::record::Record;
 use crate::model::script::Script;
 use crate::model::server;
@@ -54,15 +55,8 @@ use room::Room;
 /// of a signal if it died of one. SIGTERM, SIGINT and SIGHUP end it, whatever it started, and this.
 #[derive(Debug, Args)]
 pub(crate) struct WithModel {
-    /// Where the model listens; a socket for it may be passed as LISTEN_FDS
-    #[arg(long, value_name = "ADDRESS")]
-    listen: SocketAddr,
-    /// The script: {"server":"stelae","calls":[{"tool":"…","arguments":{…}}],"message":"done"}
-    #[arg(long, value_name = "FILE")]
-    script: Utf8PathBuf,
-    /// Every request, a JSON object a line, with what was answered
-    #[arg(long, value_name = "FILE")]
-    record: Utf8PathBuf,
+    #[command(flatten)]
+    played: Played,
     /// How it went, and what the program tried to reach: one JSON object
     #[arg(long, value_name = "FILE")]
     report: Utf8PathBuf,
@@ -86,13 +80,13 @@ impl WithModel {
     /// `record-incomplete`. 34 when something is left.
     pub(crate) fn run(self) -> Result<u8, Failure> {
         self.check()?;
-        let script = Script::read(&self.script)?;
+        let script = Script::read(&self.played.script)?;
         // Signals first: one that comes before there is anybody to pass it on to waits.
         let (signals, family) = (Each::install()?, Family::enter()?);
         remove_stale(&self.report)?;
-        let record = Arc::new(Record::create(&self.record)?);
+        let record = Arc::new(Record::create(&self.played.record)?);
         // Before the runtime starts its threads: see `listener::open`.
-        let model = listener::open(self.listen)?;
+        let model = listener::open(self.played.listen)?;
         if script.is_dead() {
             deafen(&model);
         }
@@ -125,7 +119,7 @@ impl WithModel {
         if let Some(signal) = watch.told() {
             return Err(ended_by(signal, "the program"));
         }
-        asked.incomplete.map_or(Ok(()), |why| Err(incomplete(&self.record, why)))?;
+        asked.incomplete.map_or(Ok(()), |why| Err(incomplete(&self.played.record, why)))?;
         verdict(ended.map_err(|error| unexpected(&error))?, exit_code)
     }
 
@@ -134,7 +128,7 @@ impl WithModel {
             let why = "nobody asked for more than settings (--no-route)";
             return Room::with_settings(why.to_owned(), &self.program);
         }
-        let model = (!script.is_dead()).then_some(self.listen);
+        let model = (!script.is_dead()).then_some(self.played.listen);
         let reach: Vec<_> = model.into_iter().chain(self.reach.iter().copied()).collect();
         Room::without_a_route(&reach, &self.program)
     }
@@ -144,7 +138,7 @@ impl WithModel {
         let usage = |why: String| {
             Err(Failure::new(ExitCode::Usage, "address", "an address cannot be used").because(why))
         };
-        let addresses: Vec<_> = std::iter::once(&self.listen).chain(&self.reach).collect();
+        let addresses: Vec<_> = std::iter::once(&self.played.listen).chain(&self.reach).collect();
         if let Some(strange) =
             addresses.iter().find(|address| !address.ip().is_loopback() || address.port() == 0)
         {
