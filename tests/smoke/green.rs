@@ -46,7 +46,7 @@ fn a_fresh_clone_is_proven_and_nothing_is_left() {
     assert_eq!(events.last().unwrap()["event"]["kind"], "verdict");
 
     // A server was really installed: the agent called its tool, and its process was there to write a log line.
-    assert!(read("transcripts/install.jsonl").contains("count_words"));
+    assert!(read("transcripts/remove.jsonl").contains("count_words"));
     let calls = read_calls("calls.jsonl", &read("calls.jsonl")).unwrap();
     let counted = calls.iter().find(|call| call.tool == "count_words").expect("a call");
     assert_eq!(

@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::misbehaviour::Wrong;
 use crate::{ExitCode, Failure};
 
-/// So many characters of an answer are kept: enough to compare with the transcript, which has all of it.
+/// So many characters of an answer are kept, to be looked at. An agent tells its model more than the text (Codex how long it took),
+/// or other parts of it.
 const ANSWER_CHARACTERS: usize = 2_000;
 
 /// One request.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::Model;
 use crate::expect::Stage;
 use crate::flow::{Budgets, StepBudget};
+use crate::misbehaviour::Misbehaviour;
 use crate::stack::{check_times, parse_toml};
 use crate::{ExitCode, Failure};
 
@@ -96,6 +97,14 @@ pub fn parse_smoke(path: &str, text: &str) -> Result<SmokeConfig, Failure> {
         )
         .on(path.to_owned())
         .because(format!("a run has {}, the file has {}", STAGES.join(", "), names.join(", "))));
+    }
+    for stage in &config.stages {
+        stage.misbehave.map_or(Ok(()), Misbehaviour::check).map_err(|why| {
+            let what = "the scripted model cannot do that";
+            Failure::new(ExitCode::Environment, "smoke-config", what)
+                .on(format!("{path}: stage {}", stage.name))
+                .because(why)
+        })?;
     }
     if let Some(empty) = config.stages.iter().find(|stage| stage.calls.is_empty()) {
         return Err(Failure::new(ExitCode::Environment, "smoke-config", "a stage expects nothing")

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use camino::Utf8Path;
 use stelae_model::env::attest::{Attestation, Declaration, Observed, attest};
 use stelae_model::env::declared::{STELAE_CALLS, STELAE_CONTROL_TOKEN, STELAE_PROCESS};
 use stelae_model::env::programs::{GATEWAY, XTASK};
 use stelae_model::env::{
     Base, Environment, GatewayEnv, Invocation, ProgramEnv, ServerEnv, ServiceEnv, Variable as _, XtaskEnv,
 };
+use stelae_model::lifecycle::ProcessRow;
 use stelae_model::proxy::ProxyConfig;
 use stelae_model::{ExitCode, Failure};
 
@@ -143,37 +143,39 @@ pub fn attest_stack(
     Ok(attest(&declarations, &observe(root)?))
 }
 
-/// Compares the process below us that runs `program` with what the invocation gave it; nothing if there is none (any more).
-/// What that process starts itself is its own business.
+/// Compares the process of an invocation with what it was given: the one that carries its label and was started by us, or by
+/// whoever's command line begins with `starter`. Nothing if there is none any more. What that process starts itself is its own
+/// business.
 ///
 /// # Errors
 /// Exit 20, `environment-unreadable`.
 pub(crate) fn attest_program(
     invocation: &Invocation,
-    program: &Utf8Path,
+    starter: Option<&str>,
 ) -> Result<Option<Attestation>, Failure> {
     let us = i32::try_from(std::process::id()).unwrap_or(0);
-    let runs_it = |pid: i32| {
-        tree::command_line(pid)
-            .and_then(|line| {
-                line.strip_prefix(program.as_str()).map(|rest| rest.is_empty() || rest.starts_with(' '))
-            })
-            .unwrap_or(false)
+    let label = STELAE_PROCESS::DECLARED.name;
+    let is_ours = |row: &ProcessRow| match starter {
+        None => row.parent == us,
+        Some(begins) => tree::command_line(row.parent).is_some_and(|line| line.starts_with(begins)),
     };
-    let rows = tree::descendants(us);
-    let Some(topmost) = rows.iter().find(|row| runs_it(row.pid) && !runs_it(row.parent)) else {
-        return Ok(None);
-    };
-    let mut must_have = invocation.environment().clone();
-    must_have.insert(STELAE_PROCESS::DECLARED.name.to_owned(), invocation.process.clone());
-    let declared = Declaration { must_have, ..Declaration::default() };
-    let declarations = BTreeMap::from([(invocation.process.clone(), declared)]);
-    let Some(observed) = look(topmost.pid)? else { return Ok(None) };
-    Ok(Some(attest(&declarations, &[observed])))
+    for row in tree::descendants(us).iter().filter(|row| !row.zombie && is_ours(row)) {
+        let Some(observed) = look(row.pid)? else { continue };
+        if observed.environment.get(label) != Some(&invocation.process) {
+            continue;
+        }
+        let mut must_have = invocation.environment().clone();
+        must_have.insert(label.to_owned(), invocation.process.clone());
+        let declared = Declaration { must_have, ..Declaration::default() };
+        let declarations = BTreeMap::from([(invocation.process.clone(), declared)]);
+        return Ok(Some(attest(&declarations, &[observed])));
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
+    use camino::Utf8Path;
     use stelae_model::env::Layers;
     use stelae_model::env::attest::Difference;
 
@@ -283,8 +285,8 @@ mod tests {
         assert_eq!(differences(&control), []);
     }
 
-    /// What is seen of `program`, when `script` runs and has said something.
-    fn seen(script: &str, program: &str) -> Option<Attestation> {
+    /// What is seen of the process that `starter` has started, when `script` runs and has said something.
+    fn seen(script: &str, starter: Option<&str>) -> Option<Attestation> {
         let folder = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(folder.path()).unwrap();
         let invocation = Invocation::for_test("agent", "/bin/sh".into(), folder.to_owned(), &[("A", "1")]);
@@ -294,7 +296,7 @@ mod tests {
         let limits = Limits { deadline, interrupt: &Interrupt::never(), stdout: &stdout, stderr: &stderr };
         let mut seen = None;
         process::run(&invocation, &limits, &mut |_, _| {
-            seen.get_or_insert_with(|| attest_program(&invocation, Utf8Path::new(program)).unwrap());
+            seen.get_or_insert_with(|| attest_program(&invocation, starter).unwrap());
             std::fs::write(folder.join("go"), "").unwrap();
         })
         .unwrap();
@@ -305,13 +307,13 @@ mod tests {
 
     #[test]
     fn a_program_that_has_what_it_was_given_has_no_differences() {
-        let attestation = seen(WAIT, "/bin/sh").unwrap();
+        let attestation = seen(WAIT, None).unwrap();
         assert_eq!((attestation.processes.len(), &attestation.differences[..]), (1, &[][..]));
     }
 
     #[test]
     fn what_somebody_in_between_adds_is_seen() {
-        let attestation = seen(&format!("exec env -u PWD B=2 sh -c '{WAIT}'"), "sh").unwrap();
+        let attestation = seen(&format!("exec env -u PWD B=2 sh -c '{WAIT}'"), None).unwrap();
         let [Difference::Leaked { variable, .. }] = &attestation.differences[..] else {
             panic!("{:?}", attestation.differences)
         };
@@ -320,6 +322,14 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_not_attested() {
-        assert!(seen(WAIT, "/bin/no-such-program").is_none());
+        assert!(seen(WAIT, Some("/bin/no-such-program ")).is_none());
+    }
+
+    #[test]
+    fn a_program_in_a_room_is_found_below_who_started_it() {
+        let attestation =
+            seen(&format!("env C=3 sh -c '{WAIT}'; true"), Some("/bin/sh -c env C=3 ")).unwrap();
+        let leaked = |difference: &Difference| matches!(difference, Difference::Leaked { variable, .. } if variable == "C");
+        assert!(attestation.differences.iter().any(leaked), "{:?}", attestation.differences);
     }
 }

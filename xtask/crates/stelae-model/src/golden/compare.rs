@@ -28,6 +28,17 @@ pub fn compare(was: &Golden, is: &Golden) -> Vec<String> {
     lines
 }
 
+/// How a call ended, told apart from every other way.
+fn name_of(end: &CallEnd) -> &'static str {
+    match end {
+        CallEnd::Answered(_) => "answered",
+        CallEnd::ToolError(_) => "tool error",
+        CallEnd::Failed(_) => "failed",
+        CallEnd::Refused(_) => "refused",
+        CallEnd::NoSuchTool(_) => "no such tool",
+    }
+}
+
 struct Changes(Vec<String>);
 
 impl Changes {
@@ -74,7 +85,7 @@ impl Changes {
                 );
             }
             if was.end != is.end {
-                let text = |end: &CallEnd| format!("{}: {}", end.word(), end.text());
+                let text = |end: &CallEnd| format!("{}: {}", name_of(end), end.text());
                 self.differs(&format!("{call}: result"), &text(&was.end), &text(&is.end));
             }
         }

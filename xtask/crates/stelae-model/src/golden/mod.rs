@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Model};
 use crate::transcript::{AgentEvent, CallEnd, Transcript};
 
 /// A run.
@@ -25,6 +25,8 @@ pub struct Golden {
     pub schema: u32,
     /// Who played.
     pub agent: Agent,
+    /// Whose model told it what to do.
+    pub model: Model,
     /// Its version, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

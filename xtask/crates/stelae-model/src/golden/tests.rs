@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::agent::Model;
 use crate::transcript::{Call, CallStarted};
 
 fn masks() -> Masks {
@@ -35,7 +36,13 @@ fn golden(text: &str) -> Golden {
     let tools = ["read".to_owned()].into();
     let offered = ["read".to_owned()].into();
     let stage = GoldenStage::new("s", &transcript(text), offered, tools, &masks());
-    Golden { schema: 1, agent: Agent::Codex, version: Some("1".to_owned()), stages: vec![stage] }
+    Golden {
+        schema: 1,
+        agent: Agent::Codex,
+        model: Model::Scripted,
+        version: Some("1".to_owned()),
+        stages: vec![stage],
+    }
 }
 
 #[test]
@@ -78,7 +85,7 @@ fn each_kind_of_change_is_said() {
     let arguments = changed(&|is| is.stages[0].calls[0].arguments = json!({"path": "x"}));
     assert!(arguments.contains("call 1 (read): arguments: was"), "{arguments}");
     let result = changed(&|is| is.stages[0].calls[0].end = CallEnd::ToolError("fine".to_owned()));
-    assert!(result.contains("was \"completed: fine\", is \"failed: fine\""), "{result}");
+    assert!(result.contains("was \"answered: fine\", is \"tool error: fine\""), "{result}");
     let said = changed(&|is| is.stages[0].said.push("more".to_owned()));
     assert!(said.contains("what it says: was \"done\", is \"done / more\""), "{said}");
     assert!(changed(&|is| is.stages[0].warned.push("x".to_owned())).contains("what it warns of"));

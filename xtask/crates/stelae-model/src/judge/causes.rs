@@ -4,14 +4,20 @@
 
 use super::{Played, clip, unmet};
 use crate::Failure;
-use crate::agent::SERVER;
 use crate::misbehaviour::Wrong;
 use crate::model_record::ModelRequest;
 use crate::transcript::CallEnd;
 
+/// Mismatches that something before them can be behind. What was called and should not have been needs no excuse.
+const EXPLAINED: [&str; 3] = ["call-missing", "call-failed", "turn-not-completed"];
+
 /// The cause, with the mismatch that it led to; without one, the mismatch.
 pub(super) fn explain(played: &Played<'_>, mismatch: Failure) -> Failure {
-    let causes = [server_missing, model_failed, model_unreached, unsupported_call, approval_refused];
+    if !EXPLAINED.contains(&mismatch.kind.as_str()) {
+        return mismatch;
+    }
+    let causes =
+        [server_missing, model_fault, model_failed, model_unreached, unsupported_call, approval_refused];
     match causes.into_iter().find_map(|cause| cause(played)) {
         Some(cause) => {
             let hint = cause.hint.clone().or(mismatch.hint);
@@ -36,9 +42,8 @@ const UNREACHED: &str = "error sending request";
 /// The agent came up without the stack's MCP server: it goes on without its tools, and nothing of that is in the transcript
 /// of Codex.
 fn server_missing(played: &Played<'_>) -> Option<Failure> {
-    let state = played.transcript.state_of(SERVER);
-    let why = if let Some(state) = state.filter(|&state| state != "connected") {
-        format!("it says that the server is {state:?}")
+    let why = if let Some((name, state)) = played.transcript.unconnected() {
+        format!("it says that the server {name} is {state:?}")
     } else if let Some(line) = line_with(played.complaints, REQUIRED) {
         line
     } else if first_turn(played).is_some_and(|request| request.offered.is_empty()) {
@@ -59,6 +64,26 @@ fn first_turn<'a>(played: &Played<'a>) -> Option<&'a ModelRequest> {
     played.asked?.iter().find(|request| request.turn.is_some() && request.wrong.is_none())
 }
 
+/// What the agent asked of its model and should not have. Where it wanted to go to somebody else is no matter of the model: it
+/// was told that it could not, and that it tried is said.
+pub(super) fn fault(asked: &[ModelRequest]) -> Option<&str> {
+    asked.iter().filter(|request| request.outside.is_none()).find_map(|request| request.fault.as_deref())
+}
+
+/// The agent asked for something that its model does not have, or in a way that it does not understand.
+fn model_fault(played: &Played<'_>) -> Option<Failure> {
+    let refused = played
+        .asked?
+        .iter()
+        .find(|request| request.outside.is_none() && request.fault.is_some() && request.status >= 400)?;
+    let what = format!("{} asked its model for something that it should not", played.agent);
+    let why = clip(refused.fault.as_deref().unwrap_or_default());
+    Some(unmet(played, "model-fault", what).because(why).hint(format!(
+        "a newer {} may speak another dialect; every request is in transcripts/{}.model.jsonl",
+        played.agent, played.stage.name
+    )))
+}
+
 /// The model refused to answer, or did not come to the end of its answer.
 fn model_failed(played: &Played<'_>) -> Option<Failure> {
     let request = played.asked?.iter().find(|request| failed(request).is_some())?;
@@ -77,7 +102,10 @@ pub(super) fn failed(request: &ModelRequest) -> Option<String> {
     match request.wrong {
         Some(Wrong::CutStream) => Some("broke off in the middle of its answer".to_owned()),
         Some(Wrong::NotCompleted) => Some("did not say that its answer was complete".to_owned()),
-        _ if request.status >= 400 => Some(format!("answered with status {}", request.status)),
+        // What was wrong with the request is a fault of the agent, and told as one.
+        _ if request.fault.is_none() && request.outside.is_none() && request.status >= 400 => {
+            Some(format!("answered with status {}", request.status))
+        }
         _ => None,
     }
 }

@@ -6,6 +6,7 @@ use super::*;
 use crate::calls::CallOutcome;
 use crate::expect::{ExpectedCall, ForbiddenCall, Outcome};
 use crate::misbehaviour::Wrong;
+use crate::model_record::Answered;
 
 fn stage() -> Stage {
     let call = |tool: &str, outcome| ExpectedCall {
@@ -55,6 +56,7 @@ fn asked() -> Vec<ModelRequest> {
         route: "POST /v1/responses".to_owned(),
         turn: Some(turn),
         offered: vec!["read".to_owned(), "grep".to_owned()],
+        answered: turn.checked_sub(1).map(|call| Answered::new(call, "so it was", None)),
         called: called.map(str::to_owned),
         arguments: called.map(|_| json!({"path": "README.md"})),
         status: 200,
@@ -283,26 +285,92 @@ fn arguments_that_are_cut_are_compared_by_their_length() {
 }
 
 #[test]
-fn claude_says_the_same_of_an_answer_that_is_an_error_and_of_none() {
-    let mut given = given();
-    given[1].outcome = CallOutcome::Failed;
-    let judged = |agent| {
-        let transcript = transcript(&good());
-        let (stage, asked) = (stage(), asked());
-        let (asked, given) = (Some(&asked[..]), Some(&given[..]));
-        let played = Played {
-            stage: &stage,
-            agent,
-            model: Model::Scripted,
-            transcript: &transcript,
-            complaints: "",
-            asked,
-            given,
-        };
-        judge(&played).is_ok()
+fn a_call_that_nobody_answered_is_no_tools_error_whatever_the_agent_calls_it() {
+    // Claude Code says the same of both.
+    let mut seen = seen();
+    seen.given[1].outcome = CallOutcome::Failed;
+    assert_eq!(seen.kind(), "witnesses-differ");
+}
+
+#[test]
+fn what_the_model_is_told_of_a_call_is_what_we_are_told() {
+    let told = |answered: Option<Answered>| {
+        let mut seen = seen();
+        seen.asked[1].answered = answered;
+        seen.judge().map_err(|failure| failure.kind)
     };
-    assert!(judged(Agent::Claude));
-    assert!(!judged(Agent::Codex));
+    let differs = Err("witnesses-differ".to_owned());
+    assert_eq!(told(None), differs);
+    assert_eq!(told(Some(Answered::new(1, "", None))), differs, "of another call");
+    assert_eq!(told(Some(Answered::new(0, "", Some(true)))), differs, "that it failed");
+    assert_eq!(told(Some(Answered::new(0, "", Some(false)))), Ok(()));
+    let mut silent = seen();
+    silent.asked.pop();
+    assert_eq!(silent.kind(), "witnesses-differ", "of the last call nothing");
+}
+
+#[test]
+fn where_an_agent_wanted_to_go_is_not_its_models_failure() {
+    let elsewhere = ModelRequest {
+        route: "CONNECT".to_owned(),
+        status: 403,
+        outside: Some("telemetry.invalid:443".to_owned()),
+        fault: Some("the agent wanted to reach telemetry.invalid:443".to_owned()),
+        ..ModelRequest::default()
+    };
+    let mut green = seen();
+    green.asked.insert(0, elsewhere.clone());
+    assert_eq!(green.judge(), Ok(()));
+    let mut red = seen();
+    red.asked.insert(0, elsewhere);
+    red.lines.truncate(3);
+    assert_eq!(red.kind(), "call-missing");
+}
+
+#[test]
+fn a_request_that_the_model_does_not_understand_is_told_as_that() {
+    let mut seen = seen();
+    seen.lines.truncate(2);
+    let fault = Some("it has no list of `input`".to_owned());
+    seen.asked = vec![ModelRequest { status: 400, fault, ..ModelRequest::default() }];
+    let failure = seen.failure();
+    assert_eq!(failure.kind, "model-fault");
+    assert!(failure.why[0].contains("`input`"), "{failure}");
+}
+
+#[test]
+fn what_should_not_have_been_called_needs_no_cause() {
+    let mut seen = seen();
+    seen.stage.never.push(ForbiddenCall { tool: "read".to_owned(), arguments: None });
+    seen.asked[2].status = 500;
+    assert_eq!(seen.kind(), "call-forbidden");
+}
+
+#[test]
+fn one_that_stumbles_and_goes_on_has_come_to_its_end() {
+    let mut stumbled = seen();
+    stumbled.lines.insert(2, json!({"type": "error", "message": "Reconnecting… 1/5"}));
+    assert_eq!(stumbled.judge(), Ok(()));
+    stumbled.lines.push(json!({"type": "error", "message": "gone"}));
+    assert_eq!(stumbled.kind(), "turn-not-completed");
+}
+
+#[test]
+fn a_model_of_its_own_may_leave_out_what_is_empty_and_do_two_things_at_once() {
+    let mut live = Seen { model: Model::Live, ..seen() };
+    live.stage.calls[0].arguments = json!({"path": "README.md", "params": {}});
+    live.given.swap(0, 1);
+    let transcript = transcript(&live.lines);
+    let played = Played {
+        stage: &live.stage,
+        agent: Agent::Codex,
+        model: Model::Live,
+        transcript: &transcript,
+        complaints: "",
+        asked: None,
+        given: Some(&live.given),
+    };
+    assert_eq!(judge(&played), Ok(()));
 }
 
 fn set(names: &[&str]) -> BTreeSet<String> {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Played, causes, clip, unmet};
 use crate::Failure;
-use crate::agent::Agent;
+use crate::agent::Model;
 use crate::calls::{CallOutcome, GatewayCall};
 use crate::model_record::ModelRequest;
 use crate::transcript::{Call, CallEnd};
@@ -22,7 +22,7 @@ pub(super) fn check(played: &Played<'_>) -> Result<(), Failure> {
 }
 
 fn check_model(played: &Played<'_>, asked: &[ModelRequest], calls: &[&Call]) -> Result<(), Failure> {
-    if let Some(fault) = asked.iter().find_map(|request| request.fault.as_ref()) {
+    if let Some(fault) = causes::fault(asked) {
         let what = format!("{} asked its model for something that it should not", played.agent);
         return Err(unmet(played, "model-fault", what).because(clip(fault)));
     }
@@ -31,20 +31,49 @@ fn check_model(played: &Played<'_>, asked: &[ModelRequest], calls: &[&Call]) -> 
         return Err(unmet(played, "failure-unnoticed", what)
             .because("its transcript is what it would have been if all had gone well"));
     }
-    let turns: Vec<_> = asked.iter().filter_map(|request| request.turn).collect();
-    if let Some(again) = turns.windows(2).find(|pair| pair[0] == pair[1]) {
-        let what = format!("{} asked its model more than once for turn {}", played.agent, again[0] + 1);
-        return Err(unmet(played, "model-asked-again", what)
-            .because("an answer got lost, or the agent is told to try again"));
-    }
+    let turns: Vec<_> = asked.iter().filter(|request| request.turn.is_some()).collect();
     let said =
-        asked.iter().filter_map(|request| Some((request.called.as_deref()?, request.arguments.as_ref())));
+        turns.iter().filter_map(|request| Some((request.called.as_deref()?, request.arguments.as_ref())));
     let said: Vec<_> = said.collect();
     let told: Vec<_> = calls.iter().map(|call| (call.tool.as_str(), Some(&call.arguments))).collect();
-    same(played, "the model asked for", &said, "the transcript has", &told)
+    for (number, request) in turns.iter().enumerate() {
+        if request.turn.is_some_and(|turn| turn < number) {
+            let what = format!("{} asked its model more than once for turn {number}", played.agent);
+            return Err(unmet(played, "model-asked-again", what)
+                .because("an answer got lost, or the agent is told to try again"));
+        }
+    }
+    same(played, "the model asked for", &said, "the transcript has", &told)?;
+    for (number, call) in calls.iter().enumerate() {
+        let answered = turns.get(number + 1).and_then(|request| request.answered.as_ref());
+        let failed = !matches!(call.end, CallEnd::Answered(_));
+        let why = match answered {
+            None => "its model was not told what the call came to".to_owned(),
+            Some(told) if told.call != number => format!("its model was told of call {} then", told.call + 1),
+            Some(told) if told.is_error.is_some_and(|is_error| is_error != failed) => {
+                let word = if failed { "had gone well" } else { "had failed" };
+                format!("its model was told that the call {word}: {}", clip(&told.text))
+            }
+            Some(_) => continue,
+        };
+        let what = format!("{} tells its model something else than us of call {}", played.agent, number + 1);
+        return Err(unmet(played, "witnesses-differ", what).because(why).because(format!(
+            "the transcript says that {} was {}",
+            call.tool,
+            call.end.word()
+        )));
+    }
+    Ok(())
 }
 
 fn check_gateway(played: &Played<'_>, given: &[GatewayCall], calls: &[&Call]) -> Result<(), Failure> {
+    let (mut given, mut calls) = (given.iter().collect::<Vec<_>>(), calls.to_vec());
+    if played.model == Model::Live {
+        // Some of what such a model wants never leaves the agent; and what it wants at once ends in any order.
+        calls.retain(|call| !matches!(call.end, CallEnd::Refused(_) | CallEnd::NoSuchTool(_)));
+        calls.sort_by_key(|call| (call.tool.clone(), call.arguments.to_string(), call.end.word()));
+        given.sort_by_key(|call| (call.tool.clone(), call.arguments.to_string(), word_of(call.outcome)));
+    }
     let seen = given.iter().enumerate().map(|(index, call)| {
         // Long arguments are only counted in the gateway's account.
         let as_long = |bytes: u64| {
@@ -56,8 +85,8 @@ fn check_gateway(played: &Played<'_>, given: &[GatewayCall], calls: &[&Call]) ->
     let seen: Vec<_> = seen.collect();
     let told: Vec<_> = calls.iter().map(|call| (call.tool.as_str(), Some(&call.arguments))).collect();
     same(played, "the gateway was given", &seen, "the transcript has", &told)?;
-    for (number, (given, call)) in given.iter().zip(calls).enumerate() {
-        if !agrees(played.agent, given.outcome, &call.end) {
+    for (number, (given, call)) in given.iter().zip(&calls).enumerate() {
+        if !agrees(given.outcome, &call.end) {
             let what =
                 format!("call {} ({}) ended otherwise than {} says", number + 1, call.tool, played.agent);
             let why = given.why.as_deref().map(|why| format!(": {}", clip(why))).unwrap_or_default();
@@ -67,6 +96,11 @@ fn check_gateway(played: &Played<'_>, given: &[GatewayCall], calls: &[&Call]) ->
         }
     }
     Ok(())
+}
+
+/// The word that the transcript has for it.
+fn word_of(outcome: CallOutcome) -> &'static str {
+    if outcome == CallOutcome::Answered { "completed" } else { "failed" }
 }
 
 /// A tool, and the arguments it was called with as far as they are known.
@@ -107,16 +141,13 @@ fn same_arguments(one: Option<&Value>, other: Option<&Value>) -> bool {
     some(one) == some(other)
 }
 
-fn agrees(agent: Agent, given: CallOutcome, end: &CallEnd) -> bool {
-    match (given, end) {
-        (CallOutcome::Answered, CallEnd::Answered(_)) | (CallOutcome::ToolError, CallEnd::ToolError(_)) => {
-            true
-        }
-        (CallOutcome::Failed, CallEnd::Failed(_)) => true,
-        // Claude Code says the same of both.
-        (CallOutcome::Failed, CallEnd::ToolError(_)) => agent == Agent::Claude,
-        _ => false,
-    }
+fn agrees(given: CallOutcome, end: &CallEnd) -> bool {
+    matches!(
+        (given, end),
+        (CallOutcome::Answered, CallEnd::Answered(_))
+            | (CallOutcome::ToolError, CallEnd::ToolError(_))
+            | (CallOutcome::Failed, CallEnd::Failed(_))
+    )
 }
 
 fn word(outcome: CallOutcome) -> &'static str {

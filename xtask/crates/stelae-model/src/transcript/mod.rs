@@ -163,23 +163,31 @@ impl Transcript {
         begun.filter(|begun| !ended.contains(&begun.id.as_str())).map(|begun| begun.tool.as_str()).collect()
     }
 
-    /// Whether the agent did what it was told to, and says so.
+    /// Whether the agent did what it was told to, and says so: in its last word of this kind. One that stumbled and went on has.
     pub fn is_completed(&self) -> bool {
-        self.events.contains(&AgentEvent::Completed)
+        self.last_word() == Some(&AgentEvent::Completed)
     }
 
     /// Why the agent gave up, in its own words.
     pub fn failure(&self) -> Option<&str> {
-        self.events.iter().rev().find_map(|event| match event {
-            AgentEvent::Failed(why) => Some(why.as_str()),
+        match self.last_word() {
+            Some(AgentEvent::Failed(why)) => Some(why),
             _ => None,
-        })
+        }
     }
 
-    /// How an MCP server is, if the agent says.
-    pub fn state_of(&self, server: &str) -> Option<&str> {
+    fn last_word(&self) -> Option<&AgentEvent> {
+        let is_word = |event: &&AgentEvent| matches!(event, AgentEvent::Completed | AgentEvent::Failed(_));
+        self.events.iter().rev().find(is_word)
+    }
+
+    /// The first MCP server that the agent says is not connected, and how it is.
+    pub fn unconnected(&self) -> Option<(&str, &str)> {
         self.events.iter().find_map(|event| match event {
-            AgentEvent::Started { servers } => servers.get(server).map(String::as_str),
+            AgentEvent::Started { servers } => {
+                let mut servers = servers.iter().filter(|(_, state)| *state != "connected");
+                servers.next().map(|(name, state)| (name.as_str(), state.as_str()))
+            }
             _ => None,
         })
     }

@@ -76,7 +76,7 @@ const CLAUDE: [&str; 8] = [
 #[test]
 fn a_call_of_claude_is_put_together_from_two_lines() {
     let transcript = Transcript { events: claude(&CLAUDE) };
-    assert_eq!(transcript.state_of("stelae"), Some("failed"));
+    assert_eq!(transcript.unconnected(), Some(("stelae", "failed")));
     let calls = transcript.calls();
     assert_eq!((calls[0].server.as_str(), calls[0].tool.as_str()), ("stelae", "count_words"));
     assert_eq!(calls[0].arguments, serde_json::json!({"text": "a b"}));

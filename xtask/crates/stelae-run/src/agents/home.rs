@@ -1,25 +1,42 @@
 //! The home of an agent for one stage: nothing is in it but what this stage needs.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::symlink;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use serde_json::Value;
 use stelae_model::agent::{Agent, Filled, Model};
 use stelae_model::env::Environment;
 use stelae_model::{ExitCode, Failure};
 
 use super::credentials;
-use crate::files::{create_private, create_private_dirs};
+use crate::files::{self, create_private, create_private_dirs, read_regular, read_regular_text};
 
 /// A home. Dropped, it has no credentials any more, whatever else is kept of the run.
 ///
-/// They are lent as a link to the file of their user: an agent that gets newer ones in their place keeps them where the
-/// user's own sessions find them, and there is no second copy to be forgotten.
+/// They are lent as a link to the file of their user. An agent that gets newer ones writes them through it; or it puts a file in
+/// the place of the link. The ones before may be worth nothing by then, so that file becomes the user's: nobody is logged out
+/// by a test.
 #[derive(Debug)]
 pub struct AgentHome {
     path: Utf8PathBuf,
-    credentials: Option<Utf8PathBuf>,
+    lent: Option<Lent>,
 }
+
+/// Credentials that are lent.
+#[derive(Debug)]
+struct Lent {
+    /// In the home.
+    link: Utf8PathBuf,
+    /// Their user's.
+    original: Utf8PathBuf,
+    /// What they held when they were lent.
+    held: Vec<u8>,
+}
+
+/// Shorter texts in a file of credentials are no secrets: `Bearer`, an address.
+const SHORTEST_SECRET: usize = 16;
 
 impl AgentHome {
     /// An empty one at `path`, 0700. One that an earlier session left there is removed.
@@ -32,7 +49,27 @@ impl AgentHome {
             _ => create_private_dirs(path),
         };
         made.map_err(|error| unusable(path, &error))?;
-        Ok(Self { path: path.to_owned(), credentials: None })
+        Ok(Self { path: path.to_owned(), lent: None })
+    }
+
+    /// One that was left for a person, who has played: dropped, it ends like any other.
+    ///
+    /// # Errors
+    /// Exit 20, for a home of the user's that is no path.
+    pub fn reclaim(
+        agent: Agent,
+        model: Model,
+        path: &Utf8Path,
+        host: &Environment,
+    ) -> Result<Option<Self>, Failure> {
+        if agent == Agent::Builtin || model == Model::Scripted {
+            return Ok(None);
+        }
+        let credentials = credentials::of(agent, host)?;
+        // What they held when they were lent is not known any more: what they hold now is as good as newer.
+        let held = read_regular(&credentials.path).unwrap_or_default();
+        let lent = Lent { link: path.join(credentials.name), original: credentials.path, held };
+        Ok(Some(Self { path: path.to_owned(), lent: Some(lent) }))
     }
 
     /// Its path.
@@ -65,24 +102,76 @@ impl AgentHome {
         }
         credentials::check(agent, host)?;
         let credentials = credentials::of(agent, host)?;
-        let path = self.path.join(credentials.name);
-        symlink(&credentials.path, &path).map_err(|error| unusable(&path, &error))?;
-        self.credentials = Some(path);
+        let held = read_regular(&credentials.path).map_err(|error| unusable(&credentials.path, &error))?;
+        let link = self.path.join(credentials.name);
+        symlink(&credentials.path, &link).map_err(|error| unusable(&link, &error))?;
+        self.lent = Some(Lent { link, original: credentials.path, held });
         Ok(())
+    }
+
+    /// Takes what is secret in the lent credentials out of these files: an agent with a model of its own may have read them aloud.
+    ///
+    /// # Errors
+    /// Exit 10, `agent-home`: one of them may still hold it.
+    pub fn hide_credentials(&self, files: &[&Utf8PathBuf]) -> Result<(), Failure> {
+        let Some(lent) = &self.lent else { return Ok(()) };
+        let now = read_regular(&lent.link).unwrap_or_default();
+        let secrets: BTreeSet<_> =
+            [&lent.held, &now].into_iter().flat_map(|bytes| secrets_of(bytes)).collect();
+        for &path in files {
+            let Ok(text) = read_regular_text(path) else { continue };
+            let hidden =
+                secrets.iter().fold(text.clone(), |text, secret| text.replace(secret.as_str(), "***"));
+            if hidden != text {
+                files::replace(path, hidden.as_bytes(), files::Readable::ByOwner)
+                    .map_err(|error| unusable(path, &error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes it, and whatever an agent has put in there.
+    ///
+    /// # Errors
+    /// Exit 10, `agent-home`.
+    pub fn remove(self) -> Result<(), Failure> {
+        std::fs::remove_dir_all(&self.path).map_err(|error| unusable(&self.path, &error))
     }
 
     /// Stays as it is: a person goes on with it.
     pub fn leave(mut self) {
-        self.credentials = None;
+        self.lent = None;
     }
+}
+
+/// Every text in a file of credentials that is long enough to be one.
+fn secrets_of(bytes: &[u8]) -> Vec<String> {
+    fn collect(value: &Value, secrets: &mut Vec<String>) {
+        match value {
+            Value::String(text) if text.len() >= SHORTEST_SECRET => secrets.push(text.clone()),
+            Value::Array(items) => items.iter().for_each(|item| collect(item, secrets)),
+            Value::Object(members) => members.values().for_each(|value| collect(value, secrets)),
+            _ => {}
+        }
+    }
+    let mut secrets = Vec::new();
+    collect(&serde_json::from_slice(bytes).unwrap_or_default(), &mut secrets);
+    secrets
 }
 
 impl Drop for AgentHome {
     fn drop(&mut self) {
-        if let Some(path) = &self.credentials {
-            // Or whatever an agent has put in its place.
-            std::fs::remove_file(path).ok();
+        let Some(lent) = &self.lent else { return };
+        let is_file = lent.link.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
+        let newer = read_regular(&lent.link).ok().filter(|newer| is_file && *newer != lent.held);
+        let untouched = read_regular(&lent.original).is_ok_and(|now| now == lent.held);
+        if let Some(newer) = newer.filter(|_| untouched)
+            && files::replace(&lent.original, &newer, files::Readable::ByOwner).is_err()
+        {
+            // The only good ones there are: better left than lost.
+            return;
         }
+        std::fs::remove_file(&lent.link).ok();
     }
 }
 
@@ -132,5 +221,53 @@ mod tests {
         drop(home);
         assert!(!path.join("auth.json").exists());
         assert!(root.join("auth.json").exists());
+    }
+
+    /// A home to which the credentials of a user are lent.
+    fn lending(root: &Utf8Path, key: &str) -> (AgentHome, Environment) {
+        std::fs::write(root.join("auth.json"), format!(r#"{{"OPENAI_API_KEY":"{key}"}}"#)).unwrap();
+        let process = vec![("CODEX_HOME".to_owned(), root.to_string())];
+        let host = Environment::resolve(&Layers { process, ..Layers::default() }).unwrap();
+        let mut home = AgentHome::create(&root.join("agent")).unwrap();
+        home.lend_credentials(Agent::Codex, Model::Live, &host).unwrap();
+        (home, host)
+    }
+
+    #[test]
+    fn newer_credentials_become_the_users() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(folder.path()).unwrap();
+        let (home, host) = lending(root, "the-old-one-of-the-user");
+        // As an agent does that writes beside it and renames.
+        let newer = r#"{"OPENAI_API_KEY":"the-new-one-of-the-user"}"#;
+        std::fs::remove_file(root.join("agent/auth.json")).unwrap();
+        std::fs::write(root.join("agent/auth.json"), newer).unwrap();
+        drop(home);
+        assert_eq!(std::fs::read_to_string(root.join("auth.json")).unwrap(), newer);
+        assert!(!root.join("agent/auth.json").exists());
+
+        let (home, _) = lending(root, "one-that-changes-meanwhile");
+        std::fs::remove_file(root.join("agent/auth.json")).unwrap();
+        std::fs::write(root.join("agent/auth.json"), newer).unwrap();
+        std::fs::write(root.join("auth.json"), "{}").unwrap();
+        drop(home);
+        assert_eq!(std::fs::read_to_string(root.join("auth.json")).unwrap(), "{}", "its user's own is newer");
+
+        let (home, _) = lending(root, "one-for-a-person");
+        home.leave();
+        assert!(root.join("agent/auth.json").exists());
+        drop(AgentHome::reclaim(Agent::Codex, Model::Live, &root.join("agent"), &host).unwrap());
+        assert!(!root.join("agent/auth.json").exists() && root.join("auth.json").exists());
+    }
+
+    #[test]
+    fn what_an_agent_reads_aloud_is_taken_out_of_the_evidence() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(folder.path()).unwrap();
+        let (home, _) = lending(root, "a-secret-of-the-user");
+        let paper = root.join("transcript");
+        std::fs::write(&paper, "it is a-secret-of-the-user, says auth.json").unwrap();
+        home.hide_credentials(&[&paper, &root.join("none")]).unwrap();
+        assert_eq!(std::fs::read_to_string(&paper).unwrap(), "it is ***, says auth.json");
     }
 }

@@ -55,6 +55,9 @@ pub struct Plan {
     /// The program of an agent CLI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_program: Option<AgentProgram>,
+    /// An agent CLI of another version than the pinned one is refused.
+    #[serde(default)]
+    pub locked_agents: bool,
     /// Which gateway the stack has: `builtin`, or the name of a foreign one.
     #[serde(default = "builtin")]
     pub gateway: String,

@@ -116,6 +116,7 @@ pub fn plan_new(
         agent: request.agent,
         model: request.model,
         agent_program,
+        locked_agents: request.locked_agents,
         gateway: request.gateway.clone(),
         budgets,
         until: request.until.clone(),
@@ -129,15 +130,23 @@ pub fn plan_new(
 
 /// That there is a golden run to compare with, of this very agent.
 fn check_golden(request: &Request) -> Result<(), Failure> {
+    if request.manual_stage.is_some() && (request.record.is_some() || request.compare.is_some()) {
+        let what = "what a person plays is no golden run";
+        return Err(Failure::new(ExitCode::Usage, "contradictory", what)
+            .because("the run is recorded, or compared, and a stage of it is to be played by hand"));
+    }
     let Some(path) = &request.compare else { return Ok(()) };
     let golden = play::read_golden(path)?;
-    if golden.agent == request.agent {
+    if (golden.agent, golden.model) == (request.agent, request.model) {
         return Ok(());
     }
     let what = "the golden run is one of another agent";
     Err(Failure::new(ExitCode::Usage, "contradictory", what)
         .on(path.to_string())
-        .because(format!("it is of {}, and {} is to play", golden.agent, request.agent))
+        .because(format!(
+            "it is of {} with a {:?} model, and {} with a {:?} one is to play",
+            golden.agent, golden.model, request.agent, request.model
+        ))
         .hint(format!("--agent {}", golden.agent)))
 }
 
@@ -251,6 +260,23 @@ fn known<'a>(
     })
 }
 
+/// That the stages of one run are all played by the same program, unless all of them are played anew.
+fn check_same_agent(old: &Plan, plan: &Plan, from: Option<&str>) -> Result<(), Failure> {
+    let version = |plan: &Plan| plan.agent_program.as_ref().map(|program| program.version.said.clone());
+    let (was, is) = (version(old), version(plan));
+    let first = format!("stage:{}", STAGES[0]);
+    let names = step_names();
+    let place = |step: &str| names.iter().position(|name| name == step);
+    let anew = from.and_then(place).is_some_and(|from| Some(from) <= place(&first));
+    if was == is || anew {
+        return Ok(());
+    }
+    let what = format!("{} is not the version that the run began with", plan.agent);
+    Err(Failure::new(ExitCode::Drift, "agent-changed", what)
+        .because(format!("it was {}, and is {}", was.unwrap_or_default(), is.unwrap_or_default()))
+        .hint(format!("cargo xtask smoke --resume {} --from {first}", plan.run)))
+}
+
 /// What an earlier session of a run left.
 #[derive(Debug)]
 pub struct Resumption {
@@ -284,6 +310,7 @@ pub fn plan_resumed(
         gateway: old.gateway.clone(),
         agent: old.agent,
         model: old.model,
+        locked_agents: old.locked_agents,
         record: old.record.clone(),
         compare: old.compare.clone(),
         ..request.clone()
@@ -299,6 +326,7 @@ pub fn plan_resumed(
         .because(format!("the run is of {}, the source stands on {}", old.head, plan.head))
         .hint("start a new run, or go on with the old commit: --if-exists reuse"));
     }
+    check_same_agent(&old, &plan, request.from.as_deref())?;
     plan.head = old.head;
     plan.cold = old.cold;
     // In its own workspace a run always goes on.

@@ -78,6 +78,9 @@ pub(crate) struct Restarted {
     pub(crate) rendered: Rendered,
     /// Where it is reached.
     pub(crate) endpoints: Endpoints,
+    /// Where its gateway's account of the calls is.
+    #[serde(default)]
+    pub(crate) calls: Option<Utf8PathBuf>,
     /// Pid of the clone's `xtask restart --attached`, which owns the stack.
     pub(crate) supervisor: i32,
     /// Its start time in the kernel's ticks: with the pid, this names one process for ever.

@@ -15,6 +15,8 @@ use crate::smoke::context::SmokeContext;
 
 /// Where a root keeps what `--record` gave.
 const FOLDER: &str = "config/golden";
+/// Version of the schema of a golden run.
+const SCHEMA: u32 = 1;
 /// More differences than this are another run.
 const MOST_SHOWN: usize = 20;
 
@@ -45,10 +47,15 @@ pub(crate) fn read_golden(path: &Utf8Path) -> Result<Golden, Failure> {
             .because(error.to_string())
             .hint(hint.clone())
     })?;
-    serde_json::from_str(&text).map_err(|error| {
+    let read = serde_json::from_str::<Golden>(&text).map_err(|error| error.to_string());
+    let read = read.and_then(|golden| match golden.schema {
+        SCHEMA => Ok(golden),
+        other => Err(format!("its schema is {other}, and this program reads {SCHEMA}")),
+    });
+    read.map_err(|why| {
         Failure::new(ExitCode::PrerequisiteMissing, "golden-unreadable", "the golden run cannot be read")
             .on(path.to_string())
-            .because(error.to_string())
+            .because(why)
             .hint(hint)
     })
 }
@@ -96,7 +103,7 @@ fn golden(cx: &SmokeContext) -> Result<Golden, Failure> {
     };
     let stages = STAGES.into_iter().map(stage).collect::<Result<_, _>>()?;
     let version = cx.plan.agent_program.as_ref().map(|program| program.version.said.clone());
-    Ok(Golden { schema: 1, agent: cx.plan.agent, version, stages })
+    Ok(Golden { schema: SCHEMA, agent: cx.plan.agent, model: cx.plan.model, version, stages })
 }
 
 /// Does with the whole run what `--record` and `--compare` ask for.

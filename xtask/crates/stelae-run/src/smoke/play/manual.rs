@@ -5,10 +5,11 @@ use stelae_model::agent::{Agent, Model};
 use stelae_model::catalog::Catalog;
 use stelae_model::env::programs::declared;
 use stelae_model::expect::Stage;
+use stelae_model::stack::BUILTIN;
 
 use super::papers::Papers;
 use super::prepare::prepare;
-use super::verdict::Begun;
+use super::verdict::{BEGUN, Begun};
 use crate::smoke::context::SmokeContext;
 use crate::smoke::state::Restarted;
 
@@ -29,12 +30,13 @@ pub(crate) fn manual_instructions(
 ) -> Result<String, Failure> {
     let papers = Papers::of(cx, &stage.name);
     // One that an earlier session left is not what is about to be played.
-    papers.clear()?;
+    papers.clear(cx)?;
     let prepared = prepare(cx, stage, restarted, catalog, &papers)?;
     if let Some(home) = prepared.home {
         home.leave();
     }
-    cx.keep_json(&papers.named("begun.json"), &Begun::now(cx)?);
+    let begun = papers.named(BEGUN);
+    cx.keep_json(&begun, &Begun::now(cx, restarted)?);
     let invocation = &prepared.invocation;
     let scripted = cx.plan.agent != Agent::Builtin && cx.plan.model == Model::Scripted;
     let mut env = String::from("# source this file in a shell of its own\n");
@@ -58,11 +60,15 @@ pub(crate) fn manual_instructions(
         words.truncate(words.len() - 2);
     }
     let command: Vec<_> = words.iter().map(|word| quoted(word)).collect();
-    // A second try begins where the first one did.
-    let again = match scripted {
+    // What an earlier try was asked and given is not what is judged.
+    let mut again = match scripted {
         true => format!("rm -f {} && ", quoted(papers.requests.as_str())),
         false => String::new(),
     };
+    if let Some(calls) = restarted.calls.as_ref().filter(|_| cx.plan.gateway == BUILTIN) {
+        let (calls, begun) = (quoted(calls.as_str()), quoted(cx.folder.join(&begun).as_str()));
+        again += &format!("printf '{{\"calls_before\": %d}}\\n' $(wc -l < {calls}) > {begun} && ");
+    }
     let complaints = match cx.plan.agent {
         Agent::Builtin => String::new(),
         // Codex says of some failures only here that they were.

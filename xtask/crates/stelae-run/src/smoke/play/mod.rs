@@ -5,6 +5,7 @@
 //! pace       how long the agent waited for what
 //! prepare    who is started, with what: script, prompt, home, invocation
 //! manual     the same, for a person to start
+//! room       what kept the agent from going elsewhere, and whether it did
 //! verdict    transcript, model and gateway, put before the judge
 //! golden     what of it is the same in every run
 //! ```
@@ -14,6 +15,7 @@ mod manual;
 mod pace;
 mod papers;
 mod prepare;
+mod room;
 mod verdict;
 
 pub use golden::golden_file;
@@ -23,25 +25,27 @@ pub(crate) use prepare::check_prompts;
 pub(crate) use verdict::CALLS;
 
 use stelae_model::Failure;
+use stelae_model::agent::{Agent, Model};
 use stelae_model::catalog::Catalog;
 use stelae_model::env::attest::Attestation;
 use stelae_model::expect::Stage;
-use stelae_model::room::RoomReport;
 
 use super::context::SmokeContext;
 use super::state::Restarted;
+use crate::agents::AgentHome;
 use crate::attestation::attest_program;
-use crate::files::read_regular_text;
 use crate::process::{self, Limits};
 use pace::Pace;
 use papers::Papers;
-use prepare::{Prepared, prepare};
-use verdict::{Begun, judge_stage};
+use prepare::{Prepared, agent_home, prepare};
+use room::{check_room, tell_of_attempts};
+use verdict::{BEGUN, Begun, judge_stage};
 
 /// Plays a stage, and judges it.
 ///
 /// # Errors
-/// What the judge says; what keeps the agent from being started; exit 30 or 31 when it does not end.
+/// What the judge says; what keeps the agent from being started; exit 10 or 124 when it does not end; 20,
+/// `environment-differs`.
 pub(crate) fn play(
     cx: &SmokeContext,
     stage: &Stage,
@@ -49,25 +53,38 @@ pub(crate) fn play(
     catalog: &Catalog,
 ) -> Result<(), Failure> {
     let papers = Papers::of(cx, &stage.name);
-    papers.clear()?;
+    papers.clear(cx)?;
     let prepared = prepare(cx, stage, restarted, catalog, &papers)?;
-    let begun = Begun::now(cx)?;
-    let ended = run(cx, &prepared, &papers);
-    // Whatever the agent says of itself: what it tried to reach is told first.
+    let begun = Begun::now(cx, restarted)?;
+    let (ended, attested) = run(cx, &prepared, &papers);
+    // The agent is gone, and nobody needs them any more.
+    drop(prepared.home);
     tell_of_attempts(cx, &papers);
-    let judged = judge_stage(cx, stage, &papers, begun);
-    match (ended, judged) {
-        (Ok(finished), Ok(())) => {
-            // The transcript says more than the exit code, so it is judged first; but a bad exit is never green.
-            finished.success_or_failure().map(drop)
-        }
-        (Ok(_), Err(failure)) => Err(failure),
-        // What did not end was cut short: how far it came is why.
-        (Err(stopped), Err(failure)) => {
-            let why = failure.why.into_iter().fold(stopped.because(failure.what), Failure::because);
-            Err(why)
-        }
-        (Err(stopped), Ok(())) => Err(stopped),
+    let finished = match ended {
+        Ok(finished) => finished,
+        Err(stopped) => return Err(cut_short(cx, stage, restarted, &papers, begun, stopped)),
+    };
+    if cx.plan.agent != Agent::Builtin && cx.plan.model == Model::Scripted {
+        check_room(&finished, &papers)?;
+    }
+    // The transcript says more than the exit code, so it is judged first; but a bad exit is never green.
+    judge_stage(cx, stage, restarted, &papers, begun)?;
+    finished.success_or_failure()?;
+    check_environment(cx, &papers, attested.transpose()?.flatten())
+}
+
+/// An agent that did not end: how far it came is why.
+fn cut_short(
+    cx: &SmokeContext,
+    stage: &Stage,
+    restarted: &Restarted,
+    papers: &Papers,
+    begun: Begun,
+    stopped: Failure,
+) -> Failure {
+    match judge_stage(cx, stage, restarted, papers, begun) {
+        Ok(()) => stopped,
+        Err(failure) => failure.why.into_iter().fold(stopped.because(failure.what), Failure::because),
     }
 }
 
@@ -75,14 +92,24 @@ pub(crate) fn play(
 ///
 /// # Errors
 /// What the judge says; exit 11, `transcript-missing`, when it was not.
-pub(crate) fn judge_by_hand(cx: &SmokeContext, stage: &Stage) -> Result<(), Failure> {
+pub(crate) fn judge_by_hand(cx: &SmokeContext, stage: &Stage, restarted: &Restarted) -> Result<(), Failure> {
     let papers = Papers::of(cx, &stage.name);
     cx.recorder.note(format!("judging what was done by hand: {}", papers.transcript));
+    // What a person was lent, they have no use for any more.
+    drop(AgentHome::reclaim(cx.plan.agent, cx.plan.model, &agent_home(cx, stage), &cx.host)?);
     tell_of_attempts(cx, &papers);
-    judge_stage(cx, stage, &papers, Begun::by_hand(cx, &papers)?)
+    judge_stage(cx, stage, restarted, &papers, Begun::by_hand(cx, &papers)?)
 }
 
-fn run(cx: &SmokeContext, prepared: &Prepared, papers: &Papers) -> Result<process::Finished, Failure> {
+/// Whether a stage was given to a person to play.
+pub(crate) fn is_by_hand(cx: &SmokeContext, name: &str) -> bool {
+    cx.folder.join(&Papers::of(cx, name).named(BEGUN)).exists()
+}
+
+/// What came of the run of an agent, and what it had in its environment.
+type Played = (Result<process::Finished, Failure>, Option<Result<Option<Attestation>, Failure>>);
+
+fn run(cx: &SmokeContext, prepared: &Prepared, papers: &Papers) -> Played {
     let limits = Limits {
         deadline: cx.deadline,
         interrupt: &cx.interrupt,
@@ -90,14 +117,13 @@ fn run(cx: &SmokeContext, prepared: &Prepared, papers: &Papers) -> Result<proces
         stderr: &papers.complaints,
     };
     let invocation = &prepared.invocation;
-    let program = cx.plan.agent_program.as_ref().map_or(&invocation.program, |program| &program.path);
     let mut pace = Pace::new(cx.plan.agent);
     let mut attested = None;
     let finished = process::run(invocation, &limits, &mut |stream, line| match stream {
         process::Stream::Stdout => {
             pace.line(line);
             // It has said its first word, so it is what it was started as.
-            attested.get_or_insert_with(|| attest_program(invocation, program));
+            attested.get_or_insert_with(|| attest_program(invocation, prepared.starter.as_deref()));
         }
         process::Stream::Stderr => cx.recorder.line("agent", line),
     });
@@ -105,11 +131,14 @@ fn run(cx: &SmokeContext, prepared: &Prepared, papers: &Papers) -> Result<proces
     for wait in &waits {
         cx.recorder.warn(format!("the agent waited {wait}"));
     }
-    let finished = finished.map_err(|stopped| {
+    let finished = finished.map(|finished| cx.recorder.minding_leaks(finished)).map_err(|stopped| {
         waits.iter().fold(stopped, |stopped, wait| stopped.because(format!("the agent waited {wait}")))
-    })?;
-    check_environment(cx, papers, attested.transpose()?.flatten())?;
-    Ok(cx.recorder.minding_leaks(finished))
+    });
+    let hidden = prepared
+        .home
+        .as_ref()
+        .map_or(Ok(()), |home| home.hide_credentials(&[&papers.transcript, &papers.complaints]));
+    (hidden.and(finished), attested)
 }
 
 /// That the agent had the environment that it was given, as far as it lived for long enough to be looked at.
@@ -125,25 +154,4 @@ fn check_environment(
     let report = papers.named("environment.json");
     cx.keep_json(&report, &attestation);
     attestation.verdict().map_err(|failure| failure.on(cx.folder.join(&report).to_string()))
-}
-
-/// Says so when an agent wanted to go where it should not.
-fn tell_of_attempts(cx: &SmokeContext, papers: &Papers) {
-    let Ok(text) = read_regular_text(&papers.network) else { return };
-    match serde_json::from_str::<RoomReport>(&text) {
-        Ok(report) if report.attempts.any() => {
-            let named = match &report.attempts.named[..] {
-                [] => String::new(),
-                named => format!(": {}", named.join(", ")),
-            };
-            cx.recorder
-                .warn(format!("the agent tried to reach somebody else{named}; see {}", papers.network));
-        }
-        Ok(report) => {
-            if let Some(why) = report.why {
-                cx.recorder.note(format!("nothing but its settings kept the agent from the network: {why}"));
-            }
-        }
-        Err(error) => cx.recorder.warn(format!("{} cannot be read: {error}", papers.network)),
-    }
 }

@@ -6,6 +6,10 @@ use stelae_model::Failure;
 use crate::files::remove_stale;
 use crate::smoke::context::SmokeContext;
 
+/// What the run writes by itself.
+const WRITTEN: [&str; 7] =
+    ["prompt.txt", "agent.json", "calls.jsonl", "environment.json", "golden.json", "env", "begun.json"];
+
 /// The files of one stage, in the evidence.
 #[derive(Debug)]
 pub(super) struct Papers {
@@ -37,11 +41,12 @@ impl Papers {
         }
     }
 
-    /// Removes what an earlier session that failed here has left: it would be judged together with the new one.
-    pub(super) fn clear(&self) -> Result<(), Failure> {
+    /// Removes what an earlier session that failed here has left: it would be judged, or told, together with the new one.
+    pub(super) fn clear(&self, cx: &SmokeContext) -> Result<(), Failure> {
         [&self.transcript, &self.complaints, &self.requests, &self.network]
             .into_iter()
-            .try_for_each(|path| remove_stale(path))
+            .try_for_each(|path| remove_stale(path))?;
+        WRITTEN.into_iter().try_for_each(|what| remove_stale(&cx.folder.join(&self.named(what))))
     }
 
     /// The name of another paper, below the run's folder: `prompt.txt`, `calls.jsonl`, `agent.json`.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use camino::Utf8PathBuf;
 use serde_json::{Value, json};
 use stelae_model::agent::{Agent, Model, Reached, SERVER, read_settings};
 use stelae_model::catalog::Catalog;
@@ -32,6 +33,8 @@ pub(super) struct Prepared {
     pub(super) prompt: String,
     /// Its home, for as long as it plays.
     pub(super) home: Option<AgentHome>,
+    /// How the command line of whoever starts the agent begins, where that is not us.
+    pub(super) starter: Option<String>,
 }
 
 /// That every prompt can be filled in. Found out before anything is built.
@@ -72,7 +75,7 @@ pub(super) fn prepare(
     match program {
         None => {
             let invocation = builtin(cx, restarted, papers, &inside)?;
-            Ok(Prepared { invocation, prompt, home: None })
+            Ok(Prepared { invocation, prompt, home: None, starter: None })
         }
         Some(program) => cli(cx, stage, restarted, papers, &inside, program, prompt),
     }
@@ -134,7 +137,7 @@ fn cli(
     prompt: String,
 ) -> Result<Prepared, Failure> {
     let (agent, model) = (cx.plan.agent, cx.plan.model);
-    let mut home = AgentHome::create(&cx.sandbox.workspace.join("agent").join(&stage.name))?;
+    let mut home = AgentHome::create(&agent_home(cx, stage))?;
     home.lend_credentials(agent, model, &cx.host)?;
     let servers = restarted.endpoints.each().into_iter();
     let servers: BTreeMap<_, _> =
@@ -170,7 +173,13 @@ fn cli(
         model: (model == Model::Scripted).then_some(ours),
         reach: &[cx.sandbox.endpoint()],
     };
-    Ok(Prepared { invocation: start.invocation()?, prompt, home: Some(home) })
+    let starter = start.model.map(|_| format!("{player} inside "));
+    Ok(Prepared { invocation: start.invocation()?, prompt, home: Some(home), starter })
+}
+
+/// Where the agent's home for a stage is.
+pub(super) fn agent_home(cx: &SmokeContext, stage: &Stage) -> Utf8PathBuf {
+    cx.sandbox.workspace.join("agent").join(&stage.name)
 }
 
 /// Where the model listens: beside the gateway. The whole address is the run's own, so that nobody else can be there, and

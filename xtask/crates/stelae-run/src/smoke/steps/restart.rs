@@ -67,6 +67,7 @@ impl Step for Restart {
         let restarted = Restarted {
             rendered,
             endpoints: child.endpoints.clone(),
+            calls: Some(calls),
             supervisor: child.pid(),
             supervisor_started: child.started,
         };

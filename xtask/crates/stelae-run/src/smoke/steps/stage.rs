@@ -72,8 +72,8 @@ impl<Before: AfterStage, After: AfterStage> Step for Stage<Before, After> {
         let (restarted, tools_before) = before.take();
         let stage = stage_of_clone(cx, self.name)?;
         check_stack(cx)?;
-        if cx.plan.manual_stage.as_deref() == Some(self.name) {
-            play::judge_by_hand(cx, &stage)?;
+        if play::is_by_hand(cx, self.name) && cx.plan.from != Some(self.name()) {
+            play::judge_by_hand(cx, &stage, &restarted)?;
         } else {
             let catalog = list_tools(cx, &restarted)?;
             judge_tools_before(&stage, &tools_before, &catalog.names().into_iter().collect())?;
@@ -126,5 +126,7 @@ pub(crate) fn manual_instructions(
 ) -> Result<String, Failure> {
     let stage = stage_of_clone(cx, name)?;
     let catalog = list_tools(cx, restarted)?;
+    let listed = catalog.names().into_iter().collect();
+    judge_tools_before(&stage, &listed, &listed)?;
     play::manual_instructions(cx, &stage, restarted, &catalog)
 }
