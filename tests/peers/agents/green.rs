@@ -61,6 +61,9 @@ fn is_green(test: &str, agent: &'static str) {
             assert_eq!(network["isolation"], "network-namespace", "{network}");
         }
     }
+    // What agents put into their homes is no evidence.
+    let mut logs = folder.join("logs").read_dir_utf8().unwrap().map(Result::unwrap);
+    assert!(logs.all(|entry| entry.file_type().unwrap().is_file()), "{folder}/logs");
     let offered = |name: &str| -> BTreeSet<String> {
         let first = lines(&folder, &format!("transcripts/{name}.model.jsonl")).remove(0);
         first["offered"].as_array().unwrap().iter().map(|tool| tool.as_str().unwrap().to_owned()).collect()

@@ -9,8 +9,8 @@ use stelae_model::env::Environment;
 use stelae_model::env::declared::PATH;
 use stelae_model::{ExitCode, Failure};
 
-use super::credentials;
 use super::process::{self as agent_process, Own};
+use super::{AgentHome, credentials};
 use crate::deadline::Deadline;
 use crate::process::{self, Limits};
 use crate::programs;
@@ -77,13 +77,16 @@ fn ask(
     interrupt: &Interrupt,
 ) -> Result<String, Failure> {
     let (out, talk) = (scratch.join("agent-version.log"), scratch.join("agent.log"));
-    // A home in which there is nothing, and no token.
-    let own = Own { home: scratch, model: None, no_proxy: "127.0.0.1", token: false };
+    // A home in which there is nothing, and no token. Codex puts something into it even to say its version.
+    let home = AgentHome::create(&scratch.join("agent-home"))?;
+    let own = Own { home: home.path(), model: None, no_proxy: "127.0.0.1", token: false };
     let invocation = agent_process::of(agent, path.to_owned(), scratch.to_owned(), host, &own)?;
     let invocation = invocation.args(["--version"]);
     let limits = Limits { deadline: Deadline::after(ASKING), interrupt, stdout: &out, stderr: &talk };
     let quiet = Recorder::to_listeners(Vec::new());
-    let finished = quiet.minding_leaks(process::run(&invocation, &limits, &mut |_, _| ())?);
+    let finished = process::run(&invocation, &limits, &mut |_, _| ());
+    home.remove()?;
+    let finished = quiet.minding_leaks(finished?);
     let finished = finished.success_or_failure()?;
     version_said(&finished.stdout_text).map(str::to_owned).ok_or_else(|| {
         Failure::new(

@@ -71,6 +71,14 @@ impl AgentHome {
         Ok(())
     }
 
+    /// It was needed for a moment only.
+    ///
+    /// # Errors
+    /// Exit 10, `agent-home`.
+    pub(super) fn remove(self) -> Result<(), Failure> {
+        std::fs::remove_dir_all(&self.path).map_err(|error| unusable(&self.path, &error))
+    }
+
     /// Stays as it is: a person goes on with it.
     pub fn leave(mut self) {
         self.credentials = None;
