@@ -5,7 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::Command;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use stelae_tests::{Ended, Home, Run, Source, Xtask, alive, await_line, programs, until};
@@ -27,7 +27,7 @@ impl Stack {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         // `restart` starts the programs that lie beside `xtask` itself: the ones that the tests built.
         assert!(programs().gateway.exists());
-        let stack = Self { home: Home::new(), port, cache: cache_of(handed, gateway), gateway };
+        let stack = Self { home: Home::new(), port, cache: handed.cache_of(gateway), gateway };
         for args in [&["env", "init"][..], &["bundle", "install", "core"]] {
             stack.succeeds(args);
         }
@@ -81,13 +81,6 @@ impl Drop for Stack {
         // Also when the test failed: a stack that is up outlives everything else.
         self.run(&["down"]);
     }
-}
-
-/// The cache home whose `tools` have the program.
-fn cache_of(handed: &Handed, name: &str) -> Utf8PathBuf {
-    let program = Utf8Path::new(handed.path(name));
-    let tools = program.ancestors().find(|folder| folder.file_name() == Some("tools")).unwrap();
-    tools.parent().unwrap().to_owned()
 }
 
 /// The failure of a start.
@@ -247,7 +240,7 @@ fn a_run_over_the_go_program_is_green_as_far_as_it_can_be() {
     let source = Source::of_working_tree();
     let args = ["--format", "json", "smoke", "--gateway", "mcp-proxy", "--until", "stage:bundle-tools"];
     let run = Xtask::new(source.path(), &args).args(&["--keep", "never"]);
-    let ended = run.env("STELAE_CACHE_HOME", cache_of(&handed, "mcp-proxy").as_str()).run();
+    let ended = run.env("STELAE_CACHE_HOME", handed.cache_of("mcp-proxy").as_str()).run();
     assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
     assert_eq!(ended.left(), Vec::<String>::new());
     let folder = source.run_folder(&ended.run_id());

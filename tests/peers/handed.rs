@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -29,6 +29,13 @@ impl Handed {
     /// The path of a program.
     pub(crate) fn path(&self, name: &str) -> &str {
         self.0[name].as_str()
+    }
+
+    /// The cache home whose `tools` have the program.
+    pub(crate) fn cache_of(&self, name: &str) -> Utf8PathBuf {
+        let program: &Utf8Path = &self.0[name];
+        let tools = program.ancestors().find(|folder| folder.file_name() == Some("tools")).unwrap();
+        tools.parent().unwrap().to_owned()
     }
 }
 

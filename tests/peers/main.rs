@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests: helpers of tests included")]
 
+mod agents;
 mod client;
 mod collision;
 mod conformance;

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests: helpers of tests included")]
 
+mod agents;
 mod concurrent;
 mod evidence;
 mod faults;

@@ -28,6 +28,8 @@ pub enum Wrong {
     NotCompleted,
     /// A tool is called that nobody has.
     UnknownTool,
+    /// The model says that it is done, whatever there is still to be called.
+    EndsEarly,
     /// Nothing comes for so many milliseconds, then everything.
     SlowFirstByteMs(u64),
     /// There is no model at all: connections to it are refused. It has no turns, so it goes wrong at none in particular.
@@ -77,6 +79,7 @@ mod tests {
             r#"{"turn":1,"how":{"status":401}}"#,
             r#"{"how":"cut-stream"}"#,
             r#"{"how":{"slow-first-byte-ms":50}}"#,
+            r#"{"how":"ends-early"}"#,
             r#"{"how":"dead"}"#,
         ] {
             let misbehaviour: Misbehaviour = serde_json::from_str(text).unwrap();

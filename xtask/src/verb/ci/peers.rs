@@ -21,7 +21,7 @@ use super::{LIMIT, cache_home, run};
 use crate::context::Context;
 
 /// What the tests of the target ask for, cheapest first.
-const NEEDED: [&str; 9] = [
+const NEEDED: [&str; 11] = [
     "conformance",
     "server-everything",
     "server-filesystem",
@@ -30,12 +30,30 @@ const NEEDED: [&str; 9] = [
     "mcp",
     "mcp-proxy",
     "mcp-proxy-py",
+    "codex",
+    "claude",
     "rust-mcp-filesystem",
 ];
 
 /// The tests of the target that stand on programs of others, as they call themselves. One that says nothing, whatever took
 /// it out, was not run.
-const TESTS: [&str; 11] = [
+const TESTS: [&str; 27] = [
+    "agents::endpoint::claude_loses_its_server_in_the_middle",
+    "agents::endpoint::claude_waits_for_a_slow_server",
+    "agents::endpoint::codex_is_not_started_when_a_tool_is_gone",
+    "agents::endpoint::codex_loses_its_server_in_the_middle",
+    "agents::endpoint::codex_waits_for_a_slow_server",
+    "agents::golden::ten_runs_with_claude_have_one_transcript_and_what_changes_is_named",
+    "agents::golden::ten_runs_with_codex_have_one_transcript_and_what_changes_is_named",
+    "agents::green::claude_plays_three_stages_without_a_key_or_a_network",
+    "agents::green::codex_plays_three_stages_without_a_key_or_a_network",
+    "agents::manual::a_stage_that_nobody_played_with_codex_is_no_pass",
+    "agents::manual::what_a_person_plays_with_claude_is_judged_the_same_way",
+    "agents::manual::what_a_person_plays_with_codex_is_judged_the_same_way",
+    "agents::model::claude_has_a_model_that_fails",
+    "agents::model::codex_has_a_model_that_fails",
+    "agents::unseen::claude_ends_well_and_has_not_done_it",
+    "agents::unseen::codex_ends_well_and_has_not_done_it",
     "conformance",
     "conformance-control",
     "foreign::a_port_that_was_taken_before_is_33_before_the_program_is_started",

@@ -55,7 +55,8 @@ pub(super) enum Move {
 impl Move {
     /// The move at a turn.
     pub(super) fn at(script: &Script, turn: usize, wrong: Option<Wrong>) -> Self {
-        match script.calls.get(turn) {
+        let call = script.calls.get(turn).filter(|_| wrong != Some(Wrong::EndsEarly));
+        match call {
             Some(call) => {
                 let server = script.server_of(call).to_owned();
                 let (tool, arguments) = match wrong {

@@ -193,6 +193,12 @@ async fn it_goes_wrong_as_it_is_told_to_and_when() {
     let told = events(model.post("/v1/responses", &codex(0)).await).await;
     assert_eq!(told[0]["item"]["name"], "no_such_tool");
 
+    let model = Model::start(&script(&json!({"misbehave": {"turn": 1, "how": "ends-early"}}))).await;
+    let told = events(model.post("/v1/responses", &codex(0)).await).await;
+    assert_eq!(told[0]["item"]["type"], "function_call");
+    let told = events(model.post("/v1/responses", &codex(1)).await).await;
+    assert_eq!(told[0]["item"]["content"][0]["text"], "all done");
+
     let model = Model::start(&script(&json!({"misbehave": {"how": {"slow-first-byte-ms": 50}}}))).await;
     assert_eq!(events(model.post("/v1/responses", &codex(2)).await).await.len(), 2);
 }

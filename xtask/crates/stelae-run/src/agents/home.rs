@@ -134,7 +134,7 @@ impl AgentHome {
     ///
     /// # Errors
     /// Exit 10, `agent-home`.
-    pub fn remove(self) -> Result<(), Failure> {
+    pub(super) fn remove(self) -> Result<(), Failure> {
         std::fs::remove_dir_all(&self.path).map_err(|error| unusable(&self.path, &error))
     }
 

@@ -63,7 +63,8 @@ pub struct Request {
 ///
 /// # Errors
 /// Exit 2 for a step, stage or gateway that there is not, a stage that the gateway cannot do, or budgets that do not nest;
-/// 20 for `config/smoke.toml`; 40 for a source that is not a repository, or a foreign gateway that is not installed.
+/// 20 for `config/smoke.toml` or `config/agents.toml`; 40 for a source that is not a repository, or a foreign gateway that
+/// is not installed.
 pub fn plan_new(
     request: &Request,
     run: &str,
@@ -96,6 +97,7 @@ pub fn plan_new(
     check_reload(&chosen, request)?;
     check_installed(&chosen, host)?;
     play::check_prompts(&config.stages, host)?;
+    play::check_settings(request.agent, request.model, &request.source)?;
     check_golden(request)?;
     let agent_program = agent_program(request, host, scratch, interrupt)?;
     let budgets = budgets(&config, &stack, request)?;

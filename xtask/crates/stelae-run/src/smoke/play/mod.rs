@@ -21,7 +21,7 @@ mod verdict;
 pub use golden::golden_file;
 pub(crate) use golden::{conclude_golden, keep_golden, read_golden};
 pub(crate) use manual::manual_instructions;
-pub(crate) use prepare::check_prompts;
+pub(crate) use prepare::{check_prompts, check_settings};
 pub(crate) use verdict::CALLS;
 
 use stelae_model::Failure;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 use stelae_model::agent::{Agent, Model, Reached, SERVER, read_settings};
 use stelae_model::catalog::Catalog;
@@ -23,6 +23,9 @@ use crate::smoke::state::Restarted;
 
 /// From the moment when the builtin agent gives up until it has said so.
 const SAYING_WHY: Duration = Duration::from_secs(1);
+
+/// How the agent CLIs are started, in a root.
+const AGENTS: &str = "config/agents.toml";
 
 /// What is started.
 #[derive(Debug)]
@@ -43,6 +46,33 @@ pub(super) struct Prepared {
 /// Exit 21, with its place in the prompt.
 pub(crate) fn check_prompts(stages: &[Stage], host: &Environment) -> Result<(), Failure> {
     stages.iter().try_for_each(|stage| prompt(stage, host, "http://127.0.0.1:9090/mcp").map(drop))
+}
+
+/// That the settings of an agent CLI can be filled in. Found out before anything is built.
+///
+/// # Errors
+/// Exit 20, `agents-config`; 21 for a name that there is not, with its place.
+pub(crate) fn check_settings(agent: Agent, model: Model, source: &Utf8Path) -> Result<(), Failure> {
+    if agent == Agent::Builtin {
+        return Ok(());
+    }
+    // Whatever they will be: they are texts.
+    let names = names("x", "x", "x", "x");
+    let servers = BTreeMap::from([(SERVER.to_owned(), "x".to_owned())]);
+    let path = source.join(AGENTS);
+    let reached = Reached { servers, token: true, model };
+    let filled = read_settings(agent, path.as_str(), &read(&path)?, &names, &reached)?;
+    filled.file(agent).map(drop)
+}
+
+/// What the settings are filled in with, besides what [`read_settings`] knows.
+fn names(prompt: &str, repo: &str, home: &str, model_url: &str) -> Names {
+    Names::new([
+        ("PROMPT", Some(prompt)),
+        ("REPO", Some(repo)),
+        ("AGENT_HOME", Some(home)),
+        ("MODEL_URL", Some(model_url)),
+    ])
 }
 
 /// The prompt of a stage.
@@ -143,14 +173,9 @@ fn cli(
     let servers: BTreeMap<_, _> =
         servers.map(|(name, url)| (name.unwrap_or(SERVER).to_owned(), url.to_owned())).collect();
     let (address, repo) = (model_address(cx.sandbox.endpoint()), cx.sandbox.repo());
-    let names = Names::new([
-        ("PROMPT", Some(prompt.as_str())),
-        ("REPO", Some(repo.as_str())),
-        ("AGENT_HOME", Some(home.path().as_str())),
-        ("MODEL_URL", Some(format!("http://{address}").as_str())),
-    ]);
+    let names = names(&prompt, repo.as_str(), home.path().as_str(), &format!("http://{address}"));
     let token = inside.get::<STELAE_MCP_TOKEN>()?.is_some();
-    let path = repo.join("config/agents.toml");
+    let path = repo.join(AGENTS);
     let reached = Reached { servers, token, model };
     let filled = read_settings(agent, path.as_str(), &read(&path)?, &names, &reached)?;
     home.furnish(agent, &filled)?;

@@ -12,7 +12,7 @@ use stelae_model::stages::parse_smoke;
 use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::{ExitCode, Failure};
 
-use super::structural::{attest, check_stack, list_tools};
+use super::structural::{attest, check_stack, list_tools, stack_died};
 use crate::smoke::context::{SmokeContext, read};
 use crate::smoke::play;
 use crate::smoke::state::{Attested, Restarted, Staged};
@@ -77,7 +77,8 @@ impl<Before: AfterStage, After: AfterStage> Step for Stage<Before, After> {
         } else {
             let catalog = list_tools(cx, &restarted)?;
             judge_tools_before(&stage, &tools_before, &catalog.names().into_iter().collect())?;
-            play::play(cx, &stage, &restarted, &catalog)?;
+            let played = play::play(cx, &stage, &restarted, &catalog);
+            played.map_err(|failure| cause(cx, failure))?;
         }
         check_stack(cx)?;
         let tools = list_tools(cx, &restarted)?.names().into_iter().collect();
@@ -87,6 +88,23 @@ impl<Before: AfterStage, After: AfterStage> Step for Stage<Before, After> {
         attest(cx, &format!("environment-{}.json", self.name))?;
         check_clean(cx, self.name)?;
         Ok(After::new(restarted, tools))
+    }
+}
+
+/// What an agent comes to when its server is gone.
+const SERVER_GONE: [&str; 3] = ["call-failed", "call-missing", "server-missing"];
+
+/// Why a stage failed: the end of the stack, if that is what the agent ran into.
+fn cause(cx: &mut SmokeContext, failure: Failure) -> Failure {
+    if !SERVER_GONE.contains(&failure.kind.as_str()) {
+        return failure;
+    }
+    match stack_died(cx) {
+        Some(died) => {
+            let died = failure.on.into_iter().fold(died.because(failure.what), Failure::on);
+            failure.why.into_iter().fold(died, Failure::because)
+        }
+        None => failure,
     }
 }
 

@@ -64,6 +64,18 @@ pub(super) fn check_stack(cx: &mut SmokeContext) -> Result<(), Failure> {
 /// The supervisor looks at the gateway every 20 ms.
 const DEATH_IS_SEEN: Duration = Duration::from_millis(500);
 
+/// The failure with which the stack died, if it did just now: whoever talks to it may notice first.
+pub(super) fn stack_died(cx: &mut SmokeContext) -> Option<Failure> {
+    let until = cx.deadline.within(DEATH_IS_SEEN);
+    while !until.passed() {
+        if let Err(died) = check_stack(cx) {
+            return Some(died);
+        }
+        cx.interrupt.wait(Duration::from_millis(10));
+    }
+    None
+}
+
 /// What the endpoints list.
 pub(super) fn list_tools(cx: &mut SmokeContext, restarted: &Restarted) -> Result<Catalog, Failure> {
     let endpoints = &restarted.endpoints;
@@ -78,12 +90,8 @@ pub(super) fn list_tools(cx: &mut SmokeContext, restarted: &Restarted) -> Result
         });
     listed.map_err(|why| {
         // When the endpoint is gone because the stack is, that is what happened.
-        let until = cx.deadline.within(DEATH_IS_SEEN);
-        while !until.passed() {
-            if let Err(died) = check_stack(cx) {
-                return died;
-            }
-            cx.interrupt.wait(Duration::from_millis(10));
+        if let Some(died) = stack_died(cx) {
+            return died;
         }
         let code = cx.deadline.exit_code(ExitCode::NotReadyInTime);
         let code = if cx.deadline.passed() { code } else { ExitCode::NotReadyInTime };

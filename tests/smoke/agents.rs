@@ -1,0 +1,147 @@
+//! `--agent`, without any real agent CLI: what is found out before anything is built, and agents that are not what they
+//! seem. What the real ones do is in the target `peers`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use stelae_tests::{Ended, Source, Xtask, runs};
+use tempfile::TempDir;
+
+/// A machine on which no agent CLI is installed, but for what a test says.
+struct Machine {
+    source: Source,
+    folder: TempDir,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let machine = Self { source: Source::of_working_tree(), folder: tempfile::tempdir().unwrap() };
+        fs::create_dir(machine.path("bin")).unwrap();
+        machine
+    }
+
+    fn path(&self, name: &str) -> Utf8PathBuf {
+        Utf8Path::from_path(self.folder.path()).unwrap().join(name)
+    }
+
+    /// A program on PATH that says of itself which version it is.
+    fn has(&self, agent: &str, says: &str) {
+        let path = self.path("bin").join(agent);
+        fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn smoke(&self, args: &[&str]) -> Ended {
+        let path = std::env::var("PATH").unwrap();
+        let has_agent =
+            |folder: &&str| ["codex", "claude"].iter().any(|name| Utf8Path::new(folder).join(name).exists());
+        let rest: Vec<&str> = path.split(':').filter(|folder| !has_agent(folder)).collect();
+        let path = format!("{}:{}", self.path("bin"), rest.join(":"));
+        let xtask = Xtask::new(self.source.path(), &["--format", "json", "smoke"]).args(args);
+        xtask.env("PATH", &path).env("STELAE_CACHE_HOME", self.path("cache").as_str()).run()
+    }
+
+    /// That it fails like this before anything is built, and leaves nothing.
+    fn refuses(&self, args: &[&str], code: i32, kind: &str, parts: &[&str]) {
+        let ended = self.smoke(args);
+        assert_eq!(ended.verdict(), (code, kind.to_owned()), "{args:?}: {}", ended.stderr);
+        for part in parts {
+            assert!(ended.stderr.contains(part), "{args:?}: no {part:?} in: {}", ended.stderr);
+        }
+        assert_eq!(runs(self.source.path()), Vec::<String>::new());
+        assert_eq!(ended.left(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn an_agent_that_is_not_installed_is_one_command_away() {
+    let machine = Machine::new();
+    for agent in ["codex", "claude"] {
+        let what = format!("{agent} is not installed");
+        let hint = format!("hint: cargo xtask tools install {agent}");
+        machine.refuses(
+            &["--agent", agent],
+            40,
+            "agent-missing",
+            &[&what, "neither there nor on PATH", &hint],
+        );
+    }
+}
+
+#[test]
+fn another_version_than_the_pinned_one_is_told_or_refused() {
+    let machine = Machine::new();
+    machine.has("codex", "codex-cli 0.1.0");
+    let ended = machine.smoke(&["--agent", "codex", "--until", "clone", "--keep", "never"]);
+    assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
+    let tools = fs::read_to_string(machine.source.path().join("config/tools.toml")).unwrap();
+    let tools: toml::Table = toml::from_str(&tools).unwrap();
+    let pinned = tools["tools"]["codex"]["version"].as_str().unwrap();
+    let difference = format!("codex is 0.1.0, and was measured as {pinned}: ");
+    let warnings = ended.json()["warnings"].to_string();
+    assert!(warnings.contains(&difference), "{warnings}");
+    assert_eq!(ended.left(), Vec::<String>::new());
+    fs::remove_dir_all(machine.source.path().join("target/xtask/runs")).unwrap();
+
+    let locked = ["--agent", "codex", "--locked-agents"];
+    machine.refuses(&locked, 40, "agent-version", &[&difference, "hint: cargo xtask tools install codex"]);
+    machine.has("codex", "no version at all");
+    machine.refuses(&["--agent", "codex"], 10, "agent-unusable", &["no version at all"]);
+}
+
+#[test]
+fn a_live_model_needs_credentials_and_an_agent_that_has_a_model() {
+    let machine = Machine::new();
+    machine.has("codex", "codex-cli 0.169.0");
+    machine.has("claude", "2.1.328 (Claude Code)");
+    let live = |agent| ["--agent", agent, "--model", "live"];
+    machine.refuses(&live("codex"), 40, "agent-credentials", &[".codex/auth.json", "hint: codex login"]);
+    machine.refuses(
+        &live("claude"),
+        40,
+        "agent-credentials",
+        &[".claude/.credentials.json", "hint: claude auth login"],
+    );
+    machine.refuses(&live("builtin"), 2, "contradictory", &["the builtin agent has no model"]);
+}
+
+#[test]
+fn settings_and_prompts_that_cannot_be_read_are_found_before_anything_is_built() {
+    let machine = Machine::new();
+    let agents = "config/agents.toml";
+    machine.source.edit(agents, "[claude]\nargs = ", "[claude]\nargv = []\nargs = ");
+    for agent in ["codex", "claude"] {
+        machine.refuses(
+            &["--agent", agent],
+            20,
+            "agents-config",
+            &["config/agents.toml", "unknown field `argv`"],
+        );
+    }
+    machine.source.edit(agents, "argv = []\n", "");
+    machine.source.edit(agents, "{{ AGENT_HOME }}", "{{ AGENT_HOEM }}");
+    machine.refuses(&["--agent", "claude"], 21, "unknown-name", &["config/agents.toml:", "AGENT_HOEM"]);
+
+    machine.source.edit("config/smoke.toml", "prompt = \"Install", "prompt = \"{{ MCP_ULR }} Install");
+    machine.refuses(&[], 21, "unknown-name", &["config/smoke.toml: prompt of stage install:1:", "MCP_ULR"]);
+}
+
+#[test]
+fn a_call_that_must_never_happen_is_no_pass() {
+    let source = Source::of_working_tree();
+    source.edit(
+        "config/smoke.toml",
+        "arguments = { operation = \"remove_server\" }",
+        "arguments = { operation = \"install_server\" }",
+    );
+    let ended = Xtask::new(source.path(), &["--format", "json", "smoke", "--keep", "never"]).run();
+    assert_eq!(ended.verdict(), (11, "call-forbidden".to_owned()), "{}", ended.stderr);
+    assert_eq!(ended.json()["failed_step"], "stage:install");
+    assert!(
+        ended.stderr.contains("manage_stelae was called, which this stage must never do"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(ended.left(), Vec::<String>::new());
+}
