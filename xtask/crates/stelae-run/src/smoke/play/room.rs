@@ -43,7 +43,7 @@ pub(super) fn check_room(finished: &Finished, papers: &Papers) -> Result<(), Fai
     let failure = Failure::new(code.unwrap_or(ExitCode::StepFailed), "agent-not-started", what)
         .on(finished.command.clone())
         .because(format!("it ended with {}", finished.status));
-    let failure = said.into_iter().fold(failure, |failure, line| failure.because(line));
+    let failure = said.into_iter().fold(failure, Failure::because);
     Err(failure.log_tail(finished.tail.clone()))
 }
 
