@@ -1,9 +1,11 @@
 //! The gateway's own account of the calls that it was given: one JSON object a line. `stelae-gateway serve --calls` writes
 //! it, and whoever judges an agent holds it against what that agent says that it did.
 //!
-//! A line says its own place in the file. Two gateways that write into one file, or a line that was taken out, are seen by
-//! that. A line without its end is none: its writer was killed over it, and before its client had an answer.
+//! A line says the number of its call, and every call that ended has one, whether its line could be written or not. Two
+//! gateways that write into one file, a line that is lost or was taken out, are seen by that. A line without its end is none:
+//! its writer was killed over it, and before its client had an answer.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::time::Duration;
 
@@ -24,7 +26,8 @@ const LONGEST_TEXT: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatewayCall {
-    /// Its place in the file, counted from 0: calls stand in the order in which they ended, over all starts of the gateway.
+    /// Which call it is, counted from 0 in the order in which they ended, over all starts of the gateway. As no line is
+    /// missing, it is its place in the file, too.
     pub number: u64,
     /// Who asked: `clientInfo` of the MCP session, as "name version". What a client calls itself is its own word.
     pub client: Option<String>,
@@ -97,15 +100,19 @@ impl GatewayCall {
 }
 
 /// Whether a file that begins like this is such an account, or is about to be: a file of something else is not written into.
+/// Its first line may be that of a later call, if the first ones are lost.
 pub fn is_account(begins: &[u8]) -> bool {
-    const HEAD: &[u8] = b"{\"number\":0,";
-    begins.starts_with(HEAD) || HEAD.starts_with(begins)
+    const HEAD: &[u8] = b"{\"number\":";
+    let Some(rest) = begins.strip_prefix(HEAD) else { return HEAD.starts_with(begins) };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    rest.get(digits).is_none_or(|byte| digits > 0 && *byte == b',')
 }
 
 /// Reads such an account. `path` is what messages call it.
 ///
 /// # Errors
-/// Exit 11, `calls-unreadable`, with path and line: no such line, or one that is not in its place.
+/// Exit 11, `calls-unreadable`, with path and line: no such line, one that is missing before it, or one that is not in its
+/// place.
 pub fn read_calls(path: &str, text: &str) -> Result<Vec<GatewayCall>, Failure> {
     let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
     let read = lines.zip(0_u64..).map(|(line, place)| {
@@ -116,11 +123,18 @@ pub fn read_calls(path: &str, text: &str) -> Result<Vec<GatewayCall>, Failure> {
                 .because(why.to_string())
         };
         let call: GatewayCall = serde_json::from_str(line).map_err(|error| unreadable(&error))?;
-        if call.number != place {
-            let why = format!("it says that it is call {}, and is call {place}", call.number);
-            return Err(unreadable(&why).hint("is a line missing, or did two gateways write into one file?"));
+        match call.number.cmp(&place) {
+            Ordering::Equal => Ok(call),
+            Ordering::Greater => {
+                let why =
+                    format!("the line of call {place} is missing: this one is that of call {}", call.number);
+                Err(unreadable(&why).hint("its gateway says in its log if it could not write it"))
+            }
+            Ordering::Less => {
+                let why = format!("it says that it is call {}, and is call {place}", call.number);
+                Err(unreadable(&why).hint("did two gateways write into one file?"))
+            }
         }
-        Ok(call)
     });
     read.collect()
 }
@@ -176,8 +190,15 @@ mod tests {
 
     #[test]
     fn a_line_that_is_missing_or_there_twice_is_seen() {
-        for text in [line(1), line(0) + &line(0), line(0) + &line(2)] {
-            assert!(refused(&text).why[0].starts_with("it says that it is call "), "{text}");
+        for (text, why) in [
+            (line(1), "the line of call 0 is missing: this one is that of call 1"),
+            (line(0) + &line(2), "the line of call 1 is missing: this one is that of call 2"),
+            (line(0) + &line(0), "it says that it is call 0, and is call 1"),
+        ] {
+            let failure = refused(&text);
+            // Whose fault it is: nothing is said of whoever called.
+            assert_eq!(failure.what, "the gateway's account of its calls cannot be read");
+            assert_eq!((failure.kind.as_str(), failure.why[0].as_str()), ("calls-unreadable", why));
         }
     }
 
@@ -199,7 +220,11 @@ mod tests {
 
     #[test]
     fn only_such_a_file_is_taken_for_one() {
-        assert!(is_account(b"") && is_account(b"{\"num") && is_account(line(0).as_bytes()));
-        assert!(!is_account(line(1).as_bytes()) && !is_account(b"root:x:0:0") && !is_account(b"{}"));
+        for account in ["", "{\"num", "{\"number\":", "{\"number\":1", &line(0), &line(17)] {
+            assert!(is_account(account.as_bytes()), "{account}");
+        }
+        for other in ["root:x:0:0", "{}", "{\"number\":,", "{\"number\":\"1\"", "{\"number\":1}"] {
+            assert!(!is_account(other.as_bytes()), "{other}");
+        }
     }
 }

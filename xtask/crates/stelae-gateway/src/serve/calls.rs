@@ -1,11 +1,13 @@
 //! Every call of a tool, in a file (`--calls`, or STELAE_CALLS): our own account, beside whatever a client tells of itself.
 //!
 //! A line is written before its client gets the answer, so that whoever saw the answer finds the line. One thread has the
-//! file: it counts the calls in the order in which they ended, and a disk that hangs holds up this one thread and not those
-//! that serve. A call waits for its line, but not for ever: it gets its answer also when the line cannot be written.
+//! file: a disk that hangs holds up this one thread and not those that serve. A call waits for its line, but not for ever: it
+//! gets its answer also when the line cannot be written. Its number is taken then all the same: without it the account has a
+//! gap, and nobody takes it for complete.
 
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -40,6 +42,8 @@ pub(super) fn of_the_environment() -> Option<Utf8PathBuf> {
 #[derive(Clone, Debug)]
 pub(super) struct Calls {
     entries: mpsc::Sender<Entry>,
+    /// The number of the next call that ends.
+    next: Arc<Mutex<u64>>,
     open: InFlight,
     /// How long an answer waits for its line.
     line_limit: Duration,
@@ -71,22 +75,22 @@ impl Calls {
     /// # Errors
     /// Exit 40, `calls-unwritable`.
     pub(super) fn open(path: &Utf8Path) -> Result<Self, Failure> {
-        let file = Account::open(path).map_err(|error| {
+        let (mut file, next) = Account::open(path).map_err(|error| {
             let what = "the file for the calls cannot be written";
             Failure::new(ExitCode::PrerequisiteMissing, "calls-unwritable", what)
                 .on(path.as_str())
                 .because(error.to_string())
         })?;
-        let (calls, ended) = Self::of(path, LINE_LIMIT);
+        let (calls, ended) = Self::of(path, next, LINE_LIMIT);
         let trouble = Arc::clone(&calls.trouble);
-        thread::spawn(move || write_all(file, ended, &trouble));
+        thread::spawn(move || write_all(|call| file.append(call), ended, &trouble));
         Ok(calls)
     }
 
-    fn of(path: &Utf8Path, line_limit: Duration) -> (Self, mpsc::Receiver<Entry>) {
+    fn of(path: &Utf8Path, next: u64, line_limit: Duration) -> (Self, mpsc::Receiver<Entry>) {
         let (entries, ended) = mpsc::channel(MOST_WAITING);
-        let trouble = Arc::new(Trouble::new(path));
-        (Self { entries, open: InFlight::new(), line_limit, trouble }, ended)
+        let (next, trouble) = (Arc::new(Mutex::new(next)), Arc::new(Trouble::new(path)));
+        (Self { entries, next, open: InFlight::new(), line_limit, trouble }, ended)
     }
 
     /// A call begins; `params` are its own.
@@ -99,6 +103,14 @@ impl Calls {
             call: Some(Box::new(call)),
             _counted: self.open.enter(),
         }
+    }
+
+    /// Gives a call that has ended its number, and hands it on before another one gets the next: lines are in their order.
+    fn number<T>(&self, mut call: Box<GatewayCall>, hand_on: impl FnOnce(Box<GatewayCall>) -> T) -> T {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        call.number = *next;
+        *next += 1;
+        hand_on(call)
     }
 
     /// Waits for the lines of the calls that end with the gateway.
@@ -133,16 +145,27 @@ impl Open {
             Ok(_) => (CallOutcome::Answered, None),
             Err(error) => (CallOutcome::Failed, Some(error.message.to_string())),
         };
-        let (entries, limit) = (self.calls.entries.clone(), self.calls.line_limit);
+        let calls = self.calls.clone();
         let written = async {
             // Room first: whoever drops us before there is any still leaves the call to be told of.
-            let room = entries.reserve().await.ok()?;
+            let room = calls.entries.reserve().await.ok()?;
             let (told, dealt) = oneshot::channel();
-            room.send(Entry::Ended(self.take(outcome, why.as_deref())?, told));
+            calls.number(self.take(outcome, why.as_deref())?, |call| room.send(Entry::Ended(call, told)));
             dealt.await.ok()
         };
-        if timeout(limit, written).await.is_err() {
-            self.calls.trouble.is(&too_late(limit));
+        if timeout(calls.line_limit, written).await.is_err() {
+            calls.trouble.is(&too_late(calls.line_limit));
+        }
+        self.leave(outcome, why.as_deref());
+    }
+
+    /// Nobody waits for its line any more: unless it is under way, it has one if there is room right now.
+    fn leave(&mut self, outcome: CallOutcome, why: Option<&str>) {
+        let Some(call) = self.take(outcome, why) else { return };
+        let (told, _) = oneshot::channel();
+        let calls = &self.calls;
+        if calls.number(call, |call| calls.entries.try_send(Entry::Ended(call, told))).is_err() {
+            calls.trouble.is("too many lines wait to be written");
         }
     }
 
@@ -156,12 +179,7 @@ impl Open {
 /// Whoever waited for it is gone, as it is when the gateway ends. Nobody can wait here.
 impl Drop for Open {
     fn drop(&mut self) {
-        if let Some(call) = self.take(CallOutcome::Failed, Some("the call was broken off")) {
-            let (told, _) = oneshot::channel();
-            if self.calls.entries.try_send(Entry::Ended(call, told)).is_err() {
-                self.calls.trouble.is("too many lines wait to be written");
-            }
-        }
+        self.leave(CallOutcome::Failed, Some("the call was broken off"));
     }
 }
 
@@ -176,11 +194,15 @@ fn too_late(limit: Duration) -> String {
 }
 
 /// Until nobody calls any more.
-fn write_all(mut account: Account, mut entries: mpsc::Receiver<Entry>, trouble: &Trouble) {
+fn write_all(
+    mut append: impl FnMut(&GatewayCall) -> io::Result<()>,
+    mut entries: mpsc::Receiver<Entry>,
+    trouble: &Trouble,
+) {
     while let Some(entry) = entries.blocking_recv() {
         let told = match entry {
             Entry::Ended(call, told) => {
-                match account.append(*call) {
+                match append(&call) {
                     Ok(()) => trouble.is_over(),
                     Err(why) => trouble.is(&why.to_string()),
                 }
@@ -219,81 +241,4 @@ impl Trouble {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-    use stelae_model::calls::read_calls;
-
-    use super::*;
-
-    /// Only a hang takes this long.
-    const PATIENCE: Duration = Duration::from_secs(60);
-
-    fn folder() -> (tempfile::TempDir, Utf8PathBuf) {
-        let guard = tempfile::tempdir().unwrap();
-        let path = Utf8PathBuf::from_path_buf(guard.path().join("calls.jsonl")).unwrap();
-        (guard, path)
-    }
-
-    fn params() -> Map<String, Value> {
-        Map::from_iter([("name".to_owned(), json!("t"))])
-    }
-
-    #[tokio::test]
-    async fn a_call_that_nobody_waits_for_any_more_has_a_line() {
-        let (_guard, path) = folder();
-        let calls = Calls::open(&path).unwrap();
-        drop(calls.begin(None, &params()));
-        calls.begin(None, &params()).end(&Ok(json!({}))).await;
-        drop(calls.begin(None, &params()));
-        calls.finish().await;
-        let read = read_calls("p", &std::fs::read_to_string(&path).unwrap()).unwrap();
-        let outcomes: Vec<_> = read.iter().map(|call| (call.outcome, call.why.as_deref())).collect();
-        let broken = (CallOutcome::Failed, Some("the call was broken off"));
-        assert_eq!(outcomes, [broken, (CallOutcome::Answered, None), broken]);
-    }
-
-    #[tokio::test]
-    async fn a_call_has_not_ended_before_its_line_is_there() {
-        let (_guard, path) = folder();
-        let (calls, mut lines) = Calls::of(&path, PATIENCE);
-        let answer = Ok(json!({}));
-        let mut ended = Box::pin(calls.begin(None, &params()).end(&answer));
-        assert!(timeout(Duration::ZERO, &mut ended).await.is_err());
-        let Ok(Entry::Ended(_, told)) = lines.try_recv() else { panic!("no line") };
-        assert!(timeout(Duration::ZERO, &mut ended).await.is_err());
-        told.send(()).unwrap();
-        ended.await;
-        assert!(!calls.trouble.said.load(Ordering::Relaxed));
-    }
-
-    #[tokio::test]
-    async fn the_end_of_the_gateway_waits_for_the_calls_that_end_with_it() {
-        let (_guard, path) = folder();
-        let (calls, mut lines) = Calls::of(&path, PATIENCE);
-        let open = calls.begin(None, &params());
-        let mut finish = Box::pin(calls.finish());
-        assert!(timeout(Duration::ZERO, &mut finish).await.is_err());
-        assert!(lines.try_recv().is_err(), "nothing has ended");
-        drop(open);
-        assert!(timeout(Duration::ZERO, &mut finish).await.is_err());
-        let (Ok(Entry::Ended(..)), Ok(Entry::Dealt(told))) = (lines.try_recv(), lines.try_recv()) else {
-            panic!("no line, or no end of lines")
-        };
-        told.send(()).unwrap();
-        finish.await;
-    }
-
-    #[tokio::test]
-    async fn a_disk_that_hangs_keeps_no_answer_for_ever() {
-        let (_guard, path) = folder();
-        // Nobody takes a line.
-        let (calls, lines) = Calls::of(&path, Duration::from_millis(1));
-        for _ in 0..=MOST_WAITING {
-            let answer = Ok(json!({}));
-            let ended = timeout(PATIENCE, calls.begin(None, &params()).end(&answer)).await;
-            assert!(ended.is_ok(), "it waits for ever");
-        }
-        assert_eq!(lines.len(), MOST_WAITING);
-        assert!(calls.trouble.said.load(Ordering::Relaxed));
-    }
-}
+mod tests;

@@ -264,6 +264,9 @@ fn witnesses_that_disagree_are_heard() {
     };
     assert_eq!(with(&|seen| drop(seen.given.pop())), "witnesses-differ");
     assert_eq!(with(&|seen| seen.given.push(given().remove(0))), "witnesses-differ");
+    let hint = |given: Vec<GatewayCall>| Seen { given, ..seen() }.judge().unwrap_err().hint;
+    assert!(hint(Vec::new()).is_some_and(|hint| hint.contains("the gateway's log")));
+    assert_eq!(hint([given(), given()].concat()), None);
     assert_eq!(with(&|seen| seen.given.swap(0, 1)), "witnesses-differ");
     assert_eq!(with(&|seen| seen.given[0].arguments = json!({})), "witnesses-differ");
     assert_eq!(with(&|seen| seen.given[1].outcome = CallOutcome::Failed), "witnesses-differ");

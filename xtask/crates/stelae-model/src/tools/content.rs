@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-/// npm's `integrity` of a package, in the text of the `package-lock.json` that its installation made.
+/// npm's `integrity` of a package, in the text of the `package-lock.json` that its installation made. It has all the optional
+/// packages, also those of other platforms, by the names under which they are installed: an alias is one of its own.
 pub fn package_integrity(lock: &str, package: &str) -> Option<String> {
     let lock: Value = serde_json::from_str(lock).ok()?;
     let entry = &lock["packages"][format!("node_modules/{package}")];
@@ -34,8 +35,10 @@ mod tests {
     #[test]
     fn the_content_of_the_one_package_is_found() {
         let npm = r#"{"packages": {"": {}, "node_modules/a/node_modules/@b/c": {"integrity": "sha512-other"},
-            "node_modules/@b/c": {"version": "1", "integrity": "sha512-this"}, "node_modules/d": {}}}"#;
+            "node_modules/@b/c": {"version": "1", "integrity": "sha512-this"}, "node_modules/d": {},
+            "node_modules/@b/c-x": {"name": "@b/c", "version": "1-x", "integrity": "sha512-alias", "optional": true}}}"#;
         assert_eq!(package_integrity(npm, "@b/c").as_deref(), Some("sha512-this"));
+        assert_eq!(package_integrity(npm, "@b/c-x").as_deref(), Some("sha512-alias"));
         let cargo = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\nchecksum = \"0\"\n\
             [[package]]\nname = \"a\"\nversion = \"2.0.0\"\nchecksum = \"1\"\n[[package]]\nname = \"b\"\nversion = \"1.0.0\"\n";
         assert_eq!(crate_checksum(cargo, "a", "2.0.0").as_deref(), Some("sha256:1"));

@@ -96,14 +96,36 @@ mod tests {
             ("at_least = \"18\"", "at_least = \"new\"", ".at_least"),
             ("kind = \"npm\"", "kind = \"npm\"\nprofile = \"dev\"", ".profile"),
             ("tools.judge", "tools.\"..\"", ""),
+            ("kind = \"npm\"", "kind = \"npm\"\nparts = { \"@a/b\" = \"sha512-A==\" }", ".parts"),
+            ("kind = \"npm\"", "kind = \"npm\"\nparts = { \"a b\" = INTEGRITY }", ".parts"),
+            ("kind = \"npm\"", "kind = \"npm\"\nparts = { \"-a\" = INTEGRITY }", ".parts"),
+            ("kind = \"npm\"", "kind = \"npm\"\nparts = { \"@a/judge\" = INTEGRITY }", ".parts"),
         ] {
-            let failure = parse_tools("tools.toml", &GOOD.replace(old, new)).unwrap_err();
+            let text =
+                GOOD.replace(old, new).replace("INTEGRITY", &format!("\"sha512-{}==\"", "A".repeat(86)));
+            let failure = parse_tools("tools.toml", &text).unwrap_err();
             assert_eq!(failure.exit_code, ExitCode::Environment);
             assert!(
                 failure.on[0].starts_with("tools.toml: tools.") && failure.on[0].ends_with(key),
                 "{failure}"
             );
         }
+    }
+
+    #[test]
+    fn only_npm_has_parts() {
+        let digest = "a".repeat(64);
+        let other = format!(
+            "version = 1\n[tools.judge]\nabout = \"it judges\"\nkind = \"cargo\"\npackage = \"judge\"\nversion = \"0.1.13\"\n\
+             integrity = \"sha256:{digest}\"\nprograms = [\"judge\"]\nat_least = \"1.80\"\n"
+        );
+        assert!(parse_tools("tools.toml", &other).is_ok());
+        let parts = format!("[tools.judge.parts]\nb = \"sha256:{digest}\"\n");
+        let failure = parse_tools("tools.toml", &(other + &parts)).unwrap_err();
+        assert_eq!(
+            (failure.on[0].as_str(), failure.why[0].as_str()),
+            ("tools.toml: tools.judge.parts", "is for npm only")
+        );
     }
 
     #[test]

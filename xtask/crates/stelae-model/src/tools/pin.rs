@@ -1,5 +1,7 @@
 //! One pin: which package of which registry, in which version, with which content.
 
+use std::collections::BTreeMap;
+
 use camino::{Utf8Component, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +107,10 @@ pub struct Pin {
     /// time. On a machine that gets another one it is not there, and the script is what is started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub native: Option<Utf8PathBuf>,
+    /// npm only: other packages of the installation whose content is compared, too, by their names below `node_modules`. A
+    /// program often comes in a package for each platform, and [`Self::package`] is only what starts it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, String>,
 }
 
 /// What is written beside a finished installation: what it was made from. An installation of which this is not what the
@@ -126,6 +132,9 @@ pub struct Installed {
     pub install_script: bool,
     /// As in [`Pin`].
     pub profile: Option<String>,
+    /// As in [`Pin`]. A record from before there were any has none: it holds for pins without them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, String>,
 }
 
 impl Pin {
@@ -144,6 +153,7 @@ impl Pin {
             integrity: self.integrity.clone(),
             install_script: self.install_script,
             profile: self.profile.clone(),
+            parts: self.parts.clone(),
         }
     }
 
@@ -162,13 +172,28 @@ impl Pin {
     /// # Errors
     /// Exit 10, `integrity-mismatch`.
     pub fn verify(&self, came: Option<&str>) -> Result<(), Failure> {
-        if came == Some(self.integrity.as_str()) {
+        self.compare(&self.what(), &self.integrity, came)
+    }
+
+    /// The same for all of its parts; `came` knows the content of each, or nothing of one that did not come.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn verify_parts(&self, came: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
+        self.parts.iter().try_for_each(|(part, pinned)| {
+            let what = format!("{part}, a part of {}", self.what());
+            self.compare(&what, pinned, came(part).as_deref())
+        })
+    }
+
+    fn compare(&self, on: &str, pinned: &str, came: Option<&str>) -> Result<(), Failure> {
+        if came == Some(pinned) {
             return Ok(());
         }
         let what = "what came from the registry is not what is pinned";
         Err(Failure::new(ExitCode::StepFailed, "integrity-mismatch", what)
-            .on(format!("{} from {}", self.what(), self.kind.registry()))
-            .because(format!("pinned is {}", self.integrity))
+            .on(format!("{on} from {}", self.kind.registry()))
+            .because(format!("pinned is {pinned}"))
             .because(format!("what came is {}", came.unwrap_or("of no known content")))
             .hint("do not use it; if the pin is what is wrong, put it right in config/tools.toml"))
     }
@@ -183,17 +208,17 @@ impl Pin {
             !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
         };
         // It is an argument of the installer, and must not be an option of his.
-        let package = is_word(&self.package, "@/._-") && !self.package.starts_with('-');
-        fault("package", package, "is not the name of a package")?;
+        let is_package = |name: &str| is_word(name, "@/._-") && !name.starts_with('-');
+        fault("package", is_package(&self.package), "is not the name of a package")?;
         let digits = self.version.strip_prefix('v').unwrap_or(&self.version);
         let exact = digits.starts_with(|c: char| c.is_ascii_digit()) && is_word(digits, ".+-");
         fault("version", exact, "is not one exact version")?;
         let (prefix, length, is_digit) = self.kind.integrity();
-        let holds = self
-            .integrity
-            .strip_prefix(prefix)
-            .is_some_and(|rest| rest.len() == length && rest.chars().all(is_digit));
-        fault("integrity", holds, &format!("is not `{prefix}` and {length} characters of a digest"))?;
+        let is_content = |text: &str| {
+            text.strip_prefix(prefix).is_some_and(|rest| rest.len() == length && rest.chars().all(is_digit))
+        };
+        let no_content = format!("is not `{prefix}` and {length} characters of a digest");
+        fault("integrity", is_content(&self.integrity), &no_content)?;
         let programs = !self.programs.is_empty()
             && self.programs.iter().all(|name| is_word(name, "._-") && !name.starts_with(['.', '-']));
         fault("programs", programs, "names no program, or one that is no plain name")?;
@@ -205,7 +230,14 @@ impl Pin {
         let native = self.native.as_deref().is_none_or(|path| {
             self.kind == Kind::Npm && path.components().all(|part| matches!(part, Utf8Component::Normal(_)))
         });
-        fault("native", native, "is for npm only, and a path below the tool's folder")
+        fault("native", native, "is for npm only, and a path below the tool's folder")?;
+        fault("parts", self.parts.is_empty() || self.kind == Kind::Npm, "is for npm only")?;
+        for (part, content) in &self.parts {
+            fault("parts", is_package(part), &format!("{part:?} is not the name of a package"))?;
+            fault("parts", *part != self.package, &format!("{part:?} is the package itself"))?;
+            fault("parts", is_content(content), &format!("what {part:?} has {no_content}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -225,7 +257,15 @@ mod tests {
             install_script: false,
             profile: None,
             native: None,
+            parts: BTreeMap::new(),
         }
+    }
+
+    /// It has two parts, `a` and `b`.
+    fn pin_of_parts() -> Pin {
+        let content = |c: &str| format!("sha512-{}==", c.repeat(86));
+        let parts = [("a".to_owned(), content("A")), ("b".to_owned(), content("B"))];
+        Pin { kind: Kind::Npm, integrity: content("C"), parts: BTreeMap::from(parts), ..pin() }
     }
 
     #[test]
@@ -244,12 +284,47 @@ mod tests {
     }
 
     #[test]
+    fn each_part_has_to_be_there_with_its_content() {
+        let pin = pin_of_parts();
+        assert_eq!(pin.check(), Ok(()));
+        assert_eq!(pin.verify_parts(|part| pin.parts.get(part).cloned()), Ok(()));
+        for (came, said) in [(Some("sha512-other"), "sha512-other"), (None, "of no known content")] {
+            let came = |part: &str| match part {
+                "b" => came.map(str::to_owned),
+                _ => pin.parts.get(part).cloned(),
+            };
+            let failure = pin.verify_parts(came).unwrap_err();
+            assert_eq!(
+                (failure.exit_code, failure.kind.as_str()),
+                (ExitCode::StepFailed, "integrity-mismatch")
+            );
+            assert_eq!(failure.on, ["b, a part of it 1.0.0 from npm's registry"]);
+            assert_eq!(
+                failure.why,
+                [format!("pinned is {}", pin.parts["b"]), format!("what came is {said}")]
+            );
+        }
+    }
+
+    #[test]
+    fn a_record_from_before_there_were_parts_holds_for_a_pin_without_them() {
+        let of = |pin: &Pin| serde_json::to_string(&pin.installed()).unwrap();
+        let old = of(&pin());
+        assert!(!old.contains("parts"), "{old}");
+        assert_eq!(serde_json::from_str::<Installed>(&old).unwrap(), pin().installed());
+        let (with, without) = (pin_of_parts(), Pin { parts: BTreeMap::new(), ..pin_of_parts() });
+        assert_eq!(serde_json::from_str::<Installed>(&of(&with)).unwrap(), with.installed());
+        assert_ne!(serde_json::from_str::<Installed>(&of(&without)).unwrap(), with.installed());
+    }
+
+    #[test]
     fn another_pin_makes_another_installation() {
         let pin = pin();
         let others = [
             Pin { integrity: format!("sha256:{}", "b".repeat(64)), ..pin.clone() },
             Pin { profile: Some("dev".to_owned()), ..pin.clone() },
             Pin { version: "1.0.1".to_owned(), ..pin.clone() },
+            Pin { parts: pin_of_parts().parts, ..pin.clone() },
         ];
         assert!(others.iter().all(|other| other.installed() != pin.installed()));
         assert_eq!(Pin { about: "else".to_owned(), ..pin.clone() }.installed(), pin.installed());

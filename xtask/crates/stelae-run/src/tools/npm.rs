@@ -13,7 +13,7 @@ use super::{Job, Shelf};
 use crate::files::{create_private, read_regular};
 
 /// npm compares every package with what its registry says of it, and the lock file that it writes says what that was: so
-/// the content of the pinned one can be compared before any script has run.
+/// the content of the pinned one, and of its parts, can be compared before any script has run.
 pub(super) fn fill(shelf: &Shelf, pin: &Pin, stage: &Stage, job: &Job<'_>) -> Result<(), Failure> {
     let log = stage.path().join("install.log");
     let cache = Text::parse(shelf.cache("npm").as_str()).map_err(Failure::unexpected)?;
@@ -34,7 +34,9 @@ pub(super) fn fill(shelf: &Shelf, pin: &Pin, stage: &Stage, job: &Job<'_>) -> Re
     job.run(&invoke("npm", &install)?.args(patience), &log)?;
     let lock = stage.path().join("package-lock.json");
     let lock = read_regular(&lock).map_err(|error| unusable(&lock, &error))?;
-    pin.verify(package_integrity(&String::from_utf8_lossy(&lock), &pin.package).as_deref())?;
+    let lock = String::from_utf8_lossy(&lock);
+    pin.verify(package_integrity(&lock, &pin.package).as_deref())?;
+    pin.verify_parts(|part| package_integrity(&lock, part))?;
     if pin.install_script {
         let rebuild = ["rebuild", &pin.package, "--ignore-scripts=false", "--foreground-scripts"];
         job.run(&invoke("npm", &rebuild)?, &log)?;

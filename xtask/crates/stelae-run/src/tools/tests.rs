@@ -118,12 +118,21 @@ impl Machine {
 
     /// A node of this version, and an npm that installs a package of this content.
     pub(super) fn npm(&self, version: &str, integrity: &str) {
+        self.npm_of(version, &[("judge", integrity)]);
+    }
+
+    /// The same with several packages, each with its content.
+    pub(super) fn npm_of(&self, version: &str, packages: &[(&str, &str)]) {
+        let entry = |(name, content): &(&str, &str)| {
+            format!("\"node_modules/{name}\": {{\"integrity\": \"{content}\"}}")
+        };
+        let lock = packages.iter().map(entry).collect::<Vec<_>>().join(", ");
         self.program("node", &format!("echo v{version}"));
         self.program(
             "npm",
             &format!(
                 "[ $1 = rebuild ] && exit 0\nmkdir -p node_modules/.bin && cp /bin/true node_modules/.bin/judge\n\
-                 echo '{{\"packages\": {{\"node_modules/judge\": {{\"integrity\": \"{integrity}\"}}}}}}' > package-lock.json"
+                 echo '{{\"packages\": {{{lock}}}}}' > package-lock.json"
             ),
         );
     }

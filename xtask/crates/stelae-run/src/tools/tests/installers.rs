@@ -79,6 +79,33 @@ fn npm_runs_a_package_only_after_its_content_was_compared() {
     assert_eq!(machine.calls().len(), 1, "{:?}", machine.calls());
 }
 
+#[test]
+fn npm_runs_a_package_only_after_the_content_of_its_parts_was_compared() {
+    let (own, part) = (integrity("npm"), integrity("npm").replace('A', "D"));
+    let pinned = format!(
+        "install_script = true\nparts = {{ \"@j/udge-linux\" = \"{part}\", \"@j/udge-mac\" = \"{part}\" }}"
+    );
+    let of = |packages: &[(&str, &str)]| {
+        let machine = Machine::new("npm", &pinned);
+        machine.npm_of("1.5.0", packages);
+        machine
+    };
+    let whole = [("judge", own.as_str()), ("@j/udge-linux", &part), ("@j/udge-mac", &part)];
+    let machine = of(&whole);
+    assert_eq!(machine.install(), Ok(Outcome::Installed));
+    assert_eq!(machine.calls().len(), 2, "{:?}", machine.calls());
+
+    // One has another content; one did not come.
+    let other = [whole[0], whole[1], ("@j/udge-mac", own.as_str())];
+    for (packages, on) in [(&other[..], "@j/udge-mac, "), (&[whole[0], whole[2]], "@j/udge-linux, ")] {
+        let machine = of(packages);
+        let failure = machine.install().unwrap_err();
+        assert!(failure.on[0].starts_with(on), "{failure}");
+        refused(&machine, &failure);
+        assert_eq!(machine.calls().len(), 1, "{:?}", machine.calls());
+    }
+}
+
 /// A python that makes an environment in which it is itself, and downloads a wheel with this content.
 fn python(machine: &Machine, wheel: &str) {
     let script = format!(

@@ -66,6 +66,18 @@ fn an_installation_of_another_pin_is_replaced() {
 }
 
 #[test]
+fn an_installation_whose_parts_were_not_compared_is_made_again() {
+    let machine = Machine::new("npm", "");
+    let (own, part) = (integrity("npm"), integrity("npm").replace('A', "D"));
+    machine.npm_of("1.5.0", &[("judge", &own), ("part", &part)]);
+    machine.install().unwrap();
+    machine.pin("npm", &own, &format!("parts = {{ part = \"{part}\" }}"));
+    assert_eq!(machine.shelf().program("judge").unwrap_err().kind, "tool-not-installed");
+    assert_eq!(machine.install(), Ok(Outcome::Installed));
+    assert_eq!(machine.install(), Ok(Outcome::WasThere));
+}
+
+#[test]
 fn an_installer_that_fails_hangs_or_forgets_leaves_nothing() {
     let machine = Machine::new("npm", "");
     machine.npm("1.5.0", &integrity("npm"));
