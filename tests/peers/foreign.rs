@@ -253,3 +253,24 @@ fn a_run_over_the_go_program_is_green_as_far_as_it_can_be() {
     assert!(environment.to_string().contains("bin/mcp-proxy --config"), "{environment:#}");
     assert_eq!(read("transcripts/bundle-tools.jsonl").matches("item.completed").count(), 5);
 }
+
+#[test]
+fn an_agent_cli_works_over_the_go_program() {
+    let test = "foreign::an_agent_cli_works_over_the_go_program";
+    let Some(handed) = need(test, &["mcp-proxy", "codex"]) else { return };
+    let source = Source::of_working_tree();
+    let args = ["--format", "json", "smoke", "--gateway", "mcp-proxy", "--until", "stage:bundle-tools"];
+    let run =
+        Xtask::new(source.path(), &args).args(&["--agent", "codex", "--locked-agents", "--keep", "never"]);
+    let ended = run.env("STELAE_CACHE_HOME", handed.cache_of("mcp-proxy").as_str()).run();
+    assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
+    assert_eq!(ended.left(), Vec::<String>::new());
+    // It knows each server by that one's own name, and so does its model.
+    let folder = source.run_folder(&ended.run_id());
+    let text = fs::read_to_string(folder.join("transcripts/bundle-tools.jsonl")).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let calls =
+        lines.filter(|line| line["type"] == "item.completed" && line["item"]["type"] == "mcp_tool_call");
+    let servers: Vec<_> = calls.map(|line| line["item"]["server"].clone()).collect();
+    assert_eq!(servers, ["stelae"; 4].map(Value::from));
+}

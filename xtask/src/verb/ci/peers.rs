@@ -37,7 +37,7 @@ const NEEDED: [&str; 11] = [
 
 /// The tests of the target that stand on programs of others, as they call themselves. One that says nothing, whatever took
 /// it out, was not run.
-const TESTS: [&str; 27] = [
+const TESTS: [&str; 28] = [
     "agents::endpoint::claude_loses_its_server_in_the_middle",
     "agents::endpoint::claude_waits_for_a_slow_server",
     "agents::endpoint::codex_is_not_started_when_a_tool_is_gone",
@@ -60,6 +60,7 @@ const TESTS: [&str; 27] = [
     "foreign::a_required_server_that_cannot_come_up_is_named_whatever_the_go_program_does",
     "foreign::a_run_over_the_go_program_is_green_as_far_as_it_can_be",
     "foreign::a_server_that_is_not_required_does_not_keep_the_go_program_from_its_work",
+    "foreign::an_agent_cli_works_over_the_go_program",
     "foreign::the_go_program_serves_the_same_stack",
     "foreign::the_incident_with_the_go_program",
     "foreign::the_incident_with_the_python_program",

@@ -27,6 +27,8 @@ const ASKING: Duration = Duration::from_secs(15);
 pub struct AgentProgram {
     /// Where it is.
     pub path: Utf8PathBuf,
+    /// Whether that is the pinned installation, whose content was compared. Else it was on PATH.
+    pub pinned: bool,
     /// Its version.
     pub version: CliVersion,
 }
@@ -46,7 +48,8 @@ pub fn find(
     interrupt: &Interrupt,
 ) -> Result<AgentProgram, Failure> {
     let standing = Shelf::open(host)?.stand(agent.name())?;
-    let path = match standing.installed {
+    let pinned = standing.installed;
+    let path = match pinned {
         true => standing.path,
         false => programs::find(agent.name(), host.get::<PATH>()?.as_str())
             .map_err(|_| missing(agent, &standing.folder))?,
@@ -59,7 +62,7 @@ pub fn find(
     if model == Model::Live {
         credentials::check(agent, host)?;
     }
-    Ok(AgentProgram { path, version })
+    Ok(AgentProgram { path, pinned, version })
 }
 
 fn missing(agent: Agent, folder: &Utf8Path) -> Failure {

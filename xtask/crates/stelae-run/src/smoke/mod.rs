@@ -120,9 +120,15 @@ impl Run {
             source: self.plan.source.to_string(),
             isolation: guardian::isolation(),
         });
-        let program = self.plan.agent_program.as_ref();
-        if let Some(difference) = program.and_then(|program| program.version.difference(self.plan.agent)) {
-            recorder.warn(difference);
+        if let Some(program) = &self.plan.agent_program {
+            if !program.pinned {
+                let path = &program.path;
+                recorder
+                    .note(format!("{path} is the one on PATH: only its version is compared with the pin"));
+            }
+            if let Some(difference) = program.version.difference(self.plan.agent) {
+                recorder.warn(difference);
+            }
         }
         for note in &begun.notes {
             recorder.note(note.clone());
