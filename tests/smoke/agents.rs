@@ -27,9 +27,39 @@ impl Machine {
 
     /// A program on PATH that says of itself which version it is.
     fn has(&self, agent: &str, says: &str) {
+        self.has_program(agent, &format!("echo '{says}'"));
+    }
+
+    fn has_program(&self, agent: &str, script: &str) {
         let path = self.path("bin").join(agent);
-        fs::write(&path, format!("#!/bin/sh\necho '{says}'\n")).unwrap();
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// A `codex` on PATH that is no agent at all, in a source that pins a version which nobody has installed: `script` is what
+    /// it does when it is told to play.
+    fn with_liar(script: &str) -> Self {
+        let machine = Self::new();
+        let pins = fs::read_to_string(machine.source.path().join("config/tools.toml")).unwrap();
+        let pins: toml::Table = toml::from_str(&pins).unwrap();
+        let pinned = pins["tools"]["codex"]["version"].as_str().unwrap();
+        machine.source.edit("config/tools.toml", &format!("version = \"{pinned}\""), "version = \"0.0.1\"");
+        let version = "[ \"$1\" = --version ] && { echo codex-cli 0.0.1; exit 0; }";
+        machine.has_program("codex", &format!("{version}\n{script}"));
+        machine
+    }
+
+    /// That its first stage fails like this, and nothing is left.
+    fn is_found_out(&self, code: i32, kind: &str, parts: &[&str]) {
+        let path = format!("{}:{}", self.path("bin"), std::env::var("PATH").unwrap());
+        let args = ["--format", "json", "smoke", "--agent", "codex", "--keep", "never"];
+        let ended = Xtask::new(self.source.path(), &args).env("PATH", &path).run();
+        assert_eq!(ended.verdict(), (code, kind.to_owned()), "{}", ended.stderr);
+        assert_eq!(ended.json()["failed_step"], "stage:bundle-tools", "{}", ended.stderr);
+        for part in parts {
+            assert!(ended.stderr.contains(part), "no {part:?} in: {}", ended.stderr);
+        }
+        assert_eq!(ended.left(), Vec::<String>::new());
     }
 
     fn smoke(&self, args: &[&str]) -> Ended {
@@ -144,4 +174,49 @@ fn a_call_that_must_never_happen_is_no_pass() {
         ended.stderr
     );
     assert_eq!(ended.left(), Vec::<String>::new());
+}
+
+/// What Codex would print if it had played the first stage.
+const PERFECT: &str = r#"cat <<'END'
+{"type":"thread.started","thread_id":"t"}
+{"type":"turn.started"}
+{"type":"item.completed","item":{"id":"0","type":"mcp_tool_call","server":"stelae","tool":"workspace_fs_read","arguments":{"operation":"read_file","path":"README.md"},"result":{"content":[{"type":"text","text":"cargo xtask smoke"}]},"error":null,"status":"completed"}}
+{"type":"item.completed","item":{"id":"1","type":"mcp_tool_call","server":"stelae","tool":"grep","arguments":{"pattern":"cargo xtask smoke","path":"README.md"},"result":{"content":[{"type":"text","text":"README.md"}]},"error":null,"status":"completed"}}
+{"type":"item.completed","item":{"id":"2","type":"mcp_tool_call","server":"stelae","tool":"workspace_fs_read","arguments":{"operation":"read_file","path":"../outside"},"result":{"content":[{"type":"text","text":"it leads out of the workspace"}]},"error":null,"status":"failed"}}
+{"type":"item.completed","item":{"id":"3","type":"mcp_tool_call","server":"stelae","tool":"manage_stelae","arguments":{"operation":"list_discovered_servers","params":{}},"result":{"content":[{"type":"text","text":"wordcount"}]},"error":null,"status":"completed"}}
+{"type":"turn.completed","usage":{}}
+END"#;
+
+#[test]
+fn a_perfect_transcript_of_what_never_happened_is_no_pass() {
+    let said = ["call 1: the model asked for nothing", "call 1: the transcript has workspace_fs_read"];
+    Machine::with_liar(PERFECT).is_found_out(11, "witnesses-differ", &said);
+}
+
+#[test]
+fn an_agent_that_does_nothing_and_is_content_is_no_pass() {
+    Machine::with_liar("exit 0").is_found_out(11, "model-unreached", &["codex never reached its model"]);
+}
+
+#[test]
+fn a_line_that_is_cut_has_its_place() {
+    let cut = "printf '{\"type\":\"turn.started\"}\\n{\"type\":\"turn.comp'";
+    let place = "transcripts/bundle-tools.jsonl:2";
+    Machine::with_liar(cut).is_found_out(11, "transcript-unreadable", &[place]);
+}
+
+#[test]
+fn a_program_that_is_gone_when_it_is_to_play_is_no_fault_of_an_agent() {
+    let machine = Machine::with_liar("");
+    machine.has_program("codex", "echo codex-cli 0.0.1; rm -- \"$0\"");
+    machine.is_found_out(40, "agent-not-started", &["the agent could not be run with its model around it"]);
+}
+
+#[test]
+fn one_that_hears_nothing_and_has_children_that_get_away_is_ended_with_them() {
+    let deaf = "trap '' TERM INT HUP\n(setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 1; done' &)\nwhile :; do sleep 1; done";
+    let machine = Machine::with_liar(deaf);
+    machine.source.edit("config/smoke.toml", "step_s = 20", "step_s = 8");
+    let said = ["codex was stopped after ", "its limit passed", "the transcript ends after 0 events"];
+    machine.is_found_out(10, "command-timed-out", &said);
 }
