@@ -6,6 +6,7 @@
 
 mod beginning;
 mod build_cache;
+mod checks;
 mod context;
 mod ending;
 mod engine;
