@@ -79,7 +79,10 @@ const CLAUDE: [Case; 6] = [
         fault: |source| source.edit(AGENTS, ALIVE, DEAD),
         exit_code: 0,
         kind: "server-missing",
-        says: &["claude came up without the stack's MCP server", "it says that the server is \"failed\""],
+        says: &[
+            "claude came up without the stack's MCP server",
+            "it says that the server stelae is \"failed\"",
+        ],
     },
     Case {
         what: "nobody approved of a tool",

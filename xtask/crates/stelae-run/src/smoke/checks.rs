@@ -1,5 +1,6 @@
 //! What is asked for, looked at for what contradicts itself or cannot be: before anything is built or started.
 
+use stelae_model::agent::Model;
 use stelae_model::env::nearest;
 use stelae_model::stack::Chosen;
 use stelae_model::stages::STAGES;
@@ -86,12 +87,14 @@ pub(super) fn check_golden(request: &Request) -> Result<(), Failure> {
         return Ok(());
     }
     let what = "the golden run is one of another agent";
+    let who = |agent, model| match model {
+        Model::Scripted => format!("{agent}"),
+        Model::Live => format!("{agent} with a live model"),
+    };
+    let (was, is) = (who(golden.agent, golden.model), who(request.agent, request.model));
     Err(Failure::new(ExitCode::Usage, "contradictory", what)
         .on(path.to_string())
-        .because(format!(
-            "it is of {} with a {:?} model, and {} with a {:?} one is to play",
-            golden.agent, golden.model, request.agent, request.model
-        ))
+        .because(format!("it is of {was}, and {is} is to play"))
         .hint(format!("--agent {}", golden.agent)))
 }
 
