@@ -18,7 +18,12 @@ pub struct Git {
     program: Utf8PathBuf,
     base: Base,
     env: GitEnv,
+    /// What comes before every command.
+    options: &'static [&'static str],
 }
+
+/// What the configuration of a clone may not make git start: whoever plays a stage can write into it.
+const NOTHING_STARTED: [&str; 4] = ["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"];
 
 impl Git {
     /// Finds git.
@@ -31,6 +36,7 @@ impl Git {
             program,
             base: Base::from_environment(environment)?,
             env: GitEnv::from_environment(environment)?,
+            options: &[],
         })
     }
 
@@ -42,6 +48,7 @@ impl Git {
             program: self.program.clone(),
             base: Base { home, ..self.base.clone() },
             env: GitEnv { config_global: Some(config), config_nosystem: Some(no_system), ..self.env.clone() },
+            options: &NOTHING_STARTED,
         })
     }
 
@@ -62,7 +69,8 @@ impl Git {
         recorder: &Recorder,
     ) -> Result<String, Failure> {
         let invocation = GIT.invoke(self.program.clone(), cwd.to_owned(), &self.base, &self.env);
-        Self::finish(&invocation.args(args.iter().copied()), limits, recorder)
+        let args = self.options.iter().chain(args).copied();
+        Self::finish(&invocation.args(args), limits, recorder)
     }
 
     fn finish(invocation: &Invocation, limits: &Limits<'_>, recorder: &Recorder) -> Result<String, Failure> {
@@ -123,6 +131,7 @@ impl Git {
             program: self.program.clone(),
             base: self.base.clone(),
             env: GitEnv { index_file: Some(scratch_index.clone()), ..self.env.clone() },
+            options: self.options,
         };
         fresh.run(cwd, &["read-tree", "HEAD"], limits, recorder)?;
         lines.extend(fresh.run(cwd, &STATUS, limits, recorder)?.lines().map(str::to_owned));

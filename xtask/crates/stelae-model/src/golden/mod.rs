@@ -118,6 +118,7 @@ fn name_of(event: &AgentEvent) -> Option<String> {
         AgentEvent::Acted(what) => format!("acted: {what}"),
         AgentEvent::Retried(_) => "asked its model again".to_owned(),
         AgentEvent::Completed => "completed".to_owned(),
+        AgentEvent::Stumbled(why) => format!("stumbled: {why}"),
         AgentEvent::Failed(why) => format!("failed: {why}"),
         AgentEvent::Unknown { kind, .. } => format!("unknown: {kind}"),
         AgentEvent::Aside | AgentEvent::CallEnded(_) | AgentEvent::Said(_) | AgentEvent::Warned(_) => {

@@ -43,17 +43,19 @@ pub(super) fn check(played: &Played<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Told or not: what the gateway was given counts as well.
 fn forbidden(played: &Played<'_>, calls: &[&Call]) -> Result<(), Failure> {
-    let mut never = played.stage.never.iter();
-    let found = never.find_map(|never| calls.iter().find(|call| never.is(&call.tool, &call.arguments)));
-    match found {
-        Some(call) => Err(unmet(
-            played,
-            "call-forbidden",
-            format!("{} was called, which this stage must never do", call.tool),
-        )
-        .because(format!("called with {}", clip(&call.arguments.to_string())))
-        .because(format!("all calls: {}", names(calls)))),
+    let told = calls.iter().map(|call| (call.tool.as_str(), &call.arguments));
+    let given = played.given.into_iter().flatten().map(|call| (call.tool.as_str(), &call.arguments));
+    let is_never =
+        |(tool, arguments): &(&str, &Value)| played.stage.never.iter().any(|never| never.is(tool, arguments));
+    match told.chain(given).find(is_never) {
+        Some((tool, arguments)) => {
+            let what = format!("{tool} was called, which this stage must never do");
+            Err(unmet(played, "call-forbidden", what)
+                .because(format!("called with {}", clip(&arguments.to_string())))
+                .because(format!("all calls that the agent tells of: {}", names(calls))))
+        }
         None => Ok(()),
     }
 }

@@ -27,6 +27,8 @@ use crate::{ExitCode, Failure};
 pub struct Played<'a> {
     /// What was to be done.
     pub stage: &'a Stage,
+    /// What the agent was told: the stage's prompt, filled in.
+    pub prompt: &'a str,
     /// Who did it.
     pub agent: Agent,
     /// Whose model told the agent what to do.
@@ -47,7 +49,7 @@ pub struct Played<'a> {
 /// Exit 11. Of the calls: `call-missing`, `call-unexpected`, `call-forbidden`, `arguments-differ`, `call-failed`,
 /// `call-succeeded`, `result-differs`, `action-unexpected`, `turn-not-completed`. What is behind that: `model-failed`,
 /// `model-unreached`, `server-missing`, `unsupported-call`, `approval-refused`. And where the calls are as they should be:
-/// `model-fault`, `model-asked-again`, `failure-unnoticed`, `witnesses-differ`.
+/// `model-fault`, `model-asked-again`, `prompt-lost`, `failure-unnoticed`, `witnesses-differ`.
 pub fn judge(played: &Played<'_>) -> Result<(), Failure> {
     match calls::check(played) {
         Ok(()) => witnesses::check(played),

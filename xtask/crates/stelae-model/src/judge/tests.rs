@@ -105,6 +105,7 @@ impl Seen {
     fn judge(&self) -> Result<(), Failure> {
         judge(&Played {
             stage: &self.stage,
+            prompt: "do it",
             agent: Agent::Codex,
             model: self.model,
             transcript: &transcript(&self.lines),
@@ -196,6 +197,7 @@ fn a_model_of_its_own_may_look_around() {
         let transcript = transcript(&live.lines);
         let played = Played {
             stage: &live.stage,
+            prompt: "do it",
             agent: Agent::Codex,
             model: Model::Live,
             transcript: &transcript,
@@ -354,8 +356,11 @@ fn one_that_stumbles_and_goes_on_has_come_to_its_end() {
     let mut stumbled = seen();
     stumbled.lines.insert(2, json!({"type": "error", "message": "Reconnecting… 1/5"}));
     assert_eq!(stumbled.judge(), Ok(()));
+    stumbled.lines[2] = json!({"type": "turn.failed", "error": {"message": "gone"}});
+    assert_eq!(stumbled.kind(), "turn-not-completed", "whatever it says afterwards");
+    stumbled.lines.truncate(2);
     stumbled.lines.push(json!({"type": "error", "message": "gone"}));
-    assert_eq!(stumbled.kind(), "turn-not-completed");
+    assert!(stumbled.failure().to_string().contains("the agent gave up: gone"));
 }
 
 #[test]
@@ -366,6 +371,7 @@ fn a_model_of_its_own_may_leave_out_what_is_empty_and_do_two_things_at_once() {
     let transcript = transcript(&live.lines);
     let played = Played {
         stage: &live.stage,
+        prompt: "do it",
         agent: Agent::Codex,
         model: Model::Live,
         transcript: &transcript,
@@ -374,6 +380,25 @@ fn a_model_of_its_own_may_leave_out_what_is_empty_and_do_two_things_at_once() {
         given: Some(&live.given),
     };
     assert_eq!(judge(&played), Ok(()));
+}
+
+#[test]
+fn a_prompt_that_never_came_to_the_model_is_no_pass() {
+    let told = |text: &str| {
+        let mut seen = seen();
+        seen.asked[0].body = json!({"input": [{"content": [{"text": text}]}]});
+        seen.judge().map_err(|failure| failure.kind)
+    };
+    assert_eq!(told("please do it now"), Ok(()));
+    assert_eq!(told("hello there"), Err("prompt-lost".to_owned()));
+}
+
+#[test]
+fn a_forbidden_call_that_is_not_told_of_is_one() {
+    let mut seen = seen();
+    seen.stage.never.push(ForbiddenCall { tool: "wipe".to_owned(), arguments: None });
+    seen.given.push(GatewayCall { tool: "wipe".to_owned(), ..given().remove(0) });
+    assert_eq!(seen.kind(), "call-forbidden");
 }
 
 fn set(names: &[&str]) -> BTreeSet<String> {

@@ -32,6 +32,14 @@ fn check_model(played: &Played<'_>, asked: &[ModelRequest], calls: &[&Call]) -> 
             .because("its transcript is what it would have been if all had gone well"));
     }
     let turns: Vec<_> = asked.iter().filter(|request| request.turn.is_some()).collect();
+    // Of a record that is full no body is kept.
+    let first = turns.first().filter(|request| !request.body.is_null());
+    if first.is_some_and(|request| !has_text(&request.body, played.prompt.trim())) {
+        let what = format!("{} did not tell its model what it was to do", played.agent);
+        return Err(unmet(played, "prompt-lost", what)
+            .because(format!("nothing in the first request has the prompt: {}", clip(played.prompt)))
+            .hint("is {{ PROMPT }} among the arguments in config/agents.toml?"));
+    }
     let said =
         turns.iter().filter_map(|request| Some((request.called.as_deref()?, request.arguments.as_ref())));
     let said: Vec<_> = said.collect();
@@ -104,6 +112,16 @@ fn check_gateway(played: &Played<'_>, given: &[GatewayCall], calls: &[&Call]) ->
         }
     }
     Ok(())
+}
+
+/// Whether a text of a request has this in it.
+fn has_text(body: &Value, text: &str) -> bool {
+    match body {
+        Value::String(told) => told.contains(text),
+        Value::Array(items) => items.iter().any(|item| has_text(item, text)),
+        Value::Object(members) => members.values().any(|value| has_text(value, text)),
+        _ => false,
+    }
 }
 
 /// The word that the transcript has for it.

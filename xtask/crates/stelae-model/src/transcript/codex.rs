@@ -179,7 +179,7 @@ fn event(event: TranscriptEvent) -> AgentEvent {
         TranscriptEvent::TurnStarted => AgentEvent::Aside,
         TranscriptEvent::TurnCompleted { .. } => AgentEvent::Completed,
         TranscriptEvent::TurnFailed { error } => AgentEvent::Failed(error.message),
-        TranscriptEvent::Error { message } => AgentEvent::Failed(message),
+        TranscriptEvent::Error { message } => AgentEvent::Stumbled(message),
         TranscriptEvent::ItemStarted { item: Item::McpToolCall(call) } => {
             AgentEvent::CallStarted(CallStarted { id: call.id, tool: call.tool })
         }

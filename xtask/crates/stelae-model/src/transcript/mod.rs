@@ -48,6 +48,8 @@ pub enum AgentEvent {
     Retried(String),
     /// The agent has done what it was told to.
     Completed,
+    /// The agent says that something failed, and may go on all the same.
+    Stumbled(String),
     /// The agent gave up.
     Failed(String),
     /// Something that this reader knows, and that nobody has to judge: thoughts, plans.
@@ -163,22 +165,30 @@ impl Transcript {
         begun.filter(|begun| !ended.contains(&begun.id.as_str())).map(|begun| begun.tool.as_str()).collect()
     }
 
-    /// Whether the agent did what it was told to, and says so: in its last word of this kind. One that stumbled and went on has.
+    /// Whether the agent did what it was told to, and says so. One that stumbled and went on has; one that gave up has not, whatever
+    /// it says then.
     pub fn is_completed(&self) -> bool {
-        self.last_word() == Some(&AgentEvent::Completed)
+        let gave_up = self.events.iter().any(|event| matches!(event, AgentEvent::Failed(_)));
+        !gave_up && self.events.contains(&AgentEvent::Completed)
     }
 
     /// Why the agent gave up, in its own words.
     pub fn failure(&self) -> Option<&str> {
-        match self.last_word() {
-            Some(AgentEvent::Failed(why)) => Some(why),
-            _ => None,
+        if self.is_completed() {
+            return None;
         }
+        let last = |of: fn(&AgentEvent) -> Option<&String>| self.events.iter().rev().find_map(of);
+        let failed = last(|event| if let AgentEvent::Failed(why) = event { Some(why) } else { None });
+        let stumbled = last(|event| if let AgentEvent::Stumbled(why) = event { Some(why) } else { None });
+        failed.or(stumbled).map(String::as_str)
     }
 
-    fn last_word(&self) -> Option<&AgentEvent> {
-        let is_word = |event: &&AgentEvent| matches!(event, AgentEvent::Completed | AgentEvent::Failed(_));
-        self.events.iter().rev().find(is_word)
+    /// What failed on the way, in the agent's own words.
+    pub fn stumbles(&self) -> impl Iterator<Item = &str> {
+        self.events.iter().filter_map(|event| match event {
+            AgentEvent::Stumbled(why) => Some(why.as_str()),
+            _ => None,
+        })
     }
 
     /// The first MCP server that the agent says is not connected, and how it is.

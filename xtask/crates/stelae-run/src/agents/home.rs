@@ -8,6 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::Value;
 use stelae_model::agent::{Agent, Filled, Model};
 use stelae_model::env::Environment;
+use stelae_model::value::Secret;
 use stelae_model::{ExitCode, Failure};
 
 use super::credentials;
@@ -107,6 +108,12 @@ impl AgentHome {
         symlink(&credentials.path, &link).map_err(|error| unusable(&link, &error))?;
         self.lent = Some(Lent { link, original: credentials.path, held });
         Ok(())
+    }
+
+    /// What is secret in the lent credentials.
+    pub fn secrets(&self) -> Vec<Secret<String>> {
+        let held = self.lent.iter().flat_map(|lent| secrets_of(&lent.held));
+        held.map(Secret::new).collect()
     }
 
     /// Takes what is secret in the lent credentials out of these files: an agent with a model of its own may have read them aloud.

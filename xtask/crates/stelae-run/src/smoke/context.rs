@@ -48,6 +48,8 @@ pub(crate) struct SmokeContext {
     pub(crate) placeholder: Option<Placeholder>,
     /// The stack, while it is up.
     pub(crate) stack: Option<LiveStack>,
+    /// So many calls had the gateway been given when the last stage of this session was judged.
+    pub(crate) calls_seen: Option<usize>,
 }
 
 impl SmokeContext {

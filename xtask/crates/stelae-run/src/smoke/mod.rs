@@ -177,6 +177,7 @@ impl Run {
             lease: begun.lease,
             placeholder: begun.placeholder,
             stack: begun.stack,
+            calls_seen: None,
         })
     }
 }

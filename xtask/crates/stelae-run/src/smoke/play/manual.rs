@@ -9,11 +9,11 @@ use stelae_model::stack::BUILTIN;
 
 use super::papers::Papers;
 use super::prepare::prepare;
-use super::verdict::{BEGUN, Begun};
+use super::verdict::{BEGUN, Begun, TRIED};
 use crate::smoke::context::SmokeContext;
 use crate::smoke::state::Restarted;
 
-/// What a shell, and everything started from it, carries must not look like a process of the run.
+/// What a shell, and everything else that is started from it, carries must not look like a process of the run.
 const MARKS: [&str; 2] = ["STELAE_RUN_ID", "STELAE_PROCESS"];
 /// Secrets by their type, which in front of a model of ours are none: the way to that model, and a key that opens nothing.
 const OURS: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "ANTHROPIC_API_KEY"];
@@ -35,8 +35,7 @@ pub(crate) fn manual_instructions(
     if let Some(home) = prepared.home {
         home.leave();
     }
-    let begun = papers.named(BEGUN);
-    cx.keep_json(&begun, &Begun::now(cx, restarted)?);
+    cx.keep_json(&papers.named(BEGUN), &Begun::now(cx, restarted)?);
     let invocation = &prepared.invocation;
     let scripted = cx.plan.agent != Agent::Builtin && cx.plan.model == Model::Scripted;
     let mut env = String::from("# source this file in a shell of its own\n");
@@ -59,15 +58,18 @@ pub(crate) fn manual_instructions(
     if cx.plan.agent == Agent::Builtin {
         words.truncate(words.len() - 2);
     }
-    let command: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+    // It is found by these, and ended with the run, wherever it gets to.
+    let marks = invocation.environment().iter().filter(|(name, _)| MARKS.contains(&name.as_str()));
+    let marks = marks.map(|(name, text)| format!("{name}={}", quoted(text)));
+    let command: Vec<_> = marks.chain(words.iter().map(|word| quoted(word))).collect();
     // What an earlier try was asked and given is not what is judged.
     let mut again = match scripted {
         true => format!("rm -f {} && ", quoted(papers.requests.as_str())),
         false => String::new(),
     };
     if let Some(calls) = restarted.calls.as_ref().filter(|_| cx.plan.gateway == BUILTIN) {
-        let (calls, begun) = (quoted(calls.as_str()), quoted(cx.folder.join(&begun).as_str()));
-        again += &format!("printf '{{\"calls_before\": %d}}\\n' $(wc -l < {calls}) > {begun} && ");
+        let (calls, tried) = (quoted(calls.as_str()), quoted(cx.folder.join(&papers.named(TRIED)).as_str()));
+        again += &format!("printf '{{\"calls_before\": %d}}\\n' $(wc -l < {calls}) > {tried} && ");
     }
     let complaints = match cx.plan.agent {
         Agent::Builtin => String::new(),

@@ -22,7 +22,7 @@ pub use golden::golden_file;
 pub(crate) use golden::{conclude_golden, keep_golden, read_golden};
 pub(crate) use manual::manual_instructions;
 pub(crate) use prepare::{check_prompts, check_settings};
-pub(crate) use verdict::CALLS;
+pub(crate) use verdict::{CALLS, check_nothing_since};
 
 use stelae_model::Failure;
 use stelae_model::agent::{Agent, Model};
@@ -39,9 +39,9 @@ use pace::Pace;
 use papers::Papers;
 use prepare::{Prepared, agent_home, prepare};
 use room::{check_room, tell_of_attempts};
-use verdict::{BEGUN, Begun, judge_stage};
+use verdict::{BEGUN, Begun, cut, judge_stage};
 
-/// Plays a stage, and judges it.
+/// Plays a stage, and judges it. Gives how many calls the gateway had been given by then.
 ///
 /// # Errors
 /// What the judge says; what keeps the agent from being started; exit 10 or 124 when it does not end; 20,
@@ -51,7 +51,7 @@ pub(crate) fn play(
     stage: &Stage,
     restarted: &Restarted,
     catalog: &Catalog,
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
     let papers = Papers::of(cx, &stage.name);
     papers.clear(cx)?;
     let prepared = prepare(cx, stage, restarted, catalog, &papers)?;
@@ -68,9 +68,10 @@ pub(crate) fn play(
         check_room(&finished, &papers)?;
     }
     // The transcript says more than the exit code, so it is judged first; but a bad exit is never green.
-    judge_stage(cx, stage, restarted, &papers, begun)?;
+    let calls = judge_stage(cx, stage, restarted, &papers, begun)?;
     finished.success_or_failure()?;
-    check_environment(cx, &papers, attested.transpose()?.flatten())
+    check_environment(cx, &papers, attested.transpose()?.flatten())?;
+    Ok(calls)
 }
 
 /// An agent that did not end: how far it came is why.
@@ -83,7 +84,9 @@ fn cut_short(
     stopped: Failure,
 ) -> Failure {
     match judge_stage(cx, stage, restarted, papers, begun) {
-        Ok(()) => stopped,
+        Ok(_) => stopped.because("it had done everything, had said so, and did not end"),
+        // Our own signal is no reason.
+        Err(failure) if failure.kind == "model-unreached" => stopped.because("it never reached its model"),
         Err(failure) => failure.why.into_iter().fold(stopped.because(failure.what), Failure::because),
     }
 }
@@ -92,7 +95,11 @@ fn cut_short(
 ///
 /// # Errors
 /// What the judge says; exit 11, `transcript-missing`, when it was not.
-pub(crate) fn judge_by_hand(cx: &SmokeContext, stage: &Stage, restarted: &Restarted) -> Result<(), Failure> {
+pub(crate) fn judge_by_hand(
+    cx: &SmokeContext,
+    stage: &Stage,
+    restarted: &Restarted,
+) -> Result<usize, Failure> {
     let papers = Papers::of(cx, &stage.name);
     cx.recorder.note(format!("judging what was done by hand: {}", papers.transcript));
     // What a person was lent, they have no use for any more.
@@ -117,6 +124,9 @@ fn run(cx: &SmokeContext, prepared: &Prepared, papers: &Papers) -> Played {
         stderr: &papers.complaints,
     };
     let invocation = &prepared.invocation;
+    for secret in prepared.home.iter().flat_map(AgentHome::secrets) {
+        cx.recorder.hide(&secret);
+    }
     let mut pace = Pace::new(cx.plan.agent);
     let mut attested = None;
     let finished = process::run(invocation, &limits, &mut |stream, line| match stream {
@@ -134,6 +144,7 @@ fn run(cx: &SmokeContext, prepared: &Prepared, papers: &Papers) -> Played {
     let finished = finished.map(|finished| cx.recorder.minding_leaks(finished)).map_err(|stopped| {
         waits.iter().fold(stopped, |stopped, wait| stopped.because(format!("the agent waited {wait}")))
     });
+    cut(cx, papers);
     let hidden = prepared
         .home
         .as_ref()

@@ -7,8 +7,16 @@ use crate::files::remove_stale;
 use crate::smoke::context::SmokeContext;
 
 /// What the run writes by itself.
-const WRITTEN: [&str; 7] =
-    ["prompt.txt", "agent.json", "calls.jsonl", "environment.json", "golden.json", "env", "begun.json"];
+const WRITTEN: [&str; 8] = [
+    "prompt.txt",
+    "agent.json",
+    "calls.jsonl",
+    "environment.json",
+    "golden.json",
+    "env",
+    "begun.json",
+    "tried.json",
+];
 
 /// The files of one stage, in the evidence.
 #[derive(Debug)]

@@ -76,7 +76,7 @@ fn names(prompt: &str, repo: &str, home: &str, model_url: &str) -> Names {
 }
 
 /// The prompt of a stage.
-fn prompt(stage: &Stage, environment: &Environment, url: &str) -> Result<String, Failure> {
+pub(super) fn prompt(stage: &Stage, environment: &Environment, url: &str) -> Result<String, Failure> {
     let source = Source::new(format!("config/smoke.toml: prompt of stage {}", stage.name), &stage.prompt);
     resolve_text_alone(&source, &Names::from(environment).with("MCP_URL", url), Syntax::Braces)
 }

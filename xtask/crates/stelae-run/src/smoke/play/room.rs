@@ -1,7 +1,7 @@
 //! What is told of the room in which an agent CLI played: with its model, and with no way elsewhere.
 
 use stelae_model::lifecycle::Ended;
-use stelae_model::room::RoomReport;
+use stelae_model::room::{Attempts, RoomReport};
 use stelae_model::{ExitCode, Failure};
 
 use super::papers::Papers;
@@ -13,11 +13,14 @@ use crate::smoke::context::SmokeContext;
 pub(super) fn tell_of_attempts(cx: &SmokeContext, papers: &Papers) {
     let Some(report) = report(papers) else { return };
     if report.attempts.any() {
-        let named = match &report.attempts.named[..] {
-            [] => String::new(),
-            named => format!(": {}", named.join(", ")),
-        };
-        cx.recorder.warn(format!("the agent tried to reach somebody else{named}; see {}", papers.network));
+        let Attempts { no_route, lookups, named } = &report.attempts;
+        let count = no_route.unwrap_or(0) + lookups.unwrap_or(0);
+        let mut tried: Vec<_> = named.clone();
+        if count > 0 {
+            tried.push(format!("{count} attempts of which the kernel knows no name"));
+        }
+        let tried = tried.join(", ");
+        cx.recorder.warn(format!("the agent tried to reach somebody else: {tried}; see {}", papers.network));
     }
     if let Some(why) = report.why {
         cx.recorder.note(format!("nothing but its settings kept the agent from the network: {why}"));
@@ -37,7 +40,9 @@ pub(super) fn check_room(finished: &Finished, papers: &Papers) -> Result<(), Fai
     if seen.is_some() && seen == code {
         return Ok(());
     }
-    let code = code.and_then(|code| ExitCode::try_from(code).ok()).filter(|code| *code != ExitCode::Pass);
+    // One that was ended by a signal was ended by somebody else than whoever ends us.
+    let is_reason = |code: &ExitCode| *code != ExitCode::Pass && code.number() < 100;
+    let code = code.and_then(|code| ExitCode::try_from(code).ok()).filter(is_reason);
     let said = finished.stderr_text.lines().find(|line| line.starts_with("error: "));
     let what = "the agent could not be run with its model around it";
     let failure = Failure::new(code.unwrap_or(ExitCode::StepFailed), "agent-not-started", what)

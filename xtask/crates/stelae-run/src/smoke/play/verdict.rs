@@ -6,6 +6,7 @@ use stelae_model::agent::{Agent, Model};
 use stelae_model::calls::{GatewayCall, read_calls};
 use stelae_model::event::Event;
 use stelae_model::expect::Stage;
+use stelae_model::failure::shortened;
 use stelae_model::judge::{Played, judge};
 use stelae_model::model_record::{ModelRequest, read_model_requests};
 use stelae_model::stack::BUILTIN;
@@ -13,6 +14,7 @@ use stelae_model::transcript::Transcript;
 use stelae_model::{ExitCode, Failure};
 
 use super::papers::Papers;
+use super::prepare::prompt;
 use crate::files::{read_regular, read_regular_text};
 use crate::smoke::context::SmokeContext;
 use crate::smoke::state::Restarted;
@@ -22,6 +24,8 @@ pub(crate) const CALLS: &str = "calls.jsonl";
 
 /// Its name among the papers of a stage that a person plays.
 pub(super) const BEGUN: &str = "begun.json";
+/// The name of what the printed command writes when it begins, each time.
+pub(super) const TRIED: &str = "tried.json";
 
 /// How far the gateway's log of calls was when a stage began.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -42,21 +46,31 @@ impl Begun {
 
     /// From where a person began for the last time: each try says where.
     pub(super) fn by_hand(cx: &SmokeContext, papers: &Papers) -> Result<Self, Failure> {
-        let path = cx.folder.join(&papers.named(BEGUN));
-        let text = read_regular_text(&path).map_err(|error| missing(&path, &error))?;
-        serde_json::from_str(&text).map_err(|error| missing(&path, &error.into()))
+        let read = |name: &str| -> Result<Self, Failure> {
+            let path = cx.folder.join(&papers.named(name));
+            let text = read_regular_text(&path).map_err(|error| missing(&path, &error, &cx.plan.run))?;
+            serde_json::from_str(&text).map_err(|error| missing(&path, &error.into(), &cx.plan.run))
+        };
+        let first = read(BEGUN)?;
+        // The printed command says where it began; one that was not used is not told from one that was used at once.
+        let last = read(TRIED).unwrap_or(first);
+        let before = last.calls_before.saturating_sub(first.calls_before);
+        if before > 0 {
+            cx.recorder.warn(format!("{before} calls were made before the last try, and are not judged"));
+        }
+        Ok(last)
     }
 }
 
-fn missing(path: &Utf8Path, error: &std::io::Error) -> Failure {
+fn missing(path: &Utf8Path, error: &std::io::Error, run: &str) -> Failure {
     let what = "there is no transcript of the stage";
     Failure::new(ExitCode::ExpectationNotMet, "transcript-missing", what)
         .on(path.to_string())
         .because(error.to_string())
-        .hint("its stack is gone now; go on from restart, and the command is printed again: --from restart")
+        .hint(format!("to have the command printed again: cargo xtask smoke --resume {run} --from restart"))
 }
 
-/// Judges a stage that was played.
+/// Judges a stage that was played. Gives how many calls the gateway had been given by then.
 ///
 /// # Errors
 /// Exit 11: what [`judge`] says, and `transcript-missing`, `transcript-unreadable`, `calls-unreadable`,
@@ -67,7 +81,7 @@ pub(super) fn judge_stage(
     restarted: &Restarted,
     papers: &Papers,
     begun: Begun,
-) -> Result<(), Failure> {
+) -> Result<usize, Failure> {
     let (agent, model) = (cx.plan.agent, cx.plan.model);
     let transcript = transcript(cx, papers)?;
     tell(cx, stage, &transcript);
@@ -75,8 +89,11 @@ pub(super) fn judge_stage(
     let complaints = read_regular_text(&papers.complaints).unwrap_or_default();
     let asked = asked(cx, papers)?;
     let given = given(cx, restarted, papers, begun)?;
+    let inside = cx.sandbox.environment(&cx.host)?;
+    let prompt = prompt(stage, &inside, &restarted.endpoints.url)?;
     let played = Played {
         stage,
+        prompt: &prompt,
         agent,
         model,
         transcript: &transcript,
@@ -84,14 +101,69 @@ pub(super) fn judge_stage(
         asked: asked.as_deref(),
         given: given.as_deref(),
     };
-    judge(&played).map_err(|failure| failure.on(papers.transcript.to_string()))
+    judge(&played).map_err(|failure| failure.on(papers.transcript.to_string()))?;
+    Ok(begun.calls_before + given.map_or(0, |given| given.len()))
 }
+
+/// That the gateway was given nothing since a stage had been judged, when it had been given so many calls: an agent may have
+/// left one behind that had not ended.
+///
+/// # Errors
+/// Exit 11, `witnesses-differ`.
+pub(crate) fn check_nothing_since(
+    cx: &SmokeContext,
+    restarted: &Restarted,
+    after: &str,
+) -> Result<(), Failure> {
+    let Some(seen) = cx.calls_seen else { return Ok(()) };
+    let calls = account(cx, restarted)?.unwrap_or_default();
+    let Some(late) = calls.get(seen) else { return Ok(()) };
+    let what = "the gateway was given a call that no stage tells of";
+    Err(Failure::new(ExitCode::ExpectationNotMet, "witnesses-differ", what)
+        .on(after.to_owned())
+        .because(format!("{} {}", late.tool, late.arguments))
+        .because(format!("by {}", late.client.as_deref().unwrap_or("a client without a name")))
+        .hint("whoever played had ended, and the call had not"))
+}
+
+/// A longer transcript is none, and is not read.
+const LONGEST: u64 = 64 * 1024 * 1024;
 
 /// What the agent says that it did.
 pub(super) fn transcript(cx: &SmokeContext, papers: &Papers) -> Result<Transcript, Failure> {
     let path = &papers.transcript;
-    let text = read_regular_text(path).map_err(|error| missing(path, &error))?;
+    if path.metadata().is_ok_and(|metadata| metadata.len() >= LONGEST) {
+        let what = "the transcript is longer than any agent's, and was not read";
+        return Err(Failure::new(ExitCode::ExpectationNotMet, "transcript-too-long", what)
+            .on(path.to_string())
+            .because(format!("it has {} MiB or more", LONGEST >> 20)));
+    }
+    let bytes = read_regular(path).map_err(|error| missing(path, &error, &cx.plan.run))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..good].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let what = "the transcript has a line that is not an event";
+        Failure::new(ExitCode::ExpectationNotMet, "transcript-unreadable", what)
+            .on(format!("{path}:{line}"))
+            .because("it is no UTF-8")
+    })?;
     Transcript::read(cx.plan.agent, path.as_str(), &text)
+}
+
+/// Cuts what was written beyond what is read: evidence is to be looked at.
+pub(super) fn cut(cx: &SmokeContext, papers: &Papers) {
+    for path in [&papers.transcript, &papers.complaints] {
+        if !path.metadata().is_ok_and(|metadata| metadata.len() > LONGEST) {
+            continue;
+        }
+        let cut = std::fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(LONGEST));
+        match cut {
+            Ok(()) => {
+                cx.recorder.warn(format!("{path} was longer than {} MiB, and is cut there", LONGEST >> 20))
+            }
+            Err(error) => cx.recorder.evidence_failed(path.as_str(), &error),
+        }
+    }
 }
 
 /// What our model was asked; nothing where the agent has another one, or none.
@@ -153,6 +225,9 @@ fn tell(cx: &SmokeContext, stage: &Stage, transcript: &Transcript) {
             tool: call.tool.clone(),
             status: call.end.word().to_owned(),
         });
+    }
+    for stumble in transcript.stumbles() {
+        cx.recorder.warn(format!("the agent stumbled: {}", shortened(stumble, 300)));
     }
     for (kind, count) in transcript.unknown() {
         cx.recorder.note(format!("the transcript has {count} of {kind:?}, which this program does not know"));

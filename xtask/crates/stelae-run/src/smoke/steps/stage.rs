@@ -73,12 +73,13 @@ impl<Before: AfterStage, After: AfterStage> Step for Stage<Before, After> {
         let stage = stage_of_clone(cx, self.name)?;
         check_stack(cx)?;
         if play::is_by_hand(cx, self.name) && cx.plan.from != Some(self.name()) {
-            play::judge_by_hand(cx, &stage, &restarted)?;
+            cx.calls_seen = Some(play::judge_by_hand(cx, &stage, &restarted)?);
         } else {
+            play::check_nothing_since(cx, &restarted, "before this stage")?;
             let catalog = list_tools(cx, &restarted)?;
             judge_tools_before(&stage, &tools_before, &catalog.names().into_iter().collect())?;
             let played = play::play(cx, &stage, &restarted, &catalog);
-            played.map_err(|failure| cause(cx, failure))?;
+            cx.calls_seen = Some(played.map_err(|failure| cause(cx, failure))?);
         }
         check_stack(cx)?;
         let tools = list_tools(cx, &restarted)?.names().into_iter().collect();
@@ -87,6 +88,7 @@ impl<Before: AfterStage, After: AfterStage> Step for Stage<Before, After> {
         // The stage may have started servers that nobody has looked at yet.
         attest(cx, &format!("environment-{}.json", self.name))?;
         check_clean(cx, self.name)?;
+        play::check_nothing_since(cx, &restarted, &format!("stage {}", self.name))?;
         Ok(After::new(restarted, tools))
     }
 }

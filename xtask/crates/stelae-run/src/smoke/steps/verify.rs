@@ -64,6 +64,7 @@ impl Step for Verify {
             .on(rendered.proxy.to_string())
             .because(unified_diff("rendered", &rendered.masked, "now", &after)));
         }
+        play::check_nothing_since(cx, &staged.restarted, "all stages")?;
         play::conclude_golden(cx)?;
         Ok(Verified { head: cloned.head.clone() })
     }
