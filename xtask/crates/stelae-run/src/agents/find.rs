@@ -66,9 +66,15 @@ pub fn find(
 }
 
 fn missing(agent: Agent, folder: &Utf8Path) -> Failure {
+    let why = match folder.exists() {
+        true => {
+            "what is there is not what is pinned, or was installed by another version of this program; and it is not on PATH"
+        }
+        false => "it is neither there nor on PATH",
+    };
     Failure::new(ExitCode::PrerequisiteMissing, "agent-missing", format!("{agent} is not installed"))
         .on(folder.to_string())
-        .because("it is neither there nor on PATH")
+        .because(why)
         .hint(format!("cargo xtask tools install {agent}"))
 }
 

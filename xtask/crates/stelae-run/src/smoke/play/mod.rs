@@ -69,7 +69,10 @@ pub(crate) fn play(
     }
     // The transcript says more than the exit code, so it is judged first; but a bad exit is never green.
     let calls = judge_stage(cx, stage, restarted, &papers, begun)?;
-    finished.success_or_failure()?;
+    finished.success_or_failure().map_err(|failure| {
+        // The room around an agent ends as that did, and cannot die of its signal.
+        failure.because("everything was done and told of; above 128 the number is that of a signal")
+    })?;
     check_environment(cx, &papers, attested.transpose()?.flatten())?;
     Ok(calls)
 }
