@@ -159,7 +159,7 @@ pub(super) fn cut(cx: &SmokeContext, papers: &Papers) {
         let cut = std::fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(LONGEST));
         match cut {
             Ok(()) => {
-                cx.recorder.warn(format!("{path} was longer than {} MiB, and is cut there", LONGEST >> 20))
+                cx.recorder.warn(format!("{path} was longer than {} MiB, and is cut there", LONGEST >> 20));
             }
             Err(error) => cx.recorder.evidence_failed(path.as_str(), &error),
         }
