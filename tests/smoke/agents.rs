@@ -213,6 +213,20 @@ fn a_program_that_is_gone_when_it_is_to_play_is_no_fault_of_an_agent() {
 }
 
 #[test]
+fn a_transcript_that_floods_the_disk_is_cut_and_not_read() {
+    let line = "head -c 1000000 /dev/zero | tr '\\0' x";
+    let flood = format!(
+        "i=0; while [ $i -lt 70 ]; do printf '{{\"type\":\"x\",\"pad\":\"'; {line}; echo '\"}}'; i=$((i+1)); done"
+    );
+    let machine = Machine::with_liar(&flood);
+    let said = ["the transcript is longer than any agent's", "it has 64 MiB or more"];
+    machine.is_found_out(11, "transcript-too-long", &said);
+    let run = runs(machine.source.path()).pop().unwrap();
+    let transcript = machine.source.run_folder(&run).join("transcripts/bundle-tools.jsonl");
+    assert_eq!(transcript.metadata().unwrap().len(), 64 * 1024 * 1024);
+}
+
+#[test]
 fn one_that_hears_nothing_and_has_children_that_get_away_is_ended_with_them() {
     let deaf = "trap '' TERM INT HUP\n(setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 1; done' &)\nwhile :; do sleep 1; done";
     let machine = Machine::with_liar(deaf);

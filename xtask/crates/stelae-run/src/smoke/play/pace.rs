@@ -7,6 +7,8 @@ use stelae_model::transcript::Transcript;
 
 /// A wait that is worth a word.
 const LONG: Duration = Duration::from_secs(2);
+/// What comes after so many bytes is a flood, and nobody waits for anything in it.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
 
 /// The pace of a transcript, while it is written.
 #[derive(Debug)]
@@ -15,18 +17,23 @@ pub(super) struct Pace {
     last: Instant,
     waiting_for: String,
     long: Vec<String>,
+    bytes: usize,
 }
 
 impl Pace {
     /// The agent is started now.
     pub(super) fn new(agent: Agent) -> Self {
         let waiting_for = "the agent's first word: its servers and its model come before".to_owned();
-        Self { agent, last: Instant::now(), waiting_for, long: Vec::new() }
+        Self { agent, last: Instant::now(), waiting_for, long: Vec::new(), bytes: 0 }
     }
 
     /// A line of the transcript has come.
     pub(super) fn line(&mut self, line: &str) {
         self.until(Instant::now());
+        self.bytes = self.bytes.saturating_add(line.len());
+        if self.bytes > MOST_BYTES {
+            return;
+        }
         let begun = Transcript::read(self.agent, "", line).ok();
         let begun = begun.and_then(|read| read.unended().last().map(|tool| (*tool).to_owned()));
         self.waiting_for = match begun {
