@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use stelae_tests::{Ended, Source, Xtask, runs};
+use stelae_tests::{Ended, Source, Xtask, alive, runs, until};
 use tempfile::TempDir;
 
 /// A machine on which no agent CLI is installed, but for what a test says.
@@ -226,11 +227,33 @@ fn a_transcript_that_floods_the_disk_is_cut_and_not_read() {
     assert_eq!(transcript.metadata().unwrap().len(), 64 * 1024 * 1024);
 }
 
+/// Hears no signal but the last, and has a child that gets away.
+const DEAF: &str = "trap '' TERM INT HUP\n(setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 1; done' &)\nwhile :; do sleep 1; done";
+
 #[test]
 fn one_that_hears_nothing_and_has_children_that_get_away_is_ended_with_them() {
-    let deaf = "trap '' TERM INT HUP\n(setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 1; done' &)\nwhile :; do sleep 1; done";
-    let machine = Machine::with_liar(deaf);
-    machine.source.edit("config/smoke.toml", "step_s = 20", "step_s = 8");
-    let said = ["codex was stopped after ", "its limit passed", "the transcript ends after 0 events"];
+    let machine = Machine::with_liar(DEAF);
+    let said = ["codex was stopped after ", "its limit passed", "it never reached its model"];
     machine.is_found_out(10, "command-timed-out", &said);
+}
+
+#[test]
+fn what_a_person_has_started_goes_with_the_stack() {
+    let machine = Machine::with_liar(DEAF);
+    let path = format!("{}:{}", machine.path("bin"), std::env::var("PATH").unwrap());
+    let args = ["smoke", "--agent", "codex", "--manual-stage", "bundle-tools"];
+    let stopped = Xtask::new(machine.source.path(), &args).env("PATH", &path).run();
+    assert_eq!(stopped.code, 0, "{}", stopped.stderr);
+    let command = stopped.stdout.lines().find(|line| line.starts_with("  (")).unwrap();
+    let mut played = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).spawn().unwrap();
+    let sandbox = stopped.sandbox.path().to_str().unwrap().to_owned();
+    until("the agent and its child", || {
+        alive(&sandbox).iter().filter(|process| process.contains("while :")).count() == 1
+            && alive(&sandbox).iter().any(|process| process.contains("/bin/codex exec"))
+    });
+    let run = runs(machine.source.path()).pop().unwrap();
+    let ended = Xtask::new(machine.source.path(), &["runs", "stop", &run]).run();
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    played.wait().unwrap();
+    assert_eq!(stopped.left(), Vec::<String>::new());
 }
