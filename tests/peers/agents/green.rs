@@ -54,6 +54,11 @@ fn is_green(test: &str, agent: &'static str) {
         assert_eq!(described["agent"], agent);
         assert_eq!(described["version"]["said"], described["version"]["pinned"]);
         assert!(described["program"].as_str().unwrap().starts_with(cli.cache.as_str()), "{described}");
+        // It was looked at while it played, and had what it was given.
+        let environment = json(&folder, &paper("environment.json"));
+        assert_eq!(environment["processes"].as_array().unwrap().len(), 1, "{environment}");
+        assert_eq!(environment["processes"][0]["process"], agent);
+        assert_eq!(environment["differences"], json!([]));
         let network = json(&folder, &paper("network.json"));
         assert_eq!(network["attempts"], json!({"no_route": 0, "lookups": 0, "named": []}), "{network}");
         assert_eq!(network["exit_code"], 0);

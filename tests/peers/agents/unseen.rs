@@ -1,5 +1,7 @@
 //! What an agent ends with exit code 0 for, though it is no success: each is found all the same, and named.
 
+use std::fs;
+
 use stelae_tests::Source;
 
 use super::{AGENTS, Cli, SMOKE, misbehave};
@@ -35,9 +37,21 @@ const A_TOOL_WAS_NEVER_CALLED: Case = Case {
     says: &["call 2 (grep) never happened", "the agent says that it is done"],
 };
 
-const CODEX: [Case; 6] = [
+const ANOTHER_TASK: Case = Case {
+    what: "the prompt did not come to the model",
+    fault: |source| {
+        let text = fs::read_to_string(source.path().join(AGENTS)).unwrap();
+        source.write(AGENTS, &text.replace("\"{{ PROMPT }}\"", "\"hello there\""));
+    },
+    exit_code: 0,
+    kind: "prompt-lost",
+    says: &["did not tell its model what it was to do", "Read README.md"],
+};
+
+const CODEX: [Case; 7] = [
     A_CALL_FAILED,
     A_TOOL_WAS_NEVER_CALLED,
+    ANOTHER_TASK,
     Case {
         what: "the server was missing, and nobody required it",
         fault: |source| {
@@ -71,9 +85,10 @@ const CODEX: [Case; 6] = [
     },
 ];
 
-const CLAUDE: [Case; 6] = [
+const CLAUDE: [Case; 7] = [
     A_CALL_FAILED,
     A_TOOL_WAS_NEVER_CALLED,
+    ANOTHER_TASK,
     Case {
         what: "the server was missing",
         fault: |source| source.edit(AGENTS, ALIVE, DEAD),

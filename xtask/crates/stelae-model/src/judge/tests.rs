@@ -110,7 +110,8 @@ impl Seen {
             model: self.model,
             transcript: &transcript(&self.lines),
             complaints: self.complaints,
-            asked: Some(&self.asked),
+            // A model of its own has no record.
+            asked: (self.model == Model::Scripted).then_some(&self.asked[..]),
             given: Some(&self.given),
         })
     }
@@ -191,25 +192,12 @@ fn a_forbidden_call_is_named_before_anything_else() {
 
 #[test]
 fn a_model_of_its_own_may_look_around() {
-    let mut live = Seen { model: Model::Live, asked: Vec::new(), ..seen() };
+    let mut live = Seen { model: Model::Live, ..seen() };
     live.lines.insert(2, call("list", "completed", "", &Value::Null));
-    let judged = |live: &Seen| {
-        let transcript = transcript(&live.lines);
-        let played = Played {
-            stage: &live.stage,
-            prompt: "do it",
-            agent: Agent::Codex,
-            model: Model::Live,
-            transcript: &transcript,
-            complaints: "",
-            asked: None,
-            given: None,
-        };
-        judge(&played).map_err(|failure| failure.kind)
-    };
-    assert_eq!(judged(&live), Ok(()));
+    live.given.push(GatewayCall { tool: "list".to_owned(), ..given().remove(0) });
+    assert_eq!(live.judge(), Ok(()));
     live.lines.swap(3, 4);
-    assert_eq!(judged(&live), Err("call-missing".to_owned()), "in another order");
+    assert_eq!(live.kind(), "call-missing", "in another order");
 }
 
 #[test]
@@ -368,18 +356,7 @@ fn a_model_of_its_own_may_leave_out_what_is_empty_and_do_two_things_at_once() {
     let mut live = Seen { model: Model::Live, ..seen() };
     live.stage.calls[0].arguments = json!({"path": "README.md", "params": {}});
     live.given.swap(0, 1);
-    let transcript = transcript(&live.lines);
-    let played = Played {
-        stage: &live.stage,
-        prompt: "do it",
-        agent: Agent::Codex,
-        model: Model::Live,
-        transcript: &transcript,
-        complaints: "",
-        asked: None,
-        given: Some(&live.given),
-    };
-    assert_eq!(judge(&played), Ok(()));
+    assert_eq!(live.judge(), Ok(()));
 }
 
 #[test]

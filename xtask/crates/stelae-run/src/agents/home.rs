@@ -12,7 +12,7 @@ use stelae_model::value::Secret;
 use stelae_model::{ExitCode, Failure};
 
 use super::credentials;
-use crate::files::{self, create_private, create_private_dirs, read_regular, read_regular_text};
+use crate::files::{self, create_private, create_private_dirs, read_regular};
 
 /// A home. Dropped, it has no credentials any more, whatever else is kept of the run.
 ///
@@ -126,10 +126,15 @@ impl AgentHome {
         let secrets: BTreeSet<_> =
             [&lent.held, &now].into_iter().flat_map(|bytes| secrets_of(bytes)).collect();
         for &path in files {
-            let Ok(text) = read_regular_text(path) else { continue };
-            let hidden =
-                secrets.iter().fold(text.clone(), |text, secret| text.replace(secret.as_str(), "***"));
-            if hidden != text {
+            // Also of what is no UTF-8: a byte that is wrong must not hide a token that is right.
+            let bytes = match read_regular(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                read => read.map_err(|error| unusable(path, &error))?,
+            };
+            let text = String::from_utf8_lossy(&bytes);
+            if secrets.iter().any(|secret| text.contains(secret.as_str())) {
+                let hidden =
+                    secrets.iter().fold(text.into_owned(), |text, secret| text.replace(secret, "***"));
                 files::replace(path, hidden.as_bytes(), files::Readable::ByOwner)
                     .map_err(|error| unusable(path, &error))?;
             }
@@ -274,7 +279,10 @@ mod tests {
         let (home, _) = lending(root, "a-secret-of-the-user");
         let paper = root.join("transcript");
         std::fs::write(&paper, "it is a-secret-of-the-user, says auth.json").unwrap();
-        home.hide_credentials(&[&paper, &root.join("none")]).unwrap();
+        let broken = root.join("broken");
+        std::fs::write(&broken, b"\xff a-secret-of-the-user").unwrap();
+        home.hide_credentials(&[&paper, &broken, &root.join("none")]).unwrap();
         assert_eq!(std::fs::read_to_string(&paper).unwrap(), "it is ***, says auth.json");
+        assert_eq!(std::fs::read_to_string(&broken).unwrap(), "\u{fffd} ***");
     }
 }

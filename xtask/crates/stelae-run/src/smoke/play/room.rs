@@ -1,5 +1,6 @@
 //! What is told of the room in which an agent CLI played: with its model, and with no way elsewhere.
 
+use stelae_model::agent::{Agent, Model};
 use stelae_model::lifecycle::Ended;
 use stelae_model::room::{Attempts, RoomReport};
 use stelae_model::{ExitCode, Failure};
@@ -11,7 +12,13 @@ use crate::smoke::context::SmokeContext;
 
 /// Says so when an agent wanted to go where it should not. That is no failure: it could not.
 pub(super) fn tell_of_attempts(cx: &SmokeContext, papers: &Papers) {
-    let Some(report) = report(papers) else { return };
+    let Some(report) = report(papers) else {
+        if cx.plan.agent != Agent::Builtin && cx.plan.model == Model::Scripted {
+            cx.recorder
+                .warn("nobody says whether the agent tried to reach somebody else: there is no report");
+        }
+        return;
+    };
     if report.attempts.any() {
         let Attempts { no_route, lookups, named } = &report.attempts;
         let count = no_route.unwrap_or(0) + lookups.unwrap_or(0);

@@ -86,7 +86,8 @@ pub(super) fn judge_stage(
     let transcript = transcript(cx, papers)?;
     tell(cx, stage, &transcript);
     // What it says besides is a help, and no proof.
-    let complaints = read_regular_text(&papers.complaints).unwrap_or_default();
+    let complaints = read_regular(&papers.complaints).unwrap_or_default();
+    let complaints = String::from_utf8_lossy(&complaints);
     let asked = asked(cx, papers)?;
     let given = given(cx, restarted, papers, begun)?;
     let inside = cx.sandbox.environment(&cx.host)?;
