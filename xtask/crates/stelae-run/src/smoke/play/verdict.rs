@@ -52,7 +52,7 @@ impl Begun {
             serde_json::from_str(&text).map_err(|error| missing(&path, &error.into(), &cx.plan.run))
         };
         let first = read(BEGUN)?;
-        // The printed command says where it began; one that was not used is not told from one that was used at once.
+        // Written by the printed command. Who typed another one is judged by all calls since they were told.
         let last = read(TRIED).unwrap_or(first);
         let before = last.calls_before.saturating_sub(first.calls_before);
         if before > 0 {
@@ -73,8 +73,8 @@ fn missing(path: &Utf8Path, error: &std::io::Error, run: &str) -> Failure {
 /// Judges a stage that was played. Gives how many calls the gateway had been given by then.
 ///
 /// # Errors
-/// Exit 11: what [`judge`] says, and `transcript-missing`, `transcript-unreadable`, `calls-unreadable`,
-/// `model-record-unreadable`.
+/// Exit 11: what [`judge`] says, and `transcript-missing`, `transcript-unreadable`, `transcript-too-long`, `calls-missing`,
+/// `calls-unreadable`, `model-record-missing`, `model-record-unreadable`.
 pub(super) fn judge_stage(
     cx: &SmokeContext,
     stage: &Stage,
