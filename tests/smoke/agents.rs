@@ -159,6 +159,26 @@ fn settings_and_prompts_that_cannot_be_read_are_found_before_anything_is_built()
 }
 
 #[test]
+fn a_prompt_has_the_values_of_its_run() {
+    let source = Source::of_working_tree();
+    source.edit(
+        "config/smoke.toml",
+        "prompt = \"Read ",
+        "prompt = \"At {{ MCP_URL }}, port {{ PROXY_PORT }}: read ",
+    );
+    let args = ["--format", "json", "smoke", "--until", "stage:bundle-tools", "--keep", "never"];
+    let ended = Xtask::new(source.path(), &args).run();
+    assert_eq!(ended.verdict(), (0, String::new()), "{}", ended.stderr);
+    let folder = source.run_folder(&ended.run_id());
+    let prompt = fs::read_to_string(folder.join("transcripts/bundle-tools.prompt.txt")).unwrap();
+    let restarted = fs::read_to_string(folder.join("steps/restart.json")).unwrap();
+    let restarted: serde_json::Value = serde_json::from_str(&restarted).unwrap();
+    let url = restarted["endpoints"]["url"].as_str().unwrap();
+    let (_, port) = url.trim_end_matches("/mcp").rsplit_once(':').unwrap();
+    assert!(prompt.starts_with(&format!("At {url}, port {port}: read ")), "{prompt}");
+}
+
+#[test]
 fn a_call_that_must_never_happen_is_no_pass() {
     let source = Source::of_working_tree();
     source.edit(
