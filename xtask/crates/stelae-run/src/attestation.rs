@@ -289,7 +289,9 @@ mod tests {
     fn seen(script: &str, starter: Option<&str>) -> Option<Attestation> {
         let folder = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(folder.path()).unwrap();
-        let invocation = Invocation::for_test("agent", "/bin/sh".into(), folder.to_owned(), &[("A", "1")]);
+        // A label of its own: other tests of this process start agents, too.
+        let label = format!("agent-of-{}", folder.file_name().unwrap());
+        let invocation = Invocation::for_test(&label, "/bin/sh".into(), folder.to_owned(), &[("A", "1")]);
         let invocation = invocation.args(["-c", script]);
         let (stdout, stderr) = (folder.join("out"), folder.join("err"));
         let deadline = Deadline::after(Duration::from_secs(60));
