@@ -109,7 +109,10 @@ impl Ci {
             within("lints", cmd!(shell, "cargo clippy --workspace --all-targets --locked -- -D warnings"))
         })?;
         step(Step::Pages, "pages", &mut || within("pages", xtask().args(["docs", "--check"])))?;
-        step(Step::Tests, "tests", &mut || within("tests", cmd!(shell, "cargo test --workspace --locked")))?;
+        // To the end, also after a red one: whoever waited for this wants to know all of it.
+        step(Step::Tests, "tests", &mut || {
+            within("tests", cmd!(shell, "cargo test --workspace --locked --no-fail-fast"))
+        })?;
         let mut peers = None;
         step(Step::Peers, "peers", &mut || {
             peers = Some(peers::check(context, &shell, interrupt)?);

@@ -275,7 +275,9 @@ mod tests {
 
         let sleep = |args: [&str; 2], env: &[(&str, &str)]| {
             let invocation = Invocation::for_test("left", "/bin/sh".into(), "/".into(), env);
-            let script = format!("echo up; sleep 600; true # {}", args[1]);
+            // Its child is there before it says so: one that is forked while the shell is killed falls to a family, and
+            // a test has none.
+            let script = format!("sleep 600 & echo up; wait # {}", args[1]);
             let log = stage.path(args[0]);
             let service =
                 Service::start(&invocation.args(["-c", &script]), &log, Stdin::Null, Session::Ours).unwrap();
