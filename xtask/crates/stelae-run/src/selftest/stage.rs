@@ -260,6 +260,14 @@ mod tests {
     use super::*;
     use crate::process::{Service, Session, Stdin};
 
+    fn until(what: &str, holds: &dyn Fn() -> bool) {
+        let deadline = Deadline::after(GIT_LIMIT);
+        while !holds() {
+            assert!(!deadline.passed(), "never: {what}");
+            Interrupt::never().wait(Duration::from_millis(1));
+        }
+    }
+
     #[test]
     fn whatever_is_left_is_found() {
         let temporary = tempfile::tempdir().unwrap();
@@ -275,18 +283,13 @@ mod tests {
 
         let sleep = |args: [&str; 2], env: &[(&str, &str)]| {
             let invocation = Invocation::for_test("left", "/bin/sh".into(), "/".into(), env);
-            // Its child is there before it says so: one that is forked while the shell is killed falls to a family, and
-            // a test has none.
+            // Its child is there before it says so: one that is forked while the shell is killed is for a family, too.
             let script = format!("sleep 600 & echo up; wait # {}", args[1]);
             let log = stage.path(args[0]);
             let service =
                 Service::start(&invocation.args(["-c", &script]), &log, Stdin::Null, Session::Ours).unwrap();
             // Before that it is still us, by its command line and environment.
-            let deadline = Deadline::after(GIT_LIMIT);
-            while !fs::read_to_string(&log).unwrap().contains("up") {
-                assert!(!deadline.passed(), "it does not come up");
-                interrupt.wait(Duration::from_millis(1));
-            }
+            until("it is up", &|| fs::read_to_string(&log).unwrap().contains("up"));
             service
         };
         let mark = format!("{folder}/x");
@@ -308,6 +311,7 @@ mod tests {
         drop(listener);
         fs::remove_file(stage.path("tmp/file")).unwrap();
         fs::remove_file(stage.path("cache/live/file")).unwrap();
-        assert_eq!(stage.left(), Vec::<String>::new());
+        // A child that was killed with its parent falls to nobody who would wait for its death: a test has no family.
+        until("nothing is left", &|| stage.left().is_empty());
     }
 }
