@@ -176,7 +176,8 @@ fn nobody_inherits_the_life_line() {
         let up = Up::new(isolation, "main-exits", number);
         let inner = up.run.inner();
         let sockets = |pid: i32| {
-            let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+            // One that has ended meanwhile has nothing open.
+            let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
             let links = entries.filter_map(|entry| fs::read_link(entry.path()).ok());
             links.filter(|link| link.to_string_lossy().starts_with("socket:")).collect::<Vec<_>>()
         };
@@ -222,9 +223,8 @@ fn a_namespace_and_something_that_stays_contradict_each_other() {
 fn a_reader_that_reads_nothing_holds_nobody_up() {
     for kill in [Signal::TERM, Signal::KILL] {
         let home = stelae_tests::Home::new();
-        // The kernel does not hand a port out again so soon.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let port = format!("PROXY_PORT={port}");
+        let held = stelae_tests::held_port();
+        let port = format!("PROXY_PORT={}", held.address().port());
         for args in [&["env", "init"][..], &["bundle", "install", "core"], &["render-proxy"]] {
             let ended = home.run(&[&["--set", &port], args].concat());
             assert_eq!(ended.code, 0, "{args:?}: {}", ended.stderr);

@@ -8,7 +8,8 @@ use std::process::Command;
 use camino::Utf8PathBuf;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use stelae_tests::{Ended, Home, Run, Source, Xtask, alive, await_line, programs, until};
+use stelae_run::ports::Placeholder;
+use stelae_tests::{Ended, Home, Run, Source, Xtask, alive, await_line, held_port, programs, until};
 
 use crate::handed::{Handed, need};
 
@@ -16,6 +17,7 @@ use crate::handed::{Handed, need};
 struct Stack {
     home: Home,
     port: u16,
+    _held: Placeholder,
     /// Where the tools are.
     cache: Utf8PathBuf,
     gateway: &'static str,
@@ -23,11 +25,11 @@ struct Stack {
 
 impl Stack {
     fn new(handed: &Handed, gateway: &'static str, servers: &Value) -> Self {
-        // The kernel does not hand a port out again so soon.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let held = held_port();
         // `restart` starts the programs that lie beside `xtask` itself: the ones that the tests built.
         assert!(programs().gateway.exists());
-        let stack = Self { home: Home::new(), port, cache: handed.cache_of(gateway), gateway };
+        let (port, cache) = (held.address().port(), handed.cache_of(gateway));
+        let stack = Self { home: Home::new(), port, _held: held, cache, gateway };
         for args in [&["env", "init"][..], &["bundle", "install", "core"]] {
             stack.succeeds(args);
         }

@@ -77,7 +77,7 @@ fn a_command_that_hangs_is_stopped_with_its_tree() {
     isolated("commands::a_command_that_hangs_is_stopped_with_its_tree", |sandbox| {
         let _family = Family::enter().unwrap();
         let script = "trap '' TERM; echo before; setsid sleep 1000 & echo $! > pid; sleep 1000";
-        let failure = carry_out(sandbox, script, Deadline::after(Duration::from_millis(300))).unwrap_err();
+        let failure = carry_out(sandbox, script, Deadline::after(Duration::from_secs(5))).unwrap_err();
         assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::StepFailed, "command-timed-out"));
         assert_eq!(failure.log_tail, ["before"]);
         let pid = std::fs::read_to_string(sandbox.path("pid")).unwrap().trim().parse().unwrap();

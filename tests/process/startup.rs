@@ -182,7 +182,7 @@ fn chatter_keeps_it_alive_until_the_ceiling() {
         let _family = Family::enter().unwrap();
         let (_held, address) = held();
         let mut wanted = wanted(address);
-        wanted.patience = Patience { idle: Duration::from_secs(5), ceiling: Duration::from_millis(600) };
+        wanted.patience = Patience { idle: Duration::from_secs(20), ceiling: Duration::from_secs(5) };
         let mut service = sandbox.start("chatty", "steps = [{ chatter-every-ms = 5 }]");
         let failure = wait(&mut service, &wanted).unwrap_err();
         assert_eq!(code_and_kind(&failure), (31, "ceiling"), "{failure}");

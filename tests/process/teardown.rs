@@ -73,7 +73,9 @@ fn who_dies_politely_is_asked_and_who_does_not_is_killed() {
         sandbox.await_log("polite", "up");
         sandbox.await_log("stubborn", "up");
         let mut seen = Vec::new();
-        let proof = family.stop(GRACE, &Interrupt::never(), &mut |present| {
+        // Time enough for the polite one to die, however little of it the machine has.
+        let patient = StopLimits { grace: Duration::from_secs(5), ..GRACE };
+        let proof = family.stop(patient, &Interrupt::never(), &mut |present| {
             let us = i32::try_from(std::process::id()).unwrap();
             let alive: Vec<_> = tree::descendants(us).into_iter().map(|row| row.pid).collect();
             seen = present.rows.iter().map(|row| row.pid).filter(|pid| alive.contains(pid)).collect();

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use stelae_tests::{Source, Xtask};
+use stelae_tests::{Source, Xtask, held_port};
 
 const TEMPLATE: &str = "config/proxy.template.json";
 const STACK: &str = "config/stack.toml";
@@ -34,7 +34,7 @@ fn with_fixture(script: &str) -> Source {
     );
     let args = "args = [\"--script\", \"<<STELAE_ROOT>>/tests/fixture-script.toml\"]";
     source.edit(STACK, "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]", args);
-    source.edit(STACK, "idle_ms = 10_000", "idle_ms = 1_000");
+    source.edit(STACK, "idle_ms = 10_000", "idle_ms = 5_000");
     source
 }
 
@@ -58,7 +58,8 @@ fn the_incident_a_port_in_the_template_that_a_stranger_has() {
 
 #[test]
 fn a_port_in_the_template_that_nobody_has_is_found_too() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let held = held_port();
+    let free = held.address().port().to_string();
     let source = Source::of_working_tree();
     source.edit(TEMPLATE, "<<PROXY_PORT>>", &free);
     fails(
@@ -206,7 +207,7 @@ fn a_budget_that_is_too_small_ends_the_run_by_itself() {
     // An empty target folder: the build cannot be over in time.
     let ended = Xtask::new(
         source.path(),
-        &["--format", "json", "smoke", "--cold", "--budget-s", "4", "--keep", "never"],
+        &["--format", "json", "smoke", "--cold", "--budget-s", "12", "--keep", "never"],
     )
     .run();
     assert_eq!(ended.code, 124, "{}", ended.stderr);

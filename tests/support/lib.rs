@@ -1,12 +1,14 @@
 //! Support for the end-to-end tests: the built programs, sources to clone, and eyes of its own for what is left.
 
 mod home;
+mod port;
 mod programs;
 mod source;
 mod watch;
 mod xtask;
 
 pub use home::Home;
+pub use port::held_port;
 pub use programs::{Programs, programs, root};
 pub use source::Source;
 pub use watch::{alive, assert_nowhere_in, await_line, children, runs, until, zombies};

@@ -11,7 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use stelae_run::ports::Placeholder;
-use stelae_tests::{Ended, Run, Source, Xtask, alive, await_line, programs, until};
+use stelae_tests::{Ended, Run, Source, Xtask, alive, await_line, held_port, programs, until};
 use tempfile::TempDir;
 
 /// A root with a stack whose foreign gateway `other` is the fixture.
@@ -33,7 +33,7 @@ const SERVERS: &str = "[answers.servers]\na = ['grep', 'read']\nb = ['read', 'wr
 impl Bench {
     /// With a gateway that binds the port, and then goes on as `answers` says.
     fn new(answers: &str) -> Self {
-        let kept = Placeholder::hold([127, 0, 0, 1].into(), 0).unwrap();
+        let kept = held_port();
         let address = kept.address();
         let bench = Self {
             folder: tempfile::tempdir().unwrap(),
@@ -219,7 +219,7 @@ fn a_canary_call_goes_to_the_server_that_is_meant() {
     let canary =
         |tool: &str| format!("required_tools = []\n[readiness.canary]\ntool = '{tool}'\narguments = {{}}\n");
     let mut bench = Bench::new(&format!("[answers]\nfailing-calls = true\n{SERVERS}"));
-    bench.idle_ms = 1_500;
+    bench.idle_ms = 5_000;
     for (tool, path) in [("b__read", "/b/mcp"), ("grep", "/a/mcp")] {
         bench.readiness = canary(tool);
         let failure = bench.fails(32, "canary-failed");
@@ -230,7 +230,7 @@ fn a_canary_call_goes_to_the_server_that_is_meant() {
 #[test]
 fn a_required_server_that_does_not_answer_is_waited_for_and_named() {
     let mut bench = Bench::new("[answers.servers]\na = ['grep', 'write']\n");
-    bench.idle_ms = 1_500;
+    bench.idle_ms = 5_000;
     let failure = bench.fails(31, "idle");
     assert!(failure.contains("initialize of server b answered 404"), "{failure}");
 }

@@ -7,18 +7,19 @@ use std::process::Command;
 use camino::Utf8Path;
 use serde_json::{Value, json};
 use stelae_model::calls::{CallOutcome, GatewayCall, read_calls};
-use stelae_tests::{Ended, Home, Source, Xtask, alive, programs};
+use stelae_run::ports::Placeholder;
+use stelae_tests::{Ended, Home, Source, Xtask, alive, held_port, programs};
 
 struct Stack {
     home: Home,
     port: u16,
+    _held: Placeholder,
 }
 
 impl Stack {
     fn installed() -> Self {
-        // The kernel does not hand a port out again so soon.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let stack = Self { home: Home::new(), port };
+        let held = held_port();
+        let stack = Self { home: Home::new(), port: held.address().port(), _held: held };
         // `restart` starts the programs that lie beside `xtask` itself: the ones that the tests built.
         assert!(programs().gateway.exists());
         for args in [&["env", "init"][..], &["bundle", "install", "core"], &["render-proxy"]] {
@@ -163,15 +164,21 @@ fn a_restart_waits_for_a_stack_that_is_on_its_way_out() {
     let set = |name: &str, folder: &str| format!("{name}={}", stack.home.path().join(folder));
     let homes = [set("STELAE_CONFIG_HOME", "config"), set("STELAE_STATE_HOME", "state")];
     let args = ["--set", &port, "--set", &homes[0], "--set", &homes[1], "restart", "--attached"];
-    let mut attached = Xtask::new(stack.home.source.path(), &args).start();
-    stelae_tests::until("the stack", || {
-        assert!(!attached.has_ended(), "{}", attached.stderr());
-        attached.stderr().contains("ready after")
-    });
-    attached.signal(rustix::process::Signal::KILL);
-    let next = stack.run(&["restart"]);
-    assert_eq!(next.code, 0, "{}", next.stderr);
-    attached.wait();
+    // It is waited for no longer than a stranger is told of. A machine that is starved gets more than one try.
+    for attempt in 1.. {
+        let mut attached = Xtask::new(stack.home.source.path(), &args).start();
+        stelae_tests::until("the stack", || {
+            assert!(!attached.has_ended(), "{}", attached.stderr());
+            attached.stderr().contains("ready after")
+        });
+        attached.signal(rustix::process::Signal::KILL);
+        let next = stack.run(&["restart"]);
+        attached.wait();
+        if next.code == 0 {
+            break;
+        }
+        assert!(attempt < 5 && next.code == 33, "{}", next.stderr);
+    }
 }
 
 #[test]

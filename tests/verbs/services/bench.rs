@@ -6,7 +6,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use stelae_run::ports::Placeholder;
-use stelae_tests::{Ended, Run, Xtask, alive, programs, until};
+use stelae_tests::{Ended, Run, Xtask, alive, held_port, programs, until};
 use tempfile::TempDir;
 
 /// A gateway that is ready as soon as it is started.
@@ -26,7 +26,7 @@ impl Bench {
     /// With a gateway that plays `script`; `keys` are more keys of `[gateway]`.
     pub(super) fn new(script: &str, keys: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let placeholder = free_port();
+        let placeholder = held_port();
         let port = placeholder.address().port();
         let mut bench = Self { folder, stack: String::new(), port: placeholder };
         fs::create_dir_all(bench.path("config")).unwrap();
@@ -150,8 +150,4 @@ fn events(ended: &Ended) -> Vec<Value> {
 fn nothing_is_left(bench: &Bench, ended: &Ended) {
     assert_eq!(alive(bench.path("").as_str()), Vec::<String>::new());
     assert_eq!(ended.left(), Vec::<String>::new());
-}
-
-pub(super) fn free_port() -> Placeholder {
-    Placeholder::hold([127, 0, 0, 1].into(), 0).unwrap()
 }

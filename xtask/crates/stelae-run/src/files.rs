@@ -237,7 +237,8 @@ pub(crate) fn follow(path: &Utf8Path) -> Result<Utf8PathBuf, String> {
 #[cfg(test)]
 pub(crate) fn await_unlocked(path: &Utf8Path) {
     let deadline = crate::deadline::Deadline::after(std::time::Duration::from_secs(30));
-    while File::open(path).is_ok_and(|file| file.try_lock().is_err()) {
+    // Ours is let go of by its name, and not by dropping it: the next child may be forked in between.
+    while File::open(path).is_ok_and(|file| file.try_lock().map(|()| file.unlock()).is_err()) {
         assert!(!deadline.passed(), "{path} stays locked");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }

@@ -25,8 +25,8 @@ use tokio::time::timeout;
 use super::environment;
 use super::log::{self, event};
 
-/// A process whose pipes just closed is about to exit.
-const EXIT_LINGER: Duration = Duration::from_millis(100);
+/// A process whose pipes just closed is about to exit, when it is given the time to. How it does is what is told of it.
+const EXIT_LINGER: Duration = Duration::from_millis(500);
 /// From TERM to KILL.
 const TERM_GRACE: Duration = Duration::from_secs(1);
 /// The same for what one has left behind that ended by itself: nothing of it ends in order, and its next life waits.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stelae_model::transcript::codex::{CallStatus, Item, McpToolCall, TranscriptEvent};
 use tokio::process::Command;
 
-use crate::support::{GATEWAY, Gateway, fixture, output, with};
+use crate::support::{GATEWAY, Gateway, fixture, held_port, output, with};
 
 struct Played {
     code: Option<i32>,
@@ -97,16 +97,16 @@ async fn a_tool_that_an_earlier_call_brought_is_found() {
 async fn the_deadline_ends_a_call_and_what_comes_after_it() {
     let gateway = Gateway::start(json!({"a": fixture("a", &["hang", "one"])})).await.ready().await;
     let script = json!({"calls": [{"tool": "hang"}, {"tool": "one"}]});
-    let played = play(&gateway.url("/mcp"), &script, &["--deadline-ms", "500"]).await;
+    let played = play(&gateway.url("/mcp"), &script, &["--deadline-ms", "5000"]).await;
     assert_eq!(played.code, Some(0), "{}", played.stderr);
     let errors: Vec<_> = played.calls().iter().map(|call| call.error.clone().unwrap().message).collect();
-    assert_eq!(errors, ["the agent's deadline of 500 ms passed"; 2]);
+    assert_eq!(errors, ["the agent's deadline of 5000 ms passed"; 2]);
 }
 
 #[tokio::test]
 async fn an_endpoint_that_is_down_is_an_error_and_exit_1() {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let url = format!("http://127.0.0.1:{port}/mcp");
+    let nobody = held_port();
+    let url = format!("http://{}/mcp", nobody.address());
     let played = play(&url, &json!({"calls": [{"tool": "one"}]}), &[]).await;
     assert_eq!(played.code, Some(1));
     let [TranscriptEvent::ThreadStarted { .. }, TranscriptEvent::Error { message }] = &played.events[..]
@@ -162,8 +162,8 @@ async fn over_an_endpoint_for_each_server_the_one_that_has_a_tool_is_found() {
 #[tokio::test]
 async fn of_many_endpoints_the_one_that_is_down_is_named() {
     let up = Gateway::start(json!({"a": fixture("a", &["one"])})).await.ready().await;
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let (up, down) = (format!("up={}", up.url("/mcp")), format!("http://127.0.0.1:{port}/mcp"));
+    let nobody = held_port();
+    let (up, down) = (format!("up={}", up.url("/mcp")), format!("http://{}/mcp", nobody.address()));
     let down_url = format!("down={down}");
     let script = json!({"calls": [{"tool": "one"}]});
     let played = play_over(&["--server-url", &up, "--server-url", &down_url], &script, &[]).await;

@@ -61,9 +61,9 @@ async fn a_call_that_was_given_up_keeps_no_connection() {
         })
     })
     .await;
-    let gateway = in_front_of(&endpoint, json!({"callTimeoutMs": 500})).await;
+    let gateway = in_front_of(&endpoint, json!({"callTimeoutMs": 3000})).await;
     let why = gateway.client().await.refused("one").await;
-    assert!(why.contains("gave no answer within 500 ms"), "{why}");
+    assert!(why.contains("gave no answer within 3000 ms"), "{why}");
     assert_eq!(endpoint.seen("tools/call"), 1);
     eventually("the connection is closed", async || (here.count() == 0).then_some(())).await;
     endpoint.until_seen("notifications/cancelled", 1).await;

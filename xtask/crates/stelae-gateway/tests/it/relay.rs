@@ -205,12 +205,12 @@ async fn a_call_that_is_cancelled_is_cancelled_on_its_server_and_only_that_one()
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_given_up_and_holds_nobody_up() {
-    let everything = with(everything(), json!({"callTimeoutMs": 1000}));
+    let everything = with(everything(), json!({"callTimeoutMs": 5000}));
     let gateway = Gateway::start(json!({"e": everything})).await.ready().await;
     let (a, b) = (Wire::open(&gateway).await, Wire::open(&gateway).await);
     let unread = a.call(1, "relay_flood", json!({"size": 100_000}), "t").await;
     gateway.said("[e] flooded").await;
-    let why = "server \"e\" of tool \"relay_flood\" said more than its client read within 1000 ms";
+    let why = "server \"e\" of tool \"relay_flood\" said more than its client read within 5000 ms";
     eventually("the reason is told", async || gateway.log().contains(why).then_some(())).await;
     assert_eq!(b.text("test_simple_text", json!({})).await, "This is a simple text response for testing.");
     drop(unread);

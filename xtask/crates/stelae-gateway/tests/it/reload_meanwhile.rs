@@ -79,7 +79,7 @@ async fn a_server_that_crashes_at_its_start_is_explained_when_the_reload_answers
 async fn a_server_whose_end_takes_longer_than_its_limit_is_explained_when_the_reload_answers() {
     let gateway = Gateway::start(json!({})).await;
     let script = "trap '' TERM; exec <&- >&-; sleep 1000";
-    let leaving = json!({"command": "sh", "args": ["-c", script], "startTimeoutMs": 300});
+    let leaving = json!({"command": "sh", "args": ["-c", script], "startTimeoutMs": 5000});
     gateway.configure(&json!({"l": leaving}));
     let health = reload(&gateway).await.unwrap().servers.remove("l").unwrap();
     assert_eq!(health.state, ServerState::Backoff);

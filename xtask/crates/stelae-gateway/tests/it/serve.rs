@@ -47,10 +47,10 @@ async fn an_answer_that_is_an_error_passes_as_it_is() {
 
 #[tokio::test]
 async fn a_call_has_a_limit_and_the_server_stays() {
-    let entry = with(fixture("a", &["hang", "one"]), json!({"callTimeoutMs": 100}));
+    let entry = with(fixture("a", &["hang", "one"]), json!({"callTimeoutMs": 3000}));
     let gateway = Gateway::start(json!({"a": entry})).await.ready().await;
     let client = gateway.client().await;
-    assert_eq!(client.refused("hang").await, "server \"a\" of tool \"hang\" gave no answer within 100 ms");
+    assert_eq!(client.refused("hang").await, "server \"a\" of tool \"hang\" gave no answer within 3000 ms");
     gateway.said("[a] cancelled").await;
     assert_eq!(client.call("one", json!({})).await, "a:one");
     assert_eq!(gateway.readiness().await.1.servers["a"].restarts, 0);

@@ -18,6 +18,7 @@ use rmcp::{ClientHandler, RoleClient, ServiceExt};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use stelae_model::proxy::Readiness;
+use stelae_run::ports::Placeholder;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -33,6 +34,11 @@ pub(crate) const EVERYTHING: &str = env!("CARGO_BIN_EXE_mcp-everything");
 
 /// The token that every gateway here is started with.
 pub(crate) const TOKEN: &str = "a token for tests";
+
+/// A port of loopback at which nobody answers, for as long as it is held.
+pub(crate) fn held_port() -> Placeholder {
+    Placeholder::hold([127, 0, 0, 1].into(), 0).unwrap()
+}
 
 /// An entry of proxy.json: a fixture server of this label, with these tools and flags.
 pub(crate) fn fixture(label: &str, tools: &[&str]) -> Value {

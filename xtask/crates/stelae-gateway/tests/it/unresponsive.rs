@@ -36,19 +36,16 @@ async fn a_server_whose_changed_list_cannot_be_had_is_lost() {
 
 #[tokio::test]
 async fn a_server_that_hangs_after_its_start_is_lost_and_comes_back() {
-    let hanging = with(fixture("a", &["pid", "one"]), json!({"callTimeoutMs": 200}));
+    let hanging = with(fixture("a", &["pid", "one"]), json!({"callTimeoutMs": 3000}));
     let gateway = Gateway::start(json!({"a": hanging, "b": fixture("b", &["two"])})).await.ready().await;
     let client = gateway.client().await;
     let pid = client.pid("pid").await;
     kill_process(Pid::from_raw(pid).unwrap(), Signal::STOP).unwrap();
-    assert_eq!(client.refused("one").await, "server \"a\" of tool \"one\" gave no answer within 200 ms");
+    assert_eq!(client.refused("one").await, "server \"a\" of tool \"one\" gave no answer within 3000 ms");
     gateway.until("it is noticed", |all| all.servers["a"].state != ServerState::Ready).await;
     assert_eq!(client.call("two", json!({})).await, "b:two");
     let reason = gateway.readiness().await.1.servers["a"].reason.clone();
-    assert!(
-        reason.is_none_or(|why| why.contains("no answer to ping within 5000 ms")),
-        "it is back, or this is why"
-    );
+    assert!(reason.is_none_or(|why| why.contains("no answer to ping within")), "it is back, or this is why");
     gateway.until("it was started again", |all| all.ready && all.servers["a"].restarts == 1).await;
     gone(pid).await;
     assert_eq!(client.call("one", json!({})).await, "a:one");

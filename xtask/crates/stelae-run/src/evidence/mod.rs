@@ -216,7 +216,7 @@ mod tests {
         });
         let rows = [row(1), row(2), row(3)];
         let present = Present { rows: &rows, unreadable: None };
-        let deadline = Deadline::after(Duration::from_millis(300));
+        let deadline = Deadline::after(Duration::from_secs(3));
         let snapshot = collect(&present, [slow, quick], deadline).bounded(MOST_BYTES);
         let commands: Vec<_> = snapshot
             .processes

@@ -207,7 +207,8 @@ mod tests {
             let listener = TcpListener::bind(bound).unwrap();
             let address = listener.local_addr().unwrap();
             let owner = owner_of(address).unwrap();
-            assert_eq!(owner.holders.iter().map(|holder| holder.pid).collect::<Vec<_>>(), [us], "{bound}");
+            // A child that another test is just forking has a copy of it.
+            assert!(owner.holders.iter().any(|holder| holder.pid == us), "{bound}: {:?}", owner.holders);
             assert_eq!(Some(owner.inode), socket_inode(&listener));
             assert!(listening_addresses(&[us]).contains(&address));
             assert!(owner.is_below(us));

@@ -51,14 +51,28 @@ fn hold(wanted: SocketAddr) -> io::Result<Placeholder> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::time::Duration;
 
     use super::*;
+    use crate::deadline::Deadline;
+
+    /// A child that another test is just forking has a copy of the last listener.
+    fn bound(address: SocketAddr) -> TcpListener {
+        let deadline = Deadline::after(Duration::from_secs(30));
+        loop {
+            match TcpListener::bind(address) {
+                Ok(listener) => return listener,
+                Err(error) => assert!(!deadline.passed(), "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 
     #[test]
     fn the_program_can_take_it_and_give_it_back_while_it_is_held() {
         let held = Placeholder::hold([127, 0, 0, 1].into(), 0).unwrap();
         for _ in 0..3 {
-            let program = TcpListener::bind(held.address()).unwrap();
+            let program = bound(held.address());
             assert_eq!(program.local_addr().unwrap(), held.address());
         }
     }

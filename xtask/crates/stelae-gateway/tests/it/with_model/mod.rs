@@ -22,7 +22,7 @@ use stelae_run::process::tree;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::support::{GATEWAY, PATIENCE, eventually, gone, kill};
+use crate::support::{GATEWAY, PATIENCE, eventually, gone, held_port, kill};
 use crate::watched::{NOBODY, mark, marked, nobody, running};
 
 /// With which walls a program is run here.

@@ -67,7 +67,8 @@ async fn who_stands_behind_an_address_and_is_gone_breaks_off() {
     if !namespaces() {
         return;
     }
-    let nobody_there = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let held = held_port();
+    let nobody_there = held.address();
     let mut bench = Bench::new();
     let script = format!("exec 4<>/dev/tcp/{}; cat <&4", slashed(nobody_there));
     let ended = bench.run(&["--no-route", "--reach", &nobody_there.to_string()], &script).await;
@@ -206,7 +207,9 @@ async fn who_is_not_root_can_do_the_same_and_stays_who_they_are() {
     let mut bench = Bench::new();
     // Where this program lies may be readable for nobody else.
     let program = bench.folder.path().join("stelae-gateway");
-    fs::copy(GATEWAY, &program).unwrap();
+    // By a process of its own: another test's child, forked while we write it, would have it open for writing, and nobody
+    // could execute it.
+    assert!(std::process::Command::new("cp").arg(GATEWAY).arg(&program).status().unwrap().success());
     fs::set_permissions(bench.folder.path(), Permissions::from_mode(0o777)).unwrap();
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
     let probe = std::process::Command::new(nobody[0])
