@@ -20,7 +20,9 @@ fn a_signal_to_ci_alone_ends_everything_below_it() {
     fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
     for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129)] {
         let path = format!("{mark}:{}", std::env::var("PATH").unwrap());
-        let ci = Xtask::new(source.path(), &["--format", "json", "ci"]).env("PATH", &path).start();
+        let ci = Xtask::new(source.path(), &["--format", "json", "ci"]).env("PATH", &path);
+        // Whoever started the tests may have it ignored, and that is respected.
+        let ci = ci.start_under(&["env", "--default-signal=HUP"]);
         until("the first command", || bin.path().join("runs").exists());
         ci.signal(signal);
         let ended = ci.wait();
