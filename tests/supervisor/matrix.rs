@@ -95,7 +95,7 @@ rows! {
         script: "steps = [{ listen = '0.0.0.0:<PORT>' }]\nanswers = { tools = ['a'] }"
     });
     says_that_its_address_is_in_use: fails(PATIENT {
-        script: "steps = [{ write = \"listen: EADD\\u001B[3\" }, { write = '1mRINUSE' }, { exit = 1 }]"
+        script: "steps = [{ write = \"listen: EADD\\u001B[3\" }, { write = '1mRINUSE <ADDRESS>' }, { exit = 1 }]"
     }, 33, "port-taken", &["<ADDRESS>"]);
 }
 

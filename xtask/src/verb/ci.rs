@@ -79,6 +79,7 @@ impl Ci {
 
     /// Runs it.
     pub(crate) fn run(self, context: &Context) -> Outcome {
+        self.check()?;
         let interrupt = context.interrupt()?;
         let family = Family::enter()?;
         let green = guarded(&interrupt, || self.steps(context, &interrupt));
@@ -140,6 +141,16 @@ impl Ci {
             Some(peers) if self.require_peers => peers.require_all(),
             _ => Ok(()),
         }
+    }
+
+    /// A green of nothing at all would be none.
+    fn check(&self) -> Result<(), Failure> {
+        if Step::value_variants().iter().any(|&step| self.is_meant(step)) {
+            return Ok(());
+        }
+        Err(Failure::new(ExitCode::Usage, "no-steps", "no step is left to be run")
+            .because("--no-cold-build leaves out the only one that --only names")
+            .hint("cargo xtask ci --only cold-build"))
     }
 
     fn is_meant(&self, step: Step) -> bool {
@@ -260,5 +271,8 @@ mod tests {
         assert_eq!(ci(true, &[]).left_out(), ["cold-build"]);
         let left_out = ci(false, &[Step::Peers, Step::Pages]).left_out();
         assert_eq!(left_out, ["format", "lints", "tests", "cold-build", "smoke"]);
+        assert!(ci(true, &[Step::ColdBuild, Step::Pages]).check().is_ok());
+        let refused = ci(true, &[Step::ColdBuild]).check().unwrap_err();
+        assert_eq!((refused.exit_code, refused.kind.as_str()), (ExitCode::Usage, "no-steps"));
     }
 }

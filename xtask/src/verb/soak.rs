@@ -23,7 +23,7 @@ use crate::verb::Outcome;
 )]
 pub(crate) struct SoakVerb {
     /// How many lifecycles
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = runs)]
     runs: usize,
     /// How many at once
     #[arg(long, value_name = "J", default_value_t = 4, value_parser = jobs)]
@@ -37,6 +37,10 @@ pub(crate) struct SoakVerb {
     /// So many threads keep the processors busy meanwhile
     #[arg(long, value_name = "N", default_value_t = 2)]
     load: usize,
+}
+
+fn runs(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&runs| runs > 0).ok_or_else(|| "expected 1 or more".to_owned())
 }
 
 fn jobs(text: &str) -> Result<usize, String> {
@@ -105,8 +109,9 @@ fn left(tally: &Tally) -> Failure {
         let what = format!("{count} things outlived the lifecycles that they were of");
         return Failure::new(ExitCode::Survivor, "survivor", what).hint(hint);
     }
-    let what = format!("{} lifecycles ended in a way that no kill explains", tally.failed.len());
-    Failure::new(ExitCode::StepFailed, "lifecycle-failed", what).hint(hint)
+    let what = format!("{} things did not go as a kill explains", tally.failed.len());
+    let failure = Failure::new(ExitCode::StepFailed, "lifecycle-failed", what).hint(hint);
+    tally.failed.first().cloned().into_iter().fold(failure, Failure::because)
 }
 
 /// Those that were asked for, and of those, the ones that are allowed here.
@@ -169,5 +174,15 @@ impl SoakCycle {
             hold: Duration::from_millis(self.hold_ms),
         };
         cycle.carry_out(&environment, &context.interrupt()?).map(|()| ExitCode::Pass)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_soak_of_nothing_is_refused() {
+        assert_eq!((runs("0").is_ok(), runs("1"), runs("x").is_ok()), (false, Ok(1), false));
     }
 }

@@ -119,6 +119,8 @@ impl Install {
         }
         let proof = family.stop(StopLimits::at_once(), &interrupt, &mut |_| ());
         context.printer.data(&json!({"schema": 1, "tools": done}), || done.iter().map(Done::line).collect());
+        // Between two tools nobody else sees it, and the rest are missing.
+        interrupt.bail("tools install")?;
         first_failure(done)?;
         proof.check().map(|()| ExitCode::Pass)
     }

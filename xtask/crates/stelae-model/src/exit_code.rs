@@ -68,7 +68,7 @@ exit_codes! {
     NotReadyInTime = 31,
     /// ready, but tools are missing
     ReadyButIncomplete = 32,
-    /// the port is taken by a program that is not ours
+    /// the port is taken, by a stranger or by another process or stack of ours
     PortTaken = 33,
     /// something survived the teardown
     Survivor = 34,

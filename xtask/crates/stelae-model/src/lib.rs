@@ -6,6 +6,7 @@
 
 pub mod exit_code;
 pub mod failure;
+pub mod hidden;
 pub mod value;
 
 pub mod env;

@@ -7,6 +7,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
+use crate::hidden::SHORTEST;
+
 /// A type of environment variable: how it is read, and how it is handed to a process.
 pub trait EnvValue: Sized {
     /// The type's name in `env show` and `docs/ENV.md`.
@@ -260,7 +262,7 @@ impl<T: AsRef<str>> Serialize for Secret<T> {
     }
 }
 
-/// What stands behind `Bearer ` in a header: one word of printable ASCII.
+/// What stands behind `Bearer ` in a header: one word of printable ASCII, long enough to be [hidden](crate::hidden).
 #[derive(Clone, PartialEq, Eq)]
 pub struct BearerToken(String);
 
@@ -275,10 +277,10 @@ impl EnvValue for Secret<BearerToken> {
     const SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {
-        let is_word = !text.is_empty() && text.chars().all(|character| character.is_ascii_graphic());
-        is_word
-            .then(|| Self(BearerToken(text.to_owned())))
-            .ok_or_else(|| "is not a token: one word of printable ASCII".to_owned())
+        let is_word = text.chars().all(|character| character.is_ascii_graphic());
+        (is_word && text.len() >= SHORTEST).then(|| Self(BearerToken(text.to_owned()))).ok_or_else(|| {
+            format!("is not a token: one word of printable ASCII, {SHORTEST} characters or more")
+        })
     }
 
     fn to_env(&self) -> Option<String> {
@@ -364,7 +366,7 @@ mod tests {
     fn a_token_is_one_word_and_its_refusal_does_not_quote_it() {
         let token = Secret::<BearerToken>::parse("hunter2").unwrap();
         assert_eq!(token.header(), ("Authorization".to_owned(), "Bearer hunter2".to_owned()));
-        for bad in ["", "hunter2 hunter3", "hunter2\n", "h\u{fc}nter2"] {
+        for bad in ["", "hunte", "hunter2 hunter3", "hunter2\n", "h\u{fc}nter2"] {
             let why = Secret::<BearerToken>::parse(bad).unwrap_err();
             assert!(!why.contains("nter"), "{why}");
         }

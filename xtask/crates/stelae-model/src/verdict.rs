@@ -71,7 +71,7 @@ pub struct Facts {
 }
 
 /// Decides. The first failure names the verdict; survivors turn a pass into exit 34, and are a warning beside a
-/// failure. A run none of whose steps ran is no pass.
+/// failure. A run of which a step did not run is no pass, unless it was to stop before.
 pub fn decide(facts: Facts) -> Verdict {
     let Facts {
         run,

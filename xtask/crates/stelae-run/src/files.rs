@@ -115,11 +115,6 @@ pub fn replace(path: &Utf8Path, bytes: &[u8], readable: Readable) -> io::Result<
     pending.rename()
 }
 
-/// A number that no other process has: what std seeds its hash maps with, which comes from the kernel.
-pub(crate) fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
-}
-
 /// The same for a value, as pretty JSON that only its owner reads.
 ///
 /// # Errors
@@ -128,6 +123,11 @@ pub(crate) fn replace_json(path: &Utf8Path, value: &impl serde::Serialize) -> io
     let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
     replace(path, &text, Readable::ByOwner)
+}
+
+/// A number that no other process has: what std seeds its hash maps with, which comes from the kernel.
+pub(crate) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Waits until the disk has a folder's entries: without this a crash can forget a rename.

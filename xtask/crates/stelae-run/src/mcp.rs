@@ -15,6 +15,8 @@ pub const PROTOCOL_VERSION: &str = "2025-11-25";
 
 /// More pages than this are a server that goes round in circles.
 const MOST_PAGES: usize = 1000;
+/// So many bytes of JSON may a list have, over all of its pages: as many as one answer.
+const LONGEST_LIST: u64 = http::MOST_BYTES;
 
 /// Why a request has no result.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +54,13 @@ impl std::fmt::Display for McpError {
 }
 
 impl std::error::Error for McpError {}
+
+impl McpError {
+    /// Whether the server knows the session no more: MCP says so with 404, and wants a new one then.
+    pub fn is_lost_session(&self) -> bool {
+        matches!(self, Self::Status { status: 404, .. })
+    }
+}
 
 impl From<NoAnswer> for McpError {
     fn from(reason: NoAnswer) -> Self {
@@ -110,7 +119,7 @@ impl McpClient {
             "clientInfo": { "name": "stelae", "version": env!("CARGO_PKG_VERSION") },
         });
         client.server = client.request("initialize", &params, deadline)?;
-        let version = client.server["protocolVersion"].as_str().unwrap_or(PROTOCOL_VERSION).to_owned();
+        let version = version_of(&client.server)?;
         client.headers.push(("MCP-Protocol-Version".to_owned(), version));
         client.notify("notifications/initialized", deadline)?;
         Ok(client)
@@ -119,20 +128,14 @@ impl McpClient {
     /// Every tool, over all pages.
     ///
     /// # Errors
-    /// [`McpError`]; also for a list that never ends.
+    /// [`McpError`]; also for a list that never ends, or is longer than 16 MiB.
     pub fn list_tools(&mut self, deadline: Deadline) -> Result<Vec<Tool>, McpError> {
-        let mut tools = Vec::new();
+        let mut listing = Listing::default();
         let mut params = json!({});
         for _page in 0..MOST_PAGES {
-            let result = self.request("tools/list", &params, deadline)?;
-            let page = result["tools"].as_array().ok_or_else(|| malformed("tools/list without `tools`"))?;
-            for definition in page {
-                let name = definition["name"].as_str().ok_or_else(|| malformed("a tool without a name"))?;
-                tools.push(Tool { name: name.to_owned(), definition: definition.clone() });
-            }
-            match result["nextCursor"].as_str() {
+            match listing.add(&self.request("tools/list", &params, deadline)?)? {
                 Some(cursor) => params = json!({ "cursor": cursor }),
-                None => return Ok(tools),
+                None => return Ok(listing.tools),
             }
         }
         Err(malformed("tools/list does not end"))
@@ -148,15 +151,8 @@ impl McpClient {
         arguments: &Value,
         deadline: Deadline,
     ) -> Result<CallResult, McpError> {
-        let result =
-            self.request("tools/call", &json!({ "name": name, "arguments": arguments }), deadline)?;
-        let contents = result["content"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let texts: Vec<&str> = contents.iter().filter_map(|content| content["text"].as_str()).collect();
-        Ok(CallResult {
-            is_error: result["isError"].as_bool().unwrap_or(false),
-            text: texts.join("\n"),
-            result,
-        })
+        let params = json!({ "name": name, "arguments": arguments });
+        called(self.request("tools/call", &params, deadline)?)
     }
 
     /// Any request; says its `result`.
@@ -256,6 +252,47 @@ fn result_of(mut answer: Value, id: u64) -> Result<Value, McpError> {
     answer.get_mut("result").map(Value::take).ok_or_else(|| malformed("neither a result nor an error"))
 }
 
+/// The version that a server has chosen: one that names none has not understood what it was asked.
+fn version_of(server: &Value) -> Result<String, McpError> {
+    let version = server["protocolVersion"].as_str();
+    version.map(str::to_owned).ok_or_else(|| malformed("initialize without `protocolVersion`"))
+}
+
+/// A list of tools, page by page.
+#[derive(Default)]
+struct Listing {
+    tools: Vec<Tool>,
+    bytes: u64,
+}
+
+impl Listing {
+    /// Adds a page; gives where the next one begins.
+    fn add(&mut self, page: &Value) -> Result<Option<String>, McpError> {
+        let tools = page["tools"].as_array().ok_or_else(|| malformed("tools/list without `tools`"))?;
+        for definition in tools {
+            let name = definition["name"].as_str().ok_or_else(|| malformed("a tool without a name"))?;
+            self.bytes += definition.to_string().len() as u64;
+            if self.bytes > LONGEST_LIST {
+                return Err(malformed("a list of tools of more than 16 MiB"));
+            }
+            self.tools.push(Tool { name: name.to_owned(), definition: definition.clone() });
+        }
+        Ok(page["nextCursor"].as_str().map(str::to_owned))
+    }
+}
+
+/// What a call came to: one without contents, or that does not say whether it failed, has shown nothing.
+fn called(result: Value) -> Result<CallResult, McpError> {
+    let contents = result["content"].as_array().ok_or_else(|| malformed("tools/call without `content`"))?;
+    let is_error = match result.get("isError") {
+        None => false,
+        Some(Value::Bool(is_error)) => *is_error,
+        Some(other) => return Err(malformed(&beginning(&format!("tools/call with isError {other}")))),
+    };
+    let texts: Vec<&str> = contents.iter().filter_map(|content| content["text"].as_str()).collect();
+    Ok(CallResult { is_error, text: texts.join("\n"), result })
+}
+
 fn malformed(what: &str) -> McpError {
     McpError::Malformed(what.to_owned())
 }
@@ -321,5 +358,36 @@ mod tests {
         assert_eq!(error.to_string(), "answered with error -32601: no");
         assert!(result_of(json!({ "id": 2, "result": {} }), 1).is_err());
         assert_eq!(result_of(json!({ "id": 1, "result": 7, "error": null }), 1), Ok(json!(7)));
+    }
+
+    #[test]
+    fn an_answer_that_shows_nothing_is_no_success() {
+        for greeting in [json!(null), json!({}), json!({ "protocolVersion": 1 })] {
+            assert!(matches!(version_of(&greeting), Err(McpError::Malformed(_))), "{greeting}");
+        }
+        assert_eq!(version_of(&json!({ "protocolVersion": "2025-03-26" })).unwrap(), "2025-03-26");
+        for result in [
+            json!(null),
+            json!({}),
+            json!({ "content": "done" }),
+            json!({ "content": [], "isError": null }),
+            json!({ "content": [], "isError": "false" }),
+        ] {
+            assert!(matches!(called(result.clone()), Err(McpError::Malformed(_))), "{result}");
+        }
+        let text = |text: &str| json!({ "type": "text", "text": text });
+        let result = called(json!({ "content": [text("a"), { "type": "image" }, text("b")] })).unwrap();
+        assert_eq!((result.is_error, result.text.as_str()), (false, "a\nb"));
+        assert!(called(json!({ "content": [], "isError": true })).unwrap().is_error);
+    }
+
+    #[test]
+    fn a_list_has_a_bound_over_all_of_its_pages() {
+        let tool = json!({ "name": "a", "description": "x".repeat(6 << 20) });
+        let page = json!({ "tools": [tool], "nextCursor": "on" });
+        let mut listing = Listing::default();
+        assert_eq!(listing.add(&page), Ok(Some("on".to_owned())));
+        assert_eq!(listing.add(&page), Ok(Some("on".to_owned())));
+        assert!(matches!(listing.add(&page), Err(McpError::Malformed(_))));
     }
 }

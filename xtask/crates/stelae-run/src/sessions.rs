@@ -98,9 +98,10 @@ impl Sessions {
         self.all.iter().any(|session| session.server.as_deref() == server)
     }
 
-    /// Has all of them list their tools, each until `by`. Gives who did not; the catalog is that of the others.
+    /// Has all of them list their tools, each until `by`. Gives who did not; the catalog is that of the others. A session
+    /// that the server knows no more is not there any more, either.
     pub fn list(&mut self, by: &dyn Fn(Option<&str>) -> Deadline) -> Vec<EndpointError> {
-        let mut failed = Vec::new();
+        let mut failed: Vec<EndpointError> = Vec::new();
         self.catalog = Catalog::default();
         for Session { server, client } in &mut self.all {
             match client.list_tools(by(server.as_deref())) {
@@ -110,6 +111,10 @@ impl Sessions {
                 }
             }
         }
+        let lost = |server: &Option<String>| {
+            failed.iter().any(|failed| failed.server == *server && failed.error.is_lost_session())
+        };
+        self.all.retain(|session| !lost(&session.server));
         failed
     }
 
@@ -118,7 +123,8 @@ impl Sessions {
         &self.catalog
     }
 
-    /// Calls the tool that is listed under `name`; who has it is found.
+    /// Calls the tool that is listed under `name`; who has it is found. A session that the server knows no more is not there
+    /// any more, either.
     ///
     /// # Errors
     /// [`CallError`].
@@ -129,10 +135,14 @@ impl Sessions {
         deadline: Deadline,
     ) -> Result<CallResult, CallError> {
         let found = self.catalog.find(name).map_err(CallError::NotFound)?;
-        let session = self.all.iter_mut().find(|session| session.server.as_deref() == found.server);
+        let at = self.all.iter().position(|session| session.server.as_deref() == found.server);
         let unknown = || CallError::NotFound(NotFound::Unknown { name: name.to_owned(), near: None });
-        let client = &mut session.ok_or_else(unknown)?.client;
-        client.call_tool(found.tool, arguments, deadline).map_err(CallError::Mcp)
+        let at = at.ok_or_else(unknown)?;
+        let called = self.all[at].client.call_tool(found.tool, arguments, deadline);
+        if called.as_ref().is_err_and(McpError::is_lost_session) {
+            self.all.remove(at);
+        }
+        called.map_err(CallError::Mcp)
     }
 
     /// Ends all of them.

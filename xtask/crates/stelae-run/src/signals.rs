@@ -205,9 +205,10 @@ pub fn interrupted(code: ExitCode, what: &str) -> Failure {
     Failure::new(code, "interrupted", format!("{what} was interrupted by {signal}"))
 }
 
-/// Our end, and one more of the handler's.
+/// While this is set, a signal ends this process as it would any.
 static PRINTING: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
+/// Our end, and one more of the handler's.
 fn subscribe(signal: i32) -> std::io::Result<(UnixStream, UnixStream)> {
     let (ours, handlers) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;

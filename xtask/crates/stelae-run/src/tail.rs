@@ -1,7 +1,7 @@
 //! The end of a log, for the failure of whatever wrote it.
 
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 
 use camino::Utf8Path;
 
@@ -17,7 +17,7 @@ pub(crate) fn tail(path: &Utf8Path) -> Vec<String> {
 
 /// The same of what was written from the byte `start` on: by one start of a process, and not by an earlier one.
 pub(crate) fn tail_from(path: &Utf8Path, start: u64) -> Vec<String> {
-    last_lines(&end_from(path, start).unwrap_or_default())
+    last_lines(&end_from(path, start).unwrap_or_default().bytes)
 }
 
 /// The last 20 lines of a text.
@@ -27,11 +27,24 @@ pub(crate) fn last_lines(bytes: &[u8]) -> Vec<String> {
     lines[lines.len().saturating_sub(LINES)..].iter().map(|&line| line.to_owned()).collect()
 }
 
-/// The last 64 KiB of what was written from the byte `start` on.
+/// The end of what was written into a log.
+#[derive(Debug, Default)]
+pub(crate) struct End {
+    /// How many bytes were written in all.
+    pub(crate) written: u64,
+    /// The last 64 KiB of them.
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// The end of what was written from the byte `start` on.
 ///
 /// # Errors
-/// What the system says.
-pub(crate) fn end_from(path: &Utf8Path, start: u64) -> std::io::Result<Vec<u8>> {
+/// What the system says; that it is no file.
+pub(crate) fn end_from(path: &Utf8Path, start: u64) -> io::Result<End> {
+    // Opening a pipe would wait for whoever writes.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     // One that is shorter was truncated meanwhile: all of it is newer.
@@ -39,7 +52,7 @@ pub(crate) fn end_from(path: &Utf8Path, start: u64) -> std::io::Result<Vec<u8>> 
     file.seek(SeekFrom::Start(start.max(length.saturating_sub(BYTES))))?;
     let mut bytes = Vec::new();
     file.take(BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Ok(End { written: length - start, bytes })
 }
 
 #[cfg(test)]
@@ -51,14 +64,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = Utf8Path::from_path(folder.path()).unwrap().join("log");
         let text: String = (0..100_000).map(|number| format!("line {number}\n")).collect();
-        std::fs::write(&path, text).unwrap();
+        fs::write(&path, text).unwrap();
         let lines = tail(&path);
         assert_eq!((lines.len(), lines[0].as_str(), lines[19].as_str()), (20, "line 99980", "line 99999"));
-        let start = std::fs::metadata(&path).unwrap().len();
-        let mut log = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
-        std::io::Write::write_all(&mut log, b"one more\n").unwrap();
+        let start = fs::metadata(&path).unwrap().len();
+        let mut log = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        io::Write::write_all(&mut log, b"one more\n").unwrap();
         assert_eq!(tail_from(&path, start), ["one more"]);
         assert_eq!(tail_from(&path, u64::MAX)[19], "one more");
-        assert_eq!(tail(Utf8Path::new("/no/such/log")), Vec::<String>::new());
+        for unreadable in ["/no/such/log", "/dev/zero"] {
+            assert_eq!(tail(Utf8Path::new(unreadable)), Vec::<String>::new());
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use stelae_model::env::{Base, ProgramEnv, ServerEnv};
+use stelae_model::hidden::Hidden;
 use stelae_model::proxy::ServerEntry;
 
 /// The token that `POST /-/reload` asks for.
@@ -29,6 +30,20 @@ pub(super) fn server_environment(
     variables.insert("STELAE_PROCESS".to_owned(), label(name));
     variables.extend(entry.env.clone());
     variables
+}
+
+/// What a server is given in confidence: in the environment that it finds, or to show with each request.
+pub(super) fn confided(environment: &BTreeMap<String, String>, entry: &ServerEntry) -> Hidden {
+    let own = environment.iter().filter(|(name, _)| is_confidential(name)).map(|(_, text)| text);
+    let mut confided = Hidden::default();
+    own.chain(entry.headers.values()).for_each(|text| confided.hide(text));
+    confided
+}
+
+/// Whether a variable of this name holds a secret, as far as names say so.
+fn is_confidential(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH"].iter().any(|word| name.contains(word))
 }
 
 #[cfg(test)]
@@ -62,5 +77,16 @@ mod tests {
         let entry = ServerEntry { control: true, ..ServerEntry::default() };
         assert!(server_environment(own, "x", &entry).contains_key(CONTROL_TOKEN));
         assert!(!server_environment(own, "x", &ServerEntry::default()).contains_key(CONTROL_TOKEN));
+    }
+
+    #[test]
+    fn tokens_keys_and_headers_are_confided_and_the_token_of_control_is_one() {
+        let env =
+            BTreeMap::from(["API_KEY", "NAME"].map(|name| (name.to_owned(), format!("value of {name}"))));
+        let headers = BTreeMap::from([("X-Any".to_owned(), "Bearer hunter2".to_owned())]);
+        let entry = ServerEntry { control: true, env, headers, ..ServerEntry::default() };
+        let confided = confided(&server_environment(own, "x", &entry), &entry);
+        let said = "value of API_KEY, value of NAME, own STELAE_CONTROL_TOKEN, Bearer hunter2";
+        assert_eq!(confided.masked(said), "(secret), value of NAME, (secret), (secret)");
     }
 }

@@ -13,6 +13,10 @@ use super::config::{Config, Files};
 use super::life::{Audience, Life, settle_limit};
 use super::log::event;
 
+/// So long at the most does a reload wait for servers that start: a call that asks for one may go without a word for a
+/// minute, unless its server's entry says otherwise.
+pub(crate) const SETTLED_WITHIN: Duration = Duration::from_secs(50);
+
 /// The servers behind the gateway.
 #[derive(Debug)]
 pub(super) struct Fleet {
@@ -39,7 +43,7 @@ impl Fleet {
 
     /// Reads the configuration again and makes it true: stops what was removed, restarts what changed, starts what was
     /// added, and begins anew with what is not up. What is up, or still comes up for the first time, is left alone. Waits
-    /// until what it started is ready or failed.
+    /// until what it started is ready or failed, or for [`SETTLED_WITHIN`]: then readiness says who is still starting.
     ///
     /// It may be asked for from within a call to one of the servers, which stays unanswered until this returns: so
     /// nothing here waits for calls.
@@ -91,10 +95,10 @@ impl Fleet {
         let stopped = outdated.len();
         let stopping: JoinSet<()> = outdated.into_values().map(Life::stop).collect();
         stopping.join_all().await;
-        let (mut rows, mut limit) = (Vec::new(), Duration::ZERO);
+        let limit = wait_limit(fresh.iter().map(|(_, entry, _)| *entry));
+        let mut rows = Vec::new();
         for (name, entry, row) in fresh {
             rows.push(row.clone());
-            limit = limit.max(settle_limit(entry));
             let life = Life::begin(name, entry, overrides.servers.get(name), row, &self.to);
             lives.insert(name.clone(), life);
         }
@@ -114,5 +118,24 @@ impl Fleet {
         let lives = std::mem::take(&mut *self.lives.lock().await);
         let stopping: JoinSet<()> = lives.into_values().map(Life::stop).collect();
         stopping.join_all().await;
+    }
+}
+
+/// How long these are waited for.
+fn wait_limit<'a>(started: impl Iterator<Item = &'a ServerEntry>) -> Duration {
+    started.map(settle_limit).max().unwrap_or_default().min(SETTLED_WITHIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_waits_as_long_as_its_servers_may_take_but_is_answered_in_time() {
+        let entry = |ms| ServerEntry { start_timeout_ms: Some(ms), ..ServerEntry::default() };
+        let (quick, slow, slowest) = (entry(1_000), entry(20_000), entry(600_000));
+        assert_eq!(wait_limit([&quick, &slow].into_iter()), settle_limit(&slow));
+        assert_eq!(wait_limit([&slowest, &quick].into_iter()), SETTLED_WITHIN);
+        assert_eq!(wait_limit([].into_iter()), Duration::ZERO);
     }
 }

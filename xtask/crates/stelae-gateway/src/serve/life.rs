@@ -1,9 +1,11 @@
 //! The life of one server: started, ready, lost, waited for, started again, until it is told to stop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
+use stelae_model::hidden::Hidden;
 use stelae_model::overrides::ServerOverrides;
 use stelae_model::proxy::{ServerEntry, ServerState};
 use tokio::task::JoinHandle;
@@ -13,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::{self, Backoff};
 use super::board::{Board, RowId, Shelf};
 use super::connect::{Connection, Unready};
-use super::environment::server_environment;
+use super::environment::{confided, server_environment};
 use super::hub::Hub;
 use super::link::Link;
 use super::log::event;
@@ -23,8 +25,6 @@ use super::pulse;
 
 /// So often a list that has changed is asked for.
 const LISTINGS: u32 = 5;
-/// A shorter text is no secret, and hiding it would hide half of what there is to read.
-const SHORTEST_SECRET: usize = 6;
 
 /// A server that is being kept alive.
 #[derive(Debug)]
@@ -49,8 +49,11 @@ impl Life {
         to: &Audience,
     ) -> Self {
         let stop = CancellationToken::new();
+        let environment = server_environment(|name| std::env::var(name).ok(), name, entry);
         let server = Server {
             name: name.to_owned(),
+            confided: confided(&environment, entry),
+            environment,
             entry: entry.clone(),
             told: told.cloned(),
             to: to.clone(),
@@ -89,6 +92,10 @@ pub(super) struct Audience {
 
 struct Server {
     name: String,
+    /// What it finds in its environment.
+    environment: BTreeMap<String, String>,
+    /// What nobody else is to read.
+    confided: Hidden,
     entry: ServerEntry,
     told: Option<ServerOverrides>,
     to: Audience,
@@ -129,7 +136,7 @@ impl Server {
                 End::Lost { ready, why } => ("died", ServerState::Backoff, backoff.after(ready), why),
                 End::GivenUp { ready, why } => ("given up", ServerState::Backoff, backoff.after(ready), why),
             };
-            let why = self.shown(why);
+            let why = self.shown(&why);
             event!("server {:?}: {label}: {why}; again in {} ms", self.name, wait.as_millis());
             self.to.board.away(&self.row, state, why);
             tokio::select! {
@@ -142,10 +149,8 @@ impl Server {
     }
 
     /// A reason, as everybody may read it: a server may quote on its way out what it was given in confidence.
-    fn shown(&self, why: String) -> String {
-        let own = self.entry.env.iter().filter(|(name, _)| is_confidential(name)).map(|(_, text)| text);
-        let secrets = own.chain(self.entry.headers.values()).filter(|text| text.len() >= SHORTEST_SECRET);
-        secrets.fold(why, |why, secret| why.replace(secret.as_str(), "(secret)"))
+    fn shown(&self, why: &str) -> String {
+        self.confided.masked(why)
     }
 
     async fn one_life(&self) -> End {
@@ -158,8 +163,8 @@ impl Server {
     }
 
     async fn life_on_stdio(&self, program: &str) -> End {
-        let environment = server_environment(|name| std::env::var(name).ok(), &self.name, &self.entry);
-        let (process, stdin, stdout) = match Process::spawn(&self.name, program, &self.entry, environment) {
+        let Self { name, entry, environment, confided, .. } = self;
+        let (process, stdin, stdout) = match Process::spawn(name, program, entry, environment, confided) {
             Ok(started) => started,
             Err(error) => {
                 let place = self.entry.cwd.as_ref().map(|cwd| format!(" in {cwd:?}")).unwrap_or_default();
@@ -219,7 +224,7 @@ impl Server {
                     // Before its end is waited for, which can take seconds and tells nothing new. One that exited is told
                     // of after its end: that is what explains it.
                     let told = process.map_or_else(|| why.clone(), |process| process.explain(&why));
-                    self.to.board.away(&self.row, ServerState::Failed, self.shown(told));
+                    self.to.board.away(&self.row, ServerState::Failed, self.shown(&told));
                     return End::TooLate(why);
                 }
             },
@@ -244,7 +249,7 @@ impl Server {
         };
         if let End::Lost { why, .. } | End::GivenUp { why, .. } = &end {
             // Before anything is waited for: the tools of a dead server leave the list at once.
-            self.to.board.away(&self.row, ServerState::Backoff, self.shown(why.clone()));
+            self.to.board.away(&self.row, ServerState::Backoff, self.shown(why));
         }
         connection.close().await;
         end
@@ -336,12 +341,6 @@ impl Server {
             sleep(backoff.after(Duration::ZERO)).await;
         }
     }
-}
-
-/// Whether a variable of this name holds a secret, as far as names say so.
-fn is_confidential(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH"].iter().any(|word| name.contains(word))
 }
 
 /// Waits until the server is gone; says how it was noticed.

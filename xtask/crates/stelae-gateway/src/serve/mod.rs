@@ -64,6 +64,7 @@ use calls::Calls;
 use config::{Config, Files};
 use drain::InFlight;
 use fleet::Fleet;
+pub(crate) use fleet::SETTLED_WITHIN;
 use http::Shared;
 use life::Audience;
 use log::event;

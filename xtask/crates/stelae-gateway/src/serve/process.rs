@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+use stelae_model::hidden::Hidden;
 use stelae_model::lifecycle::{Ended, StopLimits};
 use stelae_model::proxy::ServerEntry;
 use stelae_model::throttle::{Admission, Throttle};
 use stelae_run::process::Piped;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -54,7 +55,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts the program of `entry`; also gives the two pipes on which it speaks MCP.
+    /// Starts the program of `entry`; also gives the two pipes on which it speaks MCP. What is `confided` to it is not told
+    /// when its end is explained.
     ///
     /// The write end of stdin is ours alone (pipes are made close-on-exec), so the server sees end of file as soon as
     /// the gateway is gone, however it went.
@@ -62,7 +64,8 @@ impl Process {
         name: &str,
         program: &str,
         entry: &ServerEntry,
-        environment: BTreeMap<String, String>,
+        environment: &BTreeMap<String, String>,
+        confided: &Hidden,
     ) -> io::Result<(Self, ChildStdin, ChildStdout)> {
         #[expect(clippy::disallowed_methods, reason = "this module is the one that starts processes")]
         let mut command = Command::new(program);
@@ -75,7 +78,7 @@ impl Process {
         let (tree, child) = Piped::start(&environment::label(name), &mut command)?;
         let (stdin, stdout, stderr) = pipes(child)?;
         let last_words = Arc::default();
-        let stderr = tokio::spawn(relay(name.to_owned(), stderr, Arc::clone(&last_words)));
+        let stderr = tokio::spawn(relay(name.to_owned(), stderr, confided.clone(), Arc::clone(&last_words)));
         Ok((Self { name: name.to_owned(), tree, stderr, last_words }, stdin, stdout))
     }
 
@@ -164,7 +167,12 @@ impl Remains {
 }
 
 /// Passes each line of the server's stderr on, under the server's name.
-async fn relay(name: String, stderr: ChildStderr, last_words: Arc<Mutex<String>>) {
+async fn relay(
+    name: String,
+    stderr: impl AsyncRead + Unpin,
+    confided: Hidden,
+    last_words: Arc<Mutex<String>>,
+) {
     let mut reader = BufReader::new(stderr);
     let mut line = Vec::new();
     let (mut throttle, begun) = (Throttle::new(LINES_PER_SECOND), Instant::now());
@@ -177,9 +185,31 @@ async fn relay(name: String, stderr: ChildStderr, last_words: Arc<Mutex<String>>
             log::line(&name, format_args!("{text}"));
         }
         if !text.trim().is_empty() {
-            let short = text.trim().chars().take(200).collect();
+            // Before it is cut: half a secret would not be found any more.
+            let short = confided.masked(text.trim()).chars().take(200).collect();
             *last_words.lock().unwrap_or_else(PoisonError::into_inner) = short;
         }
         line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn last_words_quote_no_secret_not_even_the_beginning_of_one() {
+        let mut confided = Hidden::default();
+        confided.hide("hun\"ter");
+        let last_words = Arc::new(Mutex::new(String::new()));
+        for (said, kept) in [
+            ("no entry with hun\"ter\n", "no entry with (secret)"),
+            (&format!("{}hun\"ter", "x".repeat(196)), "x(sec"),
+        ] {
+            relay("a".to_owned(), said.as_bytes(), confided.clone(), Arc::clone(&last_words)).await;
+            let remains = Remains { status: None, last_words: last_words.lock().unwrap().clone() };
+            let why = remains.explain("exited");
+            assert!(why.ends_with(&format!("{kept}\")")) && !why.contains("hun"), "{why}");
+        }
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use stelae_model::proxy::Readiness;
 
 use crate::client;
+use crate::serve::SETTLED_WITHIN;
 
-/// The gateway waits for a new server at most for the server's own start limit; this is only against a gateway that
-/// does not answer at all.
-const LIMIT: Duration = Duration::from_secs(60);
+/// Only against a gateway that does not answer at all: it waits no longer for new servers, and a little for the end of old ones.
+const LIMIT: Duration = SETTLED_WITHIN.saturating_add(Duration::from_secs(10));
 
 /// Makes the gateway reload, and gives what it says about its servers then.
 ///

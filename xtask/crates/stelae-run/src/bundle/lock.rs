@@ -1,7 +1,7 @@
 //! One change at a time.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
@@ -36,9 +36,16 @@ impl Lock {
     }
 
     /// The same, shared by those who only read; nothing to hold where nobody has ever changed anything.
+    ///
+    /// # Errors
+    /// Those of [`Lock::take`]; `lock-unusable`, when there is one that cannot be opened.
     pub(super) fn share(dir: &Utf8Path, wait: Duration) -> Result<Option<Self>, Failure> {
         let path = dir.join(".lock");
-        let Ok(mut file) = File::open(&path) else { return Ok(None) };
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(broken(&path, &error)),
+        };
         wait_for(&path, &mut file, wait, File::try_lock_shared)?;
         Ok(Some(Self(file)))
     }

@@ -254,6 +254,10 @@ fn one_change_at_a_time() {
     let dir = stand.home.bundles();
     fs::create_dir_all(&dir).unwrap();
     assert!(Lock::share(&dir, Duration::ZERO).unwrap().is_none());
+    // One that is there and cannot be opened may be held.
+    symlink(".lock", dir.join(".lock")).unwrap();
+    assert_eq!(Lock::share(&dir, Duration::ZERO).unwrap_err().kind, "lock-unusable");
+    fs::remove_file(dir.join(".lock")).unwrap();
     let held = Lock::take(&dir, Duration::ZERO).unwrap();
     let failure = Lock::take(&dir, Duration::from_millis(20)).unwrap_err();
     assert_eq!(

@@ -1,18 +1,17 @@
 //! The end of each log.
 
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::fs;
+use std::io;
 use std::sync::mpsc::Sender;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8PathBuf;
 use stelae_model::evidence::LogTail;
 
 use super::Piece;
+use crate::tail::{End, end_from};
 
 /// Lines that are kept of a log.
 const MOST_LINES: usize = 200;
-/// No more is read: a line can be very long.
-const MOST_BYTES: u64 = 64 * 1024;
 
 /// A log, from where on it belongs to this start.
 #[derive(Clone, Debug)]
@@ -40,8 +39,8 @@ impl LogFile {
 pub(super) fn read(logs: &[LogFile], tell: &Sender<Piece>) -> Option<()> {
     for log in logs {
         let tail = LogTail { process: log.process.clone(), path: log.path.to_string(), ..LogTail::default() };
-        let piece = match end_of(&log.path, log.from) {
-            Ok((bytes, end)) => Piece::Log(shaped(tail, bytes, &end)),
+        let piece = match end_from(&log.path, log.from) {
+            Ok(end) => Piece::Log(shaped(tail, &end)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => Piece::Log(LogTail { unreadable: Some(error.to_string()), ..tail }),
         };
@@ -50,31 +49,15 @@ pub(super) fn read(logs: &[LogFile], tell: &Sender<Piece>) -> Option<()> {
     tell.send(Piece::Done).ok()
 }
 
-/// How much was written from `from` on, and the end of that.
-fn end_of(path: &Utf8Path, from: u64) -> io::Result<(u64, Vec<u8>)> {
-    // Opening a pipe would wait for whoever writes.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    // Shorter than at the start: somebody truncated it, and all of it was written after.
-    let from = if length < from { 0 } else { from };
-    file.seek(SeekFrom::Start(from.max(length.saturating_sub(MOST_BYTES))))?;
-    let mut end = Vec::new();
-    file.take(MOST_BYTES).read_to_end(&mut end)?;
-    Ok((length - from, end))
-}
-
-fn shaped(tail: LogTail, bytes: u64, end: &[u8]) -> LogTail {
-    let lines: Vec<&[u8]> = end.split_inclusive(|&byte| byte == b'\n').collect();
+fn shaped(tail: LogTail, end: &End) -> LogTail {
+    let lines: Vec<&[u8]> = end.bytes.split_inclusive(|&byte| byte == b'\n').collect();
     let kept = &lines[lines.len().saturating_sub(MOST_LINES)..];
     let kept_bytes: u64 = kept.iter().map(|line| line.len() as u64).sum();
     let text = |line: &&[u8]| String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']).to_owned();
     LogTail {
-        bytes,
+        bytes: end.written,
         lines: kept.iter().map(text).collect(),
-        left_out_bytes: bytes.saturating_sub(kept_bytes),
+        left_out_bytes: end.written.saturating_sub(kept_bytes),
         ..tail
     }
 }
@@ -82,6 +65,8 @@ fn shaped(tail: LogTail, bytes: u64, end: &[u8]) -> LogTail {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::channel;
+
+    use camino::Utf8Path;
 
     use super::*;
 

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use stelae_model::evidence::{Details, LogTail, MOST_BYTES, Snapshot, SnapshotProcess, SocketSeen};
+use stelae_model::hidden::Hidden;
 use stelae_model::lifecycle::ProcessRow;
 
 use crate::deadline::Deadline;
@@ -95,7 +96,7 @@ struct Collected {
     /// By the place of the process: the inodes of its sockets. The same socket can be open twice.
     held: BTreeMap<usize, BTreeSet<u64>>,
     sockets: Vec<TcpSocket>,
-    secrets: BTreeSet<String>,
+    secrets: Hidden,
     running: usize,
 }
 
@@ -133,7 +134,7 @@ impl Collected {
             }
             Piece::Sockets(sockets) => self.sockets.extend(sockets),
 
-            Piece::Secret(secret) => drop(self.secrets.insert(secret)),
+            Piece::Secret(secret) => self.secrets.hide(&secret),
             Piece::Log(log) => self.snapshot.logs.push(log),
             Piece::Problem(problem) => self.problem(problem),
             Piece::Done => self.running -= 1,
@@ -153,11 +154,7 @@ impl Collected {
                 details.other_sockets = inodes.len().saturating_sub(details.sockets.len());
             }
         }
-
-        let hide = |text: &str| {
-            secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "(secret)"))
-        };
-        snapshot.hiding(&hide)
+        snapshot.hiding(&|text| secrets.masked(text))
     }
 }
 

@@ -10,6 +10,7 @@ use camino::Utf8Path;
 use stelae_model::event::{Event, Record, SCHEMA};
 use stelae_model::evidence::Probes;
 use stelae_model::failure::shortened;
+use stelae_model::hidden::Hidden;
 use stelae_model::value::Secret;
 
 use crate::process::Finished;
@@ -31,7 +32,7 @@ struct Inner {
     seq: u64,
     file: Option<File>,
     listeners: Vec<Listener>,
-    hidden: Vec<String>,
+    hidden: Hidden,
     warnings: Vec<String>,
     probes: Probes,
     broken: bool,
@@ -66,7 +67,7 @@ impl Recorder {
             seq: 0,
             file: None,
             listeners,
-            hidden: Vec::new(),
+            hidden: Hidden::default(),
             warnings: Vec::new(),
             probes: Probes::default(),
             broken: false,
@@ -76,15 +77,12 @@ impl Recorder {
 
     /// From now on this text is never written.
     pub fn hide<T: AsRef<str>>(&self, secret: &Secret<T>) {
-        let text = secret.expose().as_ref();
-        if !text.is_empty() {
-            self.lock().hidden.push(text.to_owned());
-        }
+        self.lock().hidden.hide(secret.expose().as_ref());
     }
 
     /// A text without what is never written: for evidence that is no event.
     pub fn masked(&self, text: &str) -> String {
-        without(text, &self.lock().hidden)
+        self.lock().hidden.masked(text)
     }
 
     /// How far each service has come, and what was seen on the way; not all of it, for ever.
@@ -95,6 +93,8 @@ impl Recorder {
     /// Records an event.
     pub fn event(&self, event: Event) {
         let mut inner = self.lock();
+        // First of all: what is kept of it may be shortened.
+        let event = inner.masked(event);
         if let Event::Warning { text } = &event {
             inner.warnings.push(text.clone());
         }
@@ -110,8 +110,8 @@ impl Recorder {
 
     /// Records a line that a process wrote.
     pub fn line(&self, source: &str, text: &str) {
-        // The log itself has all of it.
-        let text = shortened(text, LONGEST_LINE);
+        // The log itself has all of it. Half a secret would not be found any more.
+        let text = shortened(&self.masked(text), LONGEST_LINE);
         self.event(Event::Line { source: source.to_owned(), text });
     }
 
@@ -141,6 +141,7 @@ impl Recorder {
             return;
         }
         let text = format!("the evidence is incomplete from here on: {what}: {error}");
+        let text = inner.hidden.masked(&text);
         inner.warnings.push(text.clone());
         // The disk may have room again for one line; if it has not, the listeners still hear it.
         inner.record(Event::Warning { text });
@@ -171,7 +172,6 @@ impl Inner {
     fn record(&mut self, event: Event) -> Option<std::io::Error> {
         let record = Record { schema: SCHEMA, seq: self.seq, at_ms: millis(self.started), event };
         self.seq += 1;
-        let record = self.masked(record);
         for listener in &mut self.listeners {
             listener(&record);
         }
@@ -181,17 +181,17 @@ impl Inner {
         self.file.as_mut().and_then(|file| file.write_all(line.as_bytes()).err())
     }
 
-    fn masked(&self, record: Record) -> Record {
+    /// The event without what is never written. Of one whose form is a secret nothing is left.
+    fn masked(&self, event: Event) -> Event {
         if self.hidden.is_empty() {
-            return record;
+            return event;
         }
-        let Ok(text) = serde_json::to_string(&record) else { return record };
-        serde_json::from_str(&without(&text, &self.hidden)).unwrap_or(record)
+        let mut value = serde_json::to_value(event).unwrap_or_default();
+        self.hidden.mask(&mut value);
+        serde_json::from_value(value).unwrap_or_else(|_| Event::Warning {
+            text: "an event is withheld: a secret is a word of it".to_owned(),
+        })
     }
-}
-
-fn without(text: &str, hidden: &[String]) -> String {
-    hidden.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "(secret)"))
 }
 
 /// How many records an earlier session left. A device is not read: `/dev/full` has no end.
@@ -255,6 +255,38 @@ mod tests {
         let text = format!("{:?}", heard.lock().unwrap());
         assert!(text.contains("token is (secret)!") && !text.contains("hunter2"), "{text}");
         assert_eq!(recorder.masked("hunter2 hunter3"), "(secret) hunter3");
+        recorder.warn("it is hunter2");
+        assert_eq!(recorder.warnings(), ["it is (secret)"]);
+    }
+
+    #[test]
+    fn a_hidden_text_is_never_written_in_part_nor_because_of_its_characters() {
+        let (heard, listener) = heard();
+        let recorder = Recorder::to_listeners(vec![listener]);
+        let secret = r#"start"mid\dle"end"#;
+        recorder.hide(&Secret::new(secret.to_owned()));
+        recorder.line("gateway", &format!("{}{secret}", "x".repeat(LONGEST_LINE - 8)));
+        recorder.line("gateway", &format!("it is {secret:?}"));
+        recorder.note(secret);
+        let text = format!("{:?}", heard.lock().unwrap());
+        for part in ["start", "mid", "dle", "end"] {
+            assert!(!text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(text.matches("(secret)").count(), 3, "{text}");
+    }
+
+    #[test]
+    fn an_event_whose_form_is_hidden_is_withheld() {
+        let (heard, listener) = heard();
+        let recorder = Recorder::to_listeners(vec![listener]);
+        recorder.hide(&Secret::new("torn-down".to_owned()));
+        recorder.event(Event::TornDown {
+            signalled: 1,
+            survivors: vec!["torn-down".to_owned()],
+            elapsed_ms: 1,
+        });
+        let text = format!("{:?}", heard.lock().unwrap());
+        assert!(text.contains("an event is withheld") && !text.contains("torn-down"), "{text}");
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::git::Git;
 use crate::ports::{AddressLease, Placeholder};
 use crate::process::{self, Finished, Limits, Stream};
 use crate::record::{Recorder, RunFolder};
+use crate::report::failure_in;
 use crate::signals::Interrupt;
 
 /// The hands of a run.
@@ -110,10 +111,13 @@ impl SmokeContext {
                     self.recorder.line(source, text);
                 }
             })?);
-        if let Some(failure) = failure_of(&finished) {
-            return Err(failure);
+        if finished.status.is_success() {
+            return Ok(finished);
         }
-        finished.success_or_failure()
+        match failure_in(&finished.stdout_text) {
+            Some(failure) => Err(failure),
+            None => finished.success_or_failure(),
+        }
     }
 
     /// Keeps a file as evidence; a disk that is full does not end the run.
@@ -129,22 +133,6 @@ impl SmokeContext {
             self.recorder.evidence_failed(name, &error);
         }
     }
-}
-
-/// What `--format json` gave as the reason, when a verb of ours failed.
-fn failure_of(finished: &Finished) -> Option<Failure> {
-    #[derive(serde::Deserialize)]
-    struct Answer {
-        failure: Failure,
-    }
-    if finished.status.is_success() {
-        return None;
-    }
-    // A verb may have given data before it failed: the failure is the last document.
-    let documents =
-        serde_json::Deserializer::from_str(&finished.stdout_text).into_iter::<serde_json::Value>();
-    let last = documents.filter_map(Result::ok).last()?;
-    serde_json::from_value::<Answer>(last).ok().map(|answer| answer.failure)
 }
 
 /// Reads a file of the clone.

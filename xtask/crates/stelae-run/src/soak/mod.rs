@@ -255,9 +255,7 @@ impl Soak {
         }
         tally.leaked_folders = self.folders_left();
 
-        if self.kill != Kill::Never && tally.killed == 0 {
-            tally.left_out.push("kills: everybody had ended before".to_owned());
-        }
+        tally.miss_kills(self.kill);
         if !self.isolations.contains(&Isolation::Pidns) {
             tally
                 .left_out

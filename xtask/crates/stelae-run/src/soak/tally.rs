@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Outcome;
-use super::lifecycle::Lifecycle;
+use super::lifecycle::{Kill, Lifecycle};
 
 /// The whole of it.
 #[derive(Debug, Default, Serialize)]
@@ -17,7 +17,9 @@ pub struct Tally {
     pub seed: u64,
     /// How many lifecycles there were.
     pub runs: usize,
-    /// Of how many of them somebody, or something, was killed while it was there.
+    /// In how many of them the harness, or a half of it, was to be killed.
+    pub to_kill: usize,
+    /// In how many of those it was, while it was there.
     pub killed: usize,
     /// Who outlived a lifecycle.
     pub survivors: Vec<String>,
@@ -63,6 +65,7 @@ impl Tally {
     /// Adds one lifecycle.
     pub(super) fn add(&mut self, samples: &mut Samples, lifecycle: &Lifecycle, outcome: Outcome) {
         self.runs += 1;
+        self.to_kill += usize::from(lifecycle.victim.is_harness());
         let named = |what: String| format!("{what} ({lifecycle})");
         self.survivors.extend(outcome.survivors.into_iter().map(named));
         self.failed.extend(outcome.failed.map(named));
@@ -70,6 +73,21 @@ impl Tally {
             self.killed += 1;
             let key = (lifecycle.isolation.name(), lifecycle.victim.name());
             samples.entry(key).or_default().push(latency);
+        }
+    }
+
+    /// Says so if nobody was killed; it is a failure if that is no chance. At a moment of its own a lifecycle may be over.
+    pub(super) fn miss_kills(&mut self, kill: Kill) {
+        /// With so many, all of them were over before only if something is wrong.
+        const ENOUGH: usize = 20;
+        let fewest = match kill {
+            Kill::Never => return,
+            Kill::Each => 1,
+            Kill::Random => ENOUGH,
+        };
+        if self.killed == 0 {
+            let what = format!("kills: of {} lifecycles that were to be killed none was there", self.to_kill);
+            if self.to_kill >= fewest { self.failed.push(what) } else { self.left_out.push(what) }
         }
     }
 
@@ -128,4 +146,41 @@ pub(super) type Samples = BTreeMap<(&'static str, &'static str), Vec<Duration>>;
 
 fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use stelae_model::Isolation;
+
+    use super::*;
+    use crate::soak::{Shape, Victim};
+
+    /// What becomes of a soak in which each lifecycle of these victims was over before it could be killed.
+    fn missed(kill: Kill, victims: &[Victim]) -> Tally {
+        let mut tally = Tally::default();
+        for &victim in victims {
+            let lifecycle = Lifecycle::new(Shape::Plain, Isolation::Guard, victim, None);
+            tally.add(&mut Samples::new(), &lifecycle, Outcome::default());
+        }
+        tally.miss_kills(kill);
+        tally
+    }
+
+    #[test]
+    fn a_soak_that_killed_nobody_is_red_if_it_could_have() {
+        let red = [missed(Kill::Each, &[Victim::Inner]), missed(Kill::Random, &[Victim::Outer; 20])];
+        assert!(red.iter().all(|tally| !tally.is_clean() && tally.failed[0].contains("none was there")));
+        for said in
+            [missed(Kill::Random, &[Victim::Outer]), missed(Kill::Each, &[Victim::Nobody, Victim::Service])]
+        {
+            assert!(said.is_clean() && said.left_out.len() == 1, "{said:?}");
+        }
+        assert!(missed(Kill::Never, &[Victim::Nobody]).left_out.is_empty());
+        let killed = Outcome { latency: Some(Duration::ZERO), ..Outcome::default() };
+        let lifecycle = Lifecycle::new(Shape::Plain, Isolation::Guard, Victim::Inner, None);
+        let mut tally = Tally::default();
+        tally.add(&mut Samples::new(), &lifecycle, killed);
+        tally.miss_kills(Kill::Each);
+        assert!(tally.is_clean() && tally.left_out.is_empty(), "{tally:?}");
+    }
 }

@@ -35,6 +35,11 @@ impl Victim {
     pub const ALL: [Self; 7] =
         [Self::Nobody, Self::Outer, Self::OuterGroup, Self::Inner, Self::Both, Self::Term, Self::Service];
 
+    /// Whether the harness is killed, or a half of it: how long that takes is measured.
+    pub(super) fn is_harness(self) -> bool {
+        !matches!(self, Self::Nobody | Self::Service)
+    }
+
     /// As reports name it.
     pub fn name(self) -> &'static str {
         match self {

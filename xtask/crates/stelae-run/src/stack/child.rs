@@ -12,6 +12,7 @@ use crate::deadline::Deadline;
 use crate::guardian;
 use crate::process::{Service, Session, Stdin, tree};
 use crate::record::Recorder;
+use crate::report::failure_in;
 use crate::signals::{self, Interrupt};
 use crate::tail::{tail, tail_from};
 use crate::watch::Follower;
@@ -21,16 +22,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// More than any failure of ours has.
 const MOST_BESIDES: usize = 256 * 1024;
-
-/// The failure in the last document of a text that is none besides.
-fn failure_in(text: &str) -> Option<Failure> {
-    let starts = text.match_indices("{\n").map(|(at, _)| at);
-    let at_line_start = |at: &usize| *at == 0 || text.as_bytes()[at - 1] == b'\n';
-    let last = starts.filter(at_line_start).last()?;
-    let document: serde_json::Value =
-        serde_json::Deserializer::from_str(&text[last..]).into_iter().next()?.ok()?;
-    serde_json::from_value(document.get("failure")?.clone()).ok()
-}
 
 /// Whether the stack follows whoever started it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,18 +198,4 @@ impl StackChild {
 
 enum Said {
     Ready { endpoints: Endpoints, tools: Vec<String> },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_failure_of_one_that_had_no_records_is_found() {
-        let failure = Failure::new(ExitCode::PrerequisiteMissing, "not-registered", "it has no room");
-        let document = serde_json::json!({ "schema": 1, "failure": failure });
-        let text = format!("error: it has no room\n   on: {{\n{document:#}\n");
-        assert_eq!(failure_in(&text).unwrap().kind, "not-registered");
-        assert!(failure_in("no document\n").is_none() && failure_in("{\n").is_none());
-    }
 }

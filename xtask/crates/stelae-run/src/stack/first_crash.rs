@@ -5,7 +5,7 @@ use std::io;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::files::{Readable, replace};
-use crate::tail::{end_from, last_lines};
+use crate::tail::{End, end_from, last_lines};
 
 /// The file beside a process's log that has the end of the log of its first crash.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl FirstCrash {
     /// # Errors
     /// What the system says; the lines to quote are kept all the same, as far as they could be read.
     pub(super) fn keep(&mut self, log: &Utf8Path, start: u64) -> io::Result<()> {
-        let bytes = end_from(log, start)?;
+        let End { bytes, .. } = end_from(log, start)?;
         self.tail = last_lines(&bytes);
         replace(&self.path, &bytes, Readable::ByOwner)
     }

@@ -243,15 +243,19 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// A service that ends because its address is taken is not guilty; who has the address is.
+    /// A service that ends because its address is taken is not guilty; who has the address is. That an address is taken may
+    /// also be said by somebody of whom it tells, of another one.
     fn exited(&mut self, ended: Ended) -> Option<Verdict> {
-        let blames_port = self.tail.iter().any(|line| report::says_address_in_use(line));
-        let event =
-            if blames_port && self.wanted.address.is_some() { Event::Stranger } else { Event::Exited(ended) };
-        if let (Event::Stranger, Some(address)) = (&event, self.wanted.address) {
-            self.find_stranger(address);
-        }
-        self.observe(event)
+        let blames: Vec<_> = self.tail.iter().filter(|line| report::says_address_in_use(line)).collect();
+        let is_taken = match self.wanted.address {
+            Some(address) if !blames.is_empty() => {
+                let named = blames.iter().any(|line| report::names_port(line, address.port()));
+                // Asked first: it keeps who that is.
+                self.find_stranger(address) || named
+            }
+            _ => false,
+        };
+        self.observe(if is_taken { Event::Stranger } else { Event::Exited(ended) })
     }
 
     /// Whether somebody listens on `address` who is not this service. Keeps who it is.

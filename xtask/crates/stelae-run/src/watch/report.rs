@@ -31,11 +31,13 @@ impl Case<'_> {
         let name = self.service.process();
         let after = format!("{:.1} s", self.elapsed.as_secs_f64());
         match verdict {
-            Verdict::Exited(ended) => self.about(
-                ExitCode::ExitedBeforeReady,
-                "exited-before-ready",
-                format!("{name} ended with {ended} before it was ready"),
-            ),
+            Verdict::Exited(ended) => self
+                .about(
+                    ExitCode::ExitedBeforeReady,
+                    "exited-before-ready",
+                    format!("{name} ended with {ended} before it was ready"),
+                )
+                .extend_why(self.address_in_use()),
             Verdict::TooLate { limit, rung, status } => self
                 .about(
                     ExitCode::NotReadyInTime,
@@ -108,6 +110,12 @@ impl Case<'_> {
         }
     }
 
+    /// What it said last about an address that is taken, which is not known to be its own.
+    fn address_in_use(&self) -> Vec<String> {
+        let line = self.tail.iter().rfind(|line| says_address_in_use(line));
+        line.map(|line| format!("its log says: {}", line.trim())).into_iter().collect()
+    }
+
     /// The usual reason for "nothing listens": it does, somewhere else.
     fn listens_elsewhere(&self, rung: Rung) -> Vec<String> {
         if rung != Rung::Listening {
@@ -139,6 +147,12 @@ pub(super) fn says_address_in_use(line: &str) -> bool {
     WORDS.iter().any(|words| line.contains(words))
 }
 
+/// Whether a log line has this port in it.
+pub(super) fn names_port(line: &str, port: u16) -> bool {
+    let port = port.to_string();
+    line.split(|character: char| !character.is_ascii_digit()).any(|number| number == port)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,5 +168,13 @@ mod tests {
             assert!(says_address_in_use(line), "{line}");
         }
         assert!(!says_address_in_use("listening on 127.0.0.1:9090"));
+    }
+
+    #[test]
+    fn a_port_is_named_by_all_of_its_digits() {
+        assert!(names_port("listen EADDRINUSE: address already in use :::9090", 9090));
+        for line in ["listen EADDRINUSE: address already in use 127.0.0.1:19090", "address in use", ""] {
+            assert!(!names_port(line, 9090), "{line}");
+        }
     }
 }

@@ -48,18 +48,27 @@ impl<'a> Asking<'a> {
 
     /// A session with everybody who is required, then with whoever else answers.
     pub(super) fn initialize(&mut self, by: Deadline) -> Standing {
+        match self.open_all(by) {
+            Ok(()) => Standing::Ready,
+            Err(error) => Standing::not_yet(error.to_string()),
+        }
+    }
+
+    /// Opens the sessions that there are none of, but not those that were in vain and are not needed.
+    fn open_all(&mut self, by: Deadline) -> Result<(), EndpointError> {
         let (required, optional): (Vec<_>, Vec<_>) =
             self.wanted.endpoints.iter().partition(|endpoint| endpoint.required);
         for endpoint in required {
-            if let Err(error) = self.open(endpoint, by) {
-                return Standing::not_yet(error.to_string());
-            }
+            self.open(endpoint, by)?;
         }
         for endpoint in optional {
-            let opened = self.open(endpoint, by.within(OPTIONAL_ANSWER));
-            self.left_out.extend(opened.err());
+            let is_out = |out: &EndpointError| out.method == "initialize" && out.server == endpoint.server;
+            if !self.left_out.iter().any(is_out) {
+                let opened = self.open(endpoint, by.within(OPTIONAL_ANSWER));
+                self.left_out.extend(opened.err());
+            }
         }
-        Standing::Ready
+        Ok(())
     }
 
     fn open(&mut self, endpoint: &McpEndpoint, by: Deadline) -> Result<(), EndpointError> {
@@ -72,6 +81,7 @@ impl<'a> Asking<'a> {
 
     /// What the lists lack; a status, when somebody who is required does not list anything.
     pub(super) fn list(&mut self, by: Deadline) -> Result<Missing, String> {
+        self.open_all(by).map_err(|error| error.to_string())?;
         let wanted = self.wanted;
         let required = |server: Option<&str>| wanted.is_required(server);
         let failed =
@@ -113,6 +123,9 @@ impl<'a> Asking<'a> {
 
     /// One real call.
     pub(super) fn call(&mut self, canary: &Canary, by: Deadline) -> Standing {
+        if let Err(error) = self.open_all(by) {
+            return Standing::not_yet(error.to_string());
+        }
         let status = match self.sessions.call_tool(&canary.tool, &canary.arguments, by) {
             Ok(result) if !result.is_error => return Standing::Ready,
             Ok(result) => format!("the canary call of {} failed: {}", canary.tool, result.text),
@@ -129,5 +142,64 @@ impl<'a> Asking<'a> {
 
     pub(super) fn close(self, by: Deadline) -> Option<()> {
         self.sessions.close(by).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Answers one request: with a result of its own, or with a status that is told.
+    fn answer(stream: TcpStream, told: Option<&str>) {
+        let mut reader = BufReader::new(stream);
+        let mut length = 0;
+        for line in reader.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty()) {
+            let line = line.to_ascii_lowercase();
+            length = line.strip_prefix("content-length: ").map_or(length, |length| length.parse().unwrap());
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        let request: Value = serde_json::from_slice(&body).unwrap();
+        let result = match request["method"].as_str().unwrap() {
+            "initialize" => json!({ "protocolVersion": "2025-11-25" }),
+            "tools/list" => json!({ "tools": [{ "name": "a" }] }),
+            _ => json!({ "content": [] }),
+        };
+        let answer = json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }).to_string();
+        let status = told.unwrap_or("200 OK");
+        let head = format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}", answer.len());
+        write!(reader.get_mut(), "{head}\r\nMcp-Session-Id: s\r\n\r\n{answer}").unwrap();
+    }
+
+    #[test]
+    fn a_session_that_is_lost_is_opened_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        const LOST: Option<&str> = Some("404 Not Found");
+        // initialize, initialized, list; twice; the call, and what it takes to call once more.
+        let told = [None, None, LOST, None, None, None, LOST, None, None, None];
+        let server = std::thread::spawn(move || {
+            told.into_iter().for_each(|told| answer(listener.accept().unwrap().0, told));
+        });
+        let endpoint = McpEndpoint { server: None, path: "/mcp".to_owned(), required: true };
+        let canary = Canary { tool: "a".to_owned(), arguments: json!({}) };
+        let wanted = McpWanted {
+            endpoints: vec![endpoint],
+            headers: Vec::new(),
+            required_tools: vec!["a".to_owned()],
+            canary: None,
+        };
+        let (mut asking, by) = (Asking::new(&wanted, base), Deadline::after(Duration::from_secs(60)));
+        assert_eq!(asking.initialize(by), Standing::Ready);
+        assert!(asking.list(by).is_err_and(|status| status.contains("answered 404")));
+        assert!(asking.list(by).is_ok_and(|missing| missing.names.is_empty()));
+        assert_ne!(asking.call(&canary, by), Standing::Ready);
+        assert_eq!(asking.call(&canary, by), Standing::Ready);
+        server.join().unwrap();
     }
 }
