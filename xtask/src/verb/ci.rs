@@ -145,6 +145,12 @@ impl Ci {
 
     /// A green of nothing at all would be none.
     fn check(&self) -> Result<(), Failure> {
+        if self.require_peers && !self.is_meant(Step::Peers) {
+            let what = "the programs of others are required, and their tests left out";
+            return Err(Failure::new(ExitCode::Usage, "contradictory", what)
+                .because("--require-peers is about a step that --only does not name")
+                .hint("cargo xtask ci --only peers --require-peers"));
+        }
         if Step::value_variants().iter().any(|&step| self.is_meant(step)) {
             return Ok(());
         }
@@ -274,5 +280,8 @@ mod tests {
         assert!(ci(true, &[Step::ColdBuild, Step::Pages]).check().is_ok());
         let refused = ci(true, &[Step::ColdBuild]).check().unwrap_err();
         assert_eq!((refused.exit_code, refused.kind.as_str()), (ExitCode::Usage, "no-steps"));
+        let required = |only: &[Step]| Ci { require_peers: true, ..ci(true, only) };
+        assert!(required(&[]).check().is_ok() && required(&[Step::Peers]).check().is_ok());
+        assert_eq!(required(&[Step::Format]).check().unwrap_err().kind, "contradictory");
     }
 }
