@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::ExitCode;
+use crate::hidden::Hidden;
 
 /// A typed failure at the edge of a verb: one per run, printed once, written into the verdict.
 ///
@@ -80,6 +81,15 @@ impl Failure {
         self.log_tail = lines.into_iter().map(|line| shortened(&line, LONGEST_QUOTE)).collect();
         self
     }
+
+    /// The same without the secrets that it quotes, where it quotes a whole one.
+    #[must_use]
+    pub fn masked(mut self, hidden: &Hidden) -> Self {
+        let texts = self.on.iter_mut().chain(&mut self.why).chain(&mut self.log_tail);
+        let texts = texts.chain(&mut self.hint).chain([&mut self.what]);
+        texts.for_each(|text| *text = hidden.masked(text));
+        self
+    }
 }
 
 /// The text a person reads: `error:` is put before it by the one place that prints.
@@ -121,6 +131,17 @@ pub fn shortened(text: &str, longest: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_hidden_is_quoted_nowhere() {
+        let mut hidden = Hidden::default();
+        hidden.hide("hunter2");
+        let said = |place: &str| format!("{place} hunter2");
+        let failure = Failure::new(ExitCode::StepFailed, "kind", said("what")).on(said("on"));
+        let failure = failure.because(said("why")).hint(said("hint")).log_tail(vec![said("log")]);
+        let text = failure.masked(&hidden).to_string();
+        assert_eq!((text.matches("hunter2").count(), text.matches("(secret)").count()), (0, 5), "{text}");
+    }
 
     #[test]
     fn text_has_what_on_why_log_hint_in_this_order() {

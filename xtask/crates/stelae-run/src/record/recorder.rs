@@ -85,6 +85,11 @@ impl Recorder {
         self.lock().hidden.masked(text)
     }
 
+    /// A failure without what is never written: for the verdict.
+    pub fn masked_failure(&self, failure: Failure) -> Failure {
+        failure.masked(&self.lock().hidden)
+    }
+
     /// How far each service has come, and what was seen on the way; not all of it, for ever.
     pub fn probes(&self) -> Probes {
         self.lock().probes.clone()
