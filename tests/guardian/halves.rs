@@ -143,6 +143,33 @@ fn what_has_a_living_guardian_is_not_swept_whatever_the_locks_say() {
     }
 }
 
+/// As the clone's own `restart` is one. Nobody of a run outside is to be seen from there, and that is not the same as
+/// nobody being left.
+#[test]
+fn a_start_inside_of_a_namespace_sweeps_nothing() {
+    let up = Up::new("pidns", "plain", 80);
+    let file = up.cache.join("live/0123456789abcdef.json");
+    fs::write(&file, format!("{{\"run\":\"outside-{}\"}}", up.mark)).unwrap();
+    let source = Source::of_working_tree();
+    let start = || {
+        let next = Xtask::new(source.path(), &["--root", source.path().as_str(), "smoke", "--plan"]);
+        next.env("STELAE_CACHE_HOME", up.cache.as_str())
+    };
+    let inner = up.run.inner().to_string();
+    let mut into = vec!["nsenter", "--target", &inner, "--pid", "--mount"];
+    if !rustix::process::geteuid().is_root() {
+        into.extend(["--user", "--preserve-credentials"]);
+    }
+    let inside = start().start_under(&into).wait();
+    assert_eq!(inside.code, 0, "{}", inside.stderr);
+    assert!(file.exists(), "{}", inside.stderr);
+    let outside = start().run();
+    assert_eq!(outside.code, 0, "{}", outside.stderr);
+    assert!(!file.exists(), "{}", outside.stderr);
+    up.run.signal(Signal::TERM);
+    assert_eq!(up.run.wait().code, 143);
+}
+
 #[test]
 fn an_inner_half_that_was_stopped_is_continued() {
     for (number, isolation) in (30..).zip(ISOLATIONS) {

@@ -14,6 +14,7 @@ use stelae_model::lifecycle::Ended;
 use super::child::Child;
 use super::{os, reaper, tree};
 use crate::deadline::Deadline;
+use crate::guardian;
 
 /// util-linux's, as the next one, which every distribution has.
 const UNSHARE: &str = "/usr/bin/unshare";
@@ -162,6 +163,12 @@ pub fn told_to_end_by_the_death_of(parent: i32) -> io::Result<()> {
     // Asked after: who died before that was not heard of, and is not our parent any more.
     let now = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     if now == parent { Ok(()) } else { Err(io::Error::other(format!("process {parent} is not its parent"))) }
+}
+
+/// Whether this process lives in a PID namespace that a guardian of ours has made, whose first process is the inner half. Of
+/// whoever is outside nothing can be seen from in there, not even that they live.
+pub(crate) fn is_in_a_namespace_of_ours() -> bool {
+    tree::has_argument(1, guardian::INNER)
 }
 
 /// Whether this process may make a PID namespace. Asked by making one.

@@ -55,7 +55,9 @@ pub use family::{Family, reap_orphans};
 pub(crate) use family::{end_everything, spare};
 pub use foreign::Foreign;
 pub use half::{Network, OtherHalf, told_to_end_by_the_death_of};
-pub(crate) use half::{continued_by_the_death_of_the_other_half, namespaces_are_allowed};
+pub(crate) use half::{
+    continued_by_the_death_of_the_other_half, is_in_a_namespace_of_ours, namespaces_are_allowed,
+};
 pub use piped::Piped;
 pub use service::{RELEASED, Service, Session, Stdin};
 pub use sweep::{Swept, sweep};
