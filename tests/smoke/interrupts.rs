@@ -28,17 +28,21 @@ fn with_fixture(source: &Source) {
 
 /// Waits until the only run of the source is in this step, and gives its id.
 fn await_step(source: &Source, run: &mut Run, step: &str) -> String {
-    let begun = format!("{{\"kind\":\"step-started\",\"step\":\"{step}\"");
+    await_event(source, run, &format!("{{\"kind\":\"step-started\",\"step\":\"{step}\""))
+}
+
+/// Waits until the only run of the source has an event that begins like this, and gives its id.
+fn await_event(source: &Source, run: &mut Run, begun: &str) -> String {
     let mut id = String::new();
-    until(step, || {
+    until(begun, || {
         // Asked for first: then the events that are read are all that there are.
         let ended = run.has_ended();
         let events = runs(source.path()).into_iter().next().map(|found| {
             id = found;
             fs::read_to_string(source.run_folder(&id).join("events.jsonl")).unwrap_or_default()
         });
-        let has_begun = events.is_some_and(|events| events.contains(&begun));
-        assert!(has_begun || !ended, "it ended before {step}: {}", run.stderr());
+        let has_begun = events.is_some_and(|events| events.contains(begun));
+        assert!(has_begun || !ended, "it ended before {begun}: {}", run.stderr());
         has_begun
     });
     id
@@ -122,6 +126,29 @@ fn ctrl_c_in_verify_or_later_is_not_swallowed() {
     let events = fs::read_to_string(source.run_folder(&runs(source.path())[0]).join("events.jsonl")).unwrap();
     let interrupted = events.contains("\"kind\":\"interrupted\"");
     assert_eq!(ended.code, if interrupted { 130 } else { 0 }, "{}", ended.stderr);
+    assert_eq!(ended.left(), Vec::<String>::new());
+}
+
+#[test]
+fn ctrl_c_before_a_stage_is_handed_over_takes_the_stack_along() {
+    let once = |_| {
+        let source = Source::of_working_tree();
+        let mut run = start(&source, &["--manual-stage", "bundle-tools"]);
+        let id = await_event(&source, &mut run, "{\"kind\":\"step-finished\",\"step\":\"structural\"");
+        run.signal(Signal::INT);
+        let ended = run.wait();
+        let left = alive(ended.sandbox.path().to_str().unwrap());
+        // It may have been handed over before the signal came. Then that is said, or there is nothing to say.
+        let stopped = Xtask::new(source.path(), &["runs", "stop", &id]).run();
+        assert!([0, 2, 40].contains(&stopped.code), "{}", stopped.stderr);
+        if ended.code == 0 || ended.stderr.contains("the stack had been left up by then") {
+            return None;
+        }
+        Some((ended, left))
+    };
+    let (ended, left) = (0..20).find_map(once).expect("a signal before the stage is handed over");
+    assert_eq!(ended.verdict(), (130, "interrupted".to_owned()), "{}", ended.stderr);
+    assert_eq!(left, Vec::<String>::new());
     assert_eq!(ended.left(), Vec::<String>::new());
 }
 

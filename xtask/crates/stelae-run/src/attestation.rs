@@ -144,20 +144,20 @@ pub fn attest_stack(
 }
 
 /// Compares the process of an invocation with what it was given: the one that carries its label and was started by us, or by
-/// whoever's command line begins with `starter`. Nothing if there is none any more. What that process starts itself is its own
+/// whoever's command line begins with the words of `starter`. Nothing if there is none any more. What that process starts itself is its own
 /// business.
 ///
 /// # Errors
 /// Exit 20, `environment-unreadable`.
 pub(crate) fn attest_program(
     invocation: &Invocation,
-    starter: Option<&str>,
+    starter: Option<&[String]>,
 ) -> Result<Option<Attestation>, Failure> {
     let us = i32::try_from(std::process::id()).unwrap_or(0);
     let label = STELAE_PROCESS::DECLARED.name;
     let is_ours = |row: &ProcessRow| match starter {
         None => row.parent == us,
-        Some(begins) => tree::command_line(row.parent).is_some_and(|line| line.starts_with(begins)),
+        Some(begins) => tree::words(row.parent).starts_with(begins),
     };
     for row in tree::descendants(us).iter().filter(|row| !row.zombie && is_ours(row)) {
         let Some(observed) = look(row.pid)? else { continue };
@@ -286,7 +286,9 @@ mod tests {
     }
 
     /// What is seen of the process that `starter` has started, when `script` runs and has said something.
-    fn seen(script: &str, starter: Option<&str>) -> Option<Attestation> {
+    fn seen(script: &str, starter: Option<&[&str]>) -> Option<Attestation> {
+        let starter: Option<Vec<_>> =
+            starter.map(|words| words.iter().map(|&word| word.to_owned()).collect());
         let folder = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(folder.path()).unwrap();
         // A label of its own: other tests of this process start agents, too.
@@ -298,7 +300,7 @@ mod tests {
         let limits = Limits { deadline, interrupt: &Interrupt::never(), stdout: &stdout, stderr: &stderr };
         let mut seen = None;
         process::run(&invocation, &limits, &mut |_, _| {
-            seen.get_or_insert_with(|| attest_program(&invocation, starter).unwrap());
+            seen.get_or_insert_with(|| attest_program(&invocation, starter.as_deref()).unwrap());
             std::fs::write(folder.join("go"), "").unwrap();
         })
         .unwrap();
@@ -324,13 +326,14 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_is_not_attested() {
-        assert!(seen(WAIT, Some("/bin/no-such-program ")).is_none());
+        assert!(seen(WAIT, Some(&["/bin/no-such-program"])).is_none());
     }
 
     #[test]
     fn a_program_in_a_room_is_found_below_who_started_it() {
-        let attestation =
-            seen(&format!("env C=3 sh -c '{WAIT}'; true"), Some("/bin/sh -c env C=3 ")).unwrap();
+        // Longer than what messages show of a command line.
+        let script = format!("env C=3 sh -c '{WAIT}'; : {}", "x".repeat(300));
+        let attestation = seen(&script, Some(&["/bin/sh", "-c", &script])).unwrap();
         let leaked = |difference: &Difference| matches!(difference, Difference::Leaked { variable, .. } if variable == "C");
         assert!(attestation.differences.iter().any(leaked), "{:?}", attestation.differences);
     }

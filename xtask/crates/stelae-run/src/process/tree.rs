@@ -73,11 +73,19 @@ pub fn ancestry(pid: i32) -> Vec<i32> {
 
 /// Whether the process was started with this argument.
 pub(crate) fn has_argument(pid: i32, argument: &str) -> bool {
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    line.split(|&byte| byte == 0).any(|word| word == argument.as_bytes())
+    words(pid).iter().any(|word| word == argument)
 }
 
-/// The command line, or the name in square brackets for a process that has none; shortened to 200 characters.
+/// What the process was started as: its program and its arguments, whole; nothing for one that is gone, or has none.
+pub(crate) fn words(pid: i32) -> Vec<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = line.strip_suffix(&[0]).unwrap_or(&line);
+    let words = line.split(|&byte| byte == 0).filter(|_| !line.is_empty());
+    words.map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+}
+
+/// The command line for a person, or the name in square brackets for a process that has none; shortened to 200 characters.
+/// Whoever compares takes the words of it.
 pub fn command_line(pid: i32) -> Option<String> {
     let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let words: Vec<_> = line.split(|&byte| byte == 0).map(String::from_utf8_lossy).collect();
@@ -167,6 +175,13 @@ mod tests {
         assert!(start_time(us).unwrap() > 1_500_000_000);
         assert!(environ(us).unwrap().iter().any(|(name, _)| name == "PATH"));
         assert_eq!(ancestry(us)[0], us);
+    }
+
+    #[test]
+    fn the_words_of_a_command_line_are_whole() {
+        let us = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(words(us), std::env::args().collect::<Vec<_>>());
+        assert_eq!(words(i32::MAX), Vec::<String>::new());
     }
 
     #[test]

@@ -43,7 +43,10 @@ impl Ending {
         if ended.leaves_stack_up() {
             match self.leave_up() {
                 Ok(text) => instructions = Some(text),
-                Err(failure) => (ended, failed) = (Ended::Failed, Some(("manual-stage".to_owned(), failure))),
+                Err(failure) => {
+                    ended = if failure.kind == "interrupted" { Ended::Signalled } else { Ended::Failed };
+                    failed = Some(("manual-stage".to_owned(), failure));
+                }
             }
         }
         let begun = Instant::now();
@@ -58,7 +61,14 @@ impl Ending {
         }
         // A signal that nothing waited for any more is still a signal.
         if let (None, Some(code)) = (&failed, self.interrupt.check()) {
-            failed = Some((TEARDOWN.to_owned(), signals::interrupted(code, "the end of the run")));
+            let mut failure = signals::interrupted(code, "the end of the run");
+            if ended.leaves_stack_up() {
+                let run = &self.engine.context.plan.run;
+                failure = failure
+                    .because("the stack had been left up by then, and still is")
+                    .hint(format!("cargo xtask runs stop {run}"));
+            }
+            failed = Some((TEARDOWN.to_owned(), failure));
         }
         self.report_teardown(clean, begun);
         let verdict = decide(Facts {
@@ -87,6 +97,8 @@ impl Ending {
             .map_err(|error| Failure::unexpected(format!("the restart left no record: {error}")))?;
         let stage = context.plan.manual_stage.clone().unwrap_or_default();
         let text = steps::manual_instructions(context, &stage, &restarted)?;
+        // The last moment in which a signal can still end the stack with the run.
+        self.interrupt.bail("the end of the run")?;
         if let Some(LiveStack::Child(child)) = context.stack.take() {
             child.release();
         }

@@ -162,7 +162,9 @@ fn check_environment(
     attested: Option<Attestation>,
 ) -> Result<(), Failure> {
     let Some(attestation) = attested else {
-        cx.recorder.note("the agent ended before its environment could be read");
+        cx.recorder.warn(
+            "nobody looked at the agent's environment: it was not there, or not any more, when it spoke",
+        );
         return Ok(());
     };
     let report = papers.named("environment.json");

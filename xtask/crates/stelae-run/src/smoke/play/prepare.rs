@@ -36,8 +36,8 @@ pub(super) struct Prepared {
     pub(super) prompt: String,
     /// Its home, for as long as it plays.
     pub(super) home: Option<AgentHome>,
-    /// How the command line of whoever starts the agent begins, where that is not us.
-    pub(super) starter: Option<String>,
+    /// The first words of whoever starts the agent, where that is not us.
+    pub(super) starter: Option<Vec<String>>,
 }
 
 /// That every prompt can be filled in. Found out before anything is built.
@@ -198,8 +198,15 @@ fn cli(
         model: (model == Model::Scripted).then_some(ours),
         reach: &[cx.sandbox.endpoint()],
     };
-    let starter = start.model.map(|_| format!("{player} inside "));
+    let starter = start.model.map(|_| half_inside(&player));
     Ok(Prepared { invocation: start.invocation()?, prompt, home: Some(home), starter })
+}
+
+/// The first words of the half of `with-model` that the agent runs below. It is started as what the kernel calls that
+/// program, which knows no symlinks.
+fn half_inside(player: &Utf8Path) -> Vec<String> {
+    let real = player.canonicalize_utf8().unwrap_or_else(|_| player.to_owned());
+    vec![real.into_string(), "inside".to_owned()]
 }
 
 /// Where the agent's home for a stage is.
@@ -217,6 +224,17 @@ pub(super) fn model_address(gateway: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_half_inside_is_known_by_its_real_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = Utf8Path::from_path(folder.path()).unwrap().canonicalize_utf8().unwrap();
+        std::fs::create_dir(folder.join("real")).unwrap();
+        std::fs::write(folder.join("real/player"), "").unwrap();
+        std::os::unix::fs::symlink("real", folder.join("link")).unwrap();
+        let expected = [folder.join("real/player").into_string(), "inside".to_owned()];
+        assert_eq!(half_inside(&folder.join("link/player")), expected);
+    }
 
     #[test]
     fn the_model_listens_beside_the_gateway() {
