@@ -21,7 +21,7 @@ use stelae_run::signals::Interrupt;
 use xshell::{Cmd, Shell, cmd};
 
 use crate::context::Context;
-use crate::guard::Guard;
+use crate::guard::{Guard, over_in};
 use crate::verb::Outcome;
 
 /// `ci`
@@ -55,6 +55,13 @@ enum Step {
     ColdBuild,
     /// The whole clone
     Smoke,
+}
+
+impl Step {
+    /// What it may take.
+    fn limit(self) -> Duration {
+        if self == Self::Peers { peers::LONGEST } else { LIMIT }
+    }
 }
 
 /// No command of these takes as long, on two slow cores from cold.
@@ -96,6 +103,7 @@ impl Ci {
                 return Ok(());
             }
             interrupt.bail("ci")?;
+            over_in(which.limit());
             context.printer.talk(&format!("ci: {name}"));
             let begun = Instant::now();
             work()?;
@@ -120,6 +128,7 @@ impl Ci {
             Ok(())
         })?;
         interrupt.bail("ci")?;
+        over_in(Step::ColdBuild.limit());
         let cold = if self.is_meant(Step::ColdBuild) { Some(cold_build(context, &shell)?) } else { None };
         step(Step::Smoke, "smoke", &mut || within("smoke", xtask().args(["smoke"])))?;
         let left_out = self.left_out();
