@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use camino::Utf8Path;
+use stelae_model::Failure;
 use stelae_model::event::{Event, Record, SCHEMA};
 use stelae_model::evidence::Probes;
 use stelae_model::failure::shortened;

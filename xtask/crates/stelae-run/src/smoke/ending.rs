@@ -71,6 +71,9 @@ impl Ending {
             failed = Some((TEARDOWN.to_owned(), failure));
         }
         self.report_teardown(clean, begun);
+        let recorder = &self.recorder;
+        let failed = failed.map(|(step, failure)| (step, recorder.masked_failure(failure)));
+        let survivors = survivors.iter().map(|survivor| recorder.masked(survivor)).collect();
         let verdict = decide(Facts {
             run: self.engine.context.plan.run.clone(),
             steps: self.engine.reports,
