@@ -198,3 +198,53 @@ fn a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for() {
     let ended = stack.run(&["restart"]);
     assert_eq!(ended.verdict(), (40, "log-unwritable".to_owned()), "{}", ended.stderr);
 }
+
+#[test]
+fn the_env_file_that_is_named_is_the_one_that_the_stack_is_started_with() {
+    let stack = Stack::installed();
+    let file = stack.home.path().join("named.env");
+    fs::write(&file, "").unwrap();
+    fs::write(stack.home.source.path().join(".env"), "STELAE_NO_SUCH_VARIABLE=1\n").unwrap();
+    assert_eq!(stack.run(&["restart"]).code, 20, "the one in the root is no good");
+    let started = stack.run(&["--env-file", file.as_str(), "restart"]);
+    assert_eq!(started.code, 0, "{}", started.stderr);
+    let down = stack.run(&["--env-file", file.as_str(), "down"]);
+    assert_eq!((down.code, stack.processes()), (0, Vec::new()), "{}", down.stderr);
+}
+
+/// The half that starts it used to kill everything at once.
+#[test]
+fn a_start_that_is_interrupted_asks_the_stack_to_end_and_keeps_what_it_saw() {
+    let stack = Stack::installed();
+    let fixture = env!("CARGO_BIN_EXE_stelae-fixture");
+    let (script, description) = (stack.home.path().join("late.toml"), stack.home.path().join("stack.toml"));
+    fs::write(&script, "steps = [{ say = 'started' }]").unwrap();
+    let text = "version = 1\n[readiness]\nidle_ms = 600000\nceiling_ms = 600000\nceiling_ci_ms = 600000\n\
+        mcp_path = '/mcp'\nhealth_path = '/healthz'\nrequired_tools = []\n";
+    let gateway = format!("[gateway]\ncommand = '{fixture}'\nargs = ['--script', '{script}']\n");
+    fs::write(&description, format!("{text}{gateway}")).unwrap();
+    let set = |name: &str, text: &str| format!("--set={name}={text}");
+    let home = stack.home.path();
+    let args = [
+        "--format=json",
+        &set("PROXY_PORT", &stack.port.to_string()),
+        &set("STELAE_CONFIG_HOME", home.join("config").as_str()),
+        &set("STELAE_STATE_HOME", home.join("state").as_str()),
+        "restart",
+        "--budget-s=600",
+        "--stack",
+        description.as_str(),
+    ];
+    let run = Xtask::new(stack.home.source.path(), &args).start();
+    let supervisor = home.join("state/supervisor");
+    stelae_tests::await_line(&supervisor.join("gateway.log"), "started");
+    run.signal(rustix::process::Signal::INT);
+    let ended = run.wait();
+    assert_eq!(ended.verdict(), (130, "interrupted".to_owned()), "{}", ended.stderr);
+    assert_eq!(stack.processes(), Vec::<String>::new());
+    let teardown = fs::read_to_string(supervisor.join("evidence/teardown.json"));
+    let teardown: Value = serde_json::from_str(&teardown.expect("the supervisor's own proof")).unwrap();
+    let stopped = teardown["stopped"].as_array().unwrap();
+    let gateway = stopped.iter().find(|one| one["command"].as_str().unwrap().contains("late.toml"));
+    assert_eq!(gateway.expect("the gateway")["signal"], "SIGTERM", "{teardown}");
+}

@@ -8,25 +8,34 @@ use stelae_model::endpoints::Endpoints;
 use stelae_model::env::programs::XTASK;
 use stelae_model::env::{Base, Environment, ProgramEnv as _, XtaskEnv};
 use stelae_model::event::Event;
-use stelae_model::lifecycle::StopLimits;
+use stelae_model::lifecycle::{StopLimits, TeardownProof};
 use stelae_model::stack::BUILTIN;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::deadline::Deadline;
 use stelae_run::evidence::Evidence;
+use stelae_run::files::create_private_dirs;
 use stelae_run::guardian::{guarded, isolation};
-use stelae_run::process::Family;
+use stelae_run::process::{Family, tree};
 use stelae_run::record::{Listener, Recorder, run_id};
 use stelae_run::report::{Terminal, json_lines};
 use stelae_run::signals::Interrupt;
 use stelae_run::stack::{
-    Attached, Attendance, HoldUntil, KeptPorts, StackChild, StackConfig, StackRecord, check_installed,
-    service_log,
+    Attached, Attendance, HoldUntil, KeptPorts, StackChild, StackConfig, StackLock, StackRecord,
+    check_installed, service_log,
 };
 
 use crate::context::{Context, absolute};
 use crate::gateway::ensure_gateway;
 use crate::guard::{Guard, IsolationFlag, over_in};
 use crate::verb::Outcome;
+
+/// What a stack that is to be left up, and does not come up, is given to end by itself: a little more than its gateway has.
+const BY_ITSELF: Duration = Duration::from_millis(6_500);
+/// How often it is looked whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// What is given to whatever is left of it then.
+const LEFTOVERS: StopLimits =
+    StopLimits { grace: Duration::from_millis(500), ceiling: Duration::from_secs(5) };
 
 /// `restart`
 #[derive(Debug, Args)]
@@ -189,17 +198,48 @@ impl Restart {
         });
         over_in(self.starts_within());
         if let Some(guarded) = guarded() {
-            guarded.limit(StopLimits { grace: Duration::from_secs(7), ..StopLimits::default() });
+            guarded.limit(StopLimits { grace: BY_ITSELF + LEFTOVERS.grace, ..LEFTOVERS });
         }
         let family = Family::enter()?;
+        let started = self.start_detached(context, environment, interrupt, &record, &recorder);
+        let Detached { run, child, alone } = match started {
+            Ok(started) => started,
+            Err(failure) => {
+                let left = stop_detached(family, interrupt).left();
+                let left = left.into_iter().map(|one| format!("this survived: {one}"));
+                return Err(left.fold(failure, Failure::because));
+            }
+        };
+        let (endpoints, pid) = (child.endpoints.clone(), child.release());
+        // Until then nobody else may end it.
+        drop(alone);
+        drop(family);
+        let Endpoints { url, servers } = endpoints;
+        let data = serde_json::json!({"schema": 1, "url": url, "servers": servers, "pid": pid, "run": run});
+        context.printer.data(&data, || {
+            let servers: String = servers.iter().map(|(name, url)| format!("  {name}: {url}\n")).collect();
+            format!("the stack is up: {url} (pid {pid})\n{servers}end it: cargo xtask down\n")
+        });
+        Ok(ExitCode::Pass)
+    }
+
+    /// The stack, up and recorded, in the hands of its supervisor.
+    fn start_detached(
+        &self,
+        context: &Context,
+        environment: &Environment,
+        interrupt: &Interrupt,
+        record: &StackRecord,
+        recorder: &Recorder,
+    ) -> Result<Detached, Failure> {
         let log = default_log(environment)?.with_file_name("restart.log");
         // A build takes as long as it takes, and the old stack stays up meanwhile.
         let config = self.config(environment)?;
         // The old stack stays up for as long as the new one cannot be.
         check_installed(&config.chosen, environment)?;
-        ensure_gateway(environment, &config.builtin, &log.with_file_name("cargo.log"), interrupt, &recorder)?;
+        ensure_gateway(environment, &config.builtin, &log.with_file_name("cargo.log"), interrupt, recorder)?;
         let busy = Deadline::after(self.budget_s);
-        let _alone = record.lock(busy, interrupt)?;
+        let alone = record.lock(busy, interrupt)?;
         if let Some(old) = record.stop_recorded(interrupt)? {
             recorder.note(format!("ended the stack that was up: {old}"));
         }
@@ -222,6 +262,9 @@ impl Restart {
                 args.extend([flag.to_owned(), absolute(path)?.to_string()]);
             }
         }
+        if let Some(path) = &context.sources.env_file {
+            args.extend(["--env-file".to_owned(), path.to_string()]);
+        }
         // By itself it finds out what is allowed: only what is left here may not live in a namespace.
         if context.isolation == IsolationFlag::Guard {
             args.extend(["--isolation".to_owned(), "guard".to_owned()]);
@@ -234,20 +277,30 @@ impl Restart {
             .args(args);
         // The attached restart is the one that says why it is late.
         let deadline = Deadline::after(self.budget_s.saturating_add(Duration::from_secs(10)));
-        let child =
-            StackChild::start(&invocation, &log, Attendance::MayStay, deadline, interrupt, &recorder)?;
+        let child = StackChild::start(&invocation, &log, Attendance::MayStay, deadline, interrupt, recorder)?;
         record.write(&run, &child)?;
-        let (endpoints, pid) = (child.endpoints.clone(), child.release());
-
-        drop(family);
-        let Endpoints { url, servers } = endpoints;
-        let data = serde_json::json!({"schema": 1, "url": url, "servers": servers, "pid": pid, "run": run});
-        context.printer.data(&data, || {
-            let servers: String = servers.iter().map(|(name, url)| format!("  {name}: {url}\n")).collect();
-            format!("the stack is up: {url} (pid {pid})\n{servers}end it: cargo xtask down\n")
-        });
-        Ok(ExitCode::Pass)
+        Ok(Detached { run, child, alone })
     }
+}
+
+/// Ends a stack that did not come up. Its life line has come to its end with the failure: so its supervisor stops what it has
+/// started, and keeps what it sees of that. It is left to it, but not for ever.
+fn stop_detached(family: Family, interrupt: &Interrupt) -> TeardownProof {
+    let us = i32::try_from(std::process::id()).unwrap_or(0);
+    let (deadline, before) = (Deadline::after(BY_ITSELF), interrupt.count());
+    let somebody_runs = || tree::descendants(us).iter().any(|row| !row.zombie);
+    // Who asks again does not want to wait.
+    while somebody_runs() && !deadline.passed() && interrupt.count() == before {
+        interrupt.wait(LOOK_EVERY.min(deadline.remaining()));
+    }
+    family.stop(LEFTOVERS, interrupt, &mut |_| ())
+}
+
+/// A stack that is to be left up.
+struct Detached {
+    run: String,
+    child: StackChild,
+    alone: StackLock,
 }
 
 /// A number of seconds, whole or not: `60`, `8.5`.
@@ -267,7 +320,7 @@ fn default_evidence(environment: &Environment) -> Result<Utf8PathBuf, Failure> {
 
 fn default_log(environment: &Environment) -> Result<Utf8PathBuf, Failure> {
     let home = environment.get::<stelae_model::env::declared::STELAE_SUPERVISOR_HOME>()?;
-    std::fs::create_dir_all(home.as_path()).map_err(|error| {
+    create_private_dirs(home.as_path()).map_err(|error| {
         Failure::new(ExitCode::PrerequisiteMissing, "supervisor-home", "the supervisor's home cannot be made")
             .on(home.to_string())
             .because(error.to_string())

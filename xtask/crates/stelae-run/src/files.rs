@@ -69,8 +69,11 @@ pub fn remove_stale(path: &Utf8Path) -> Result<(), Failure> {
     }
 }
 
-/// Creates a folder and its parents, readable by nobody else.
-pub(crate) fn create_private_dirs(path: &Utf8Path) -> io::Result<()> {
+/// Creates a folder and its parents, readable by nobody else. One that is there stays as it is.
+///
+/// # Errors
+/// What the system says.
+pub fn create_private_dirs(path: &Utf8Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 

@@ -15,6 +15,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::{ExitCode, Failure};
 
 use crate::deadline::Deadline;
+use crate::files::create_private_dirs;
 use crate::signals::Interrupt;
 
 /// How often a held lock is tried again.
@@ -41,7 +42,7 @@ impl BuildCache {
         on_wait: &mut dyn FnMut(),
     ) -> Result<Self, Failure> {
         let fail = |error: &std::io::Error| unusable(folder).because(error.to_string());
-        fs::create_dir_all(folder).map_err(|error| fail(&error))?;
+        create_private_dirs(folder).map_err(|error| fail(&error))?;
         let options =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"));
         let file = options.map_err(|error| fail(&error))?;

@@ -63,7 +63,8 @@ impl Workspace {
         let fail = |error: &std::io::Error| failed("the workspace cannot be made", path, error);
         let unfinished = unfinished(path);
         // Not with its parents: what we do not make we do not have to remove.
-        fs::DirBuilder::new().mode(0o700).create(&unfinished).map_err(|error| fail(&error))?;
+        let created = fs::DirBuilder::new().mode(0o700).create(&unfinished);
+        created.map_err(|error| failed("the workspace cannot be made", &unfinished, &error))?;
         let made = lock(&unfinished).and_then(|lock| {
             let workspace = Self { path: unfinished.clone(), _lock: lock };
             workspace.mark(run)?;
@@ -81,6 +82,8 @@ impl Workspace {
     pub fn clear(path: &Utf8Path) -> Result<(), Failure> {
         let unfinished = unfinished(path);
         if unfinished.symlink_metadata().is_ok_and(|entry| entry.is_dir()) {
+            // Whoever is just making one has it locked.
+            let _alone = lock(&unfinished)?;
             let fail = |error| failed("the unfinished workspace cannot be removed", &unfinished, &error);
             fs::remove_dir_all(&unfinished).map_err(fail)?;
         }

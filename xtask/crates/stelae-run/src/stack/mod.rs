@@ -14,4 +14,4 @@ pub use attached::{Attached, HoldUntil, KeptPorts, Up, service_log};
 pub use child::{Attendance, StackChild};
 pub use config::{StackConfig, read_proxy};
 pub use foreign::check_installed;
-pub use record::StackRecord;
+pub use record::{StackLock, StackRecord};
