@@ -60,13 +60,35 @@ pub struct TeardownProof {
 }
 
 impl TeardownProof {
+    /// Everyone who is left, a sentence each; empty if, and only if, it is shown that nobody is. `waitpid` may know of a child
+    /// that no process table shows, because somebody has hidden it from us.
+    pub fn left(&self) -> Vec<String> {
+        if self.proof != Proof::None {
+            return Vec::new();
+        }
+        if self.survivors.is_empty() {
+            return vec!["a child that waitpid knows of, and the process table does not show".to_owned()];
+        }
+        let named = |one: &Survivor| format!("pid {}: {} ({})", one.pid, one.command, one.why);
+        self.survivors.iter().map(named).collect()
+    }
+
     /// The failure to report, if something survived.
     ///
     /// # Errors
-    /// `survivor`, exit code 34, naming each process.
+    /// `survivor`, exit code 34, naming each process, as far as it can be seen.
     pub fn check(&self) -> Result<(), Failure> {
         if self.proof != Proof::None {
             return Ok(());
+        }
+        if self.survivors.is_empty() {
+            let failure = Failure::new(
+                ExitCode::Survivor,
+                "survivor",
+                "nothing shows that nobody survived the teardown",
+            );
+            let failure = self.left().into_iter().fold(failure, Failure::because);
+            return Err(failure.hint("look for it as root: ps -ef --forest"));
         }
         let count = self.survivors.len();
         let mut failure =
@@ -98,6 +120,12 @@ mod tests {
         let failure = proof.check().unwrap_err();
         assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::Survivor, "survivor"));
         assert!(failure.to_string().contains("pid 7: sleep 9"));
-        assert_eq!(TeardownProof { proof: Proof::NoChildLeft, ..proof }.check(), Ok(()));
+        assert_eq!(proof.left(), ["pid 7: sleep 9 (not permitted to signal it)"]);
+        let hidden = TeardownProof { survivors: Vec::new(), ..proof.clone() };
+        let failure = hidden.check().unwrap_err();
+        assert_eq!((failure.exit_code, hidden.left().len()), (ExitCode::Survivor, 1));
+        assert!(!failure.to_string().contains("kill"), "{failure}");
+        let gone = TeardownProof { proof: Proof::NoChildLeft, ..proof };
+        assert_eq!((gone.check(), gone.left()), (Ok(()), Vec::new()));
     }
 }
