@@ -216,8 +216,11 @@ fn a_stack_that_is_left_up_keeps_its_workspace_whatever_was_said() {
     let run = stelae_tests::runs(source.path()).remove(0);
     let stopped = Stopped { token: "", source, ended, run };
     assert_eq!(stopped.ended.code, 0, "{}", stopped.ended.stderr);
+    // What it was started for is behind it: asked to stop before that, it does nothing.
+    assert_eq!(stopped.resume(&["--until", "structural"]).verdict(), (2, "contradictory".to_owned()));
+    assert!(!stopped.processes().is_empty());
     // It went once the run is over.
-    assert_eq!(stopped.resume(&["--until", "structural"]).code, 11);
+    assert_eq!(stopped.resume(&["--until", "stage:bundle-tools"]).code, 11);
     assert_eq!(stopped.ended.left(), Vec::<String>::new());
 }
 

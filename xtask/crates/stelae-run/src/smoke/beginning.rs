@@ -1,12 +1,15 @@
 //! What a session takes hold of before its first record: workspace, address, port, an earlier session's stack. Whatever keeps it
 //! from beginning is found here, and has changed nothing yet.
 
+use std::time::Duration;
+
 use camino::Utf8PathBuf;
 use stelae_model::env::Environment;
 use stelae_model::env::declared::STELAE_CACHE_HOME;
 use stelae_model::flow::{OldStack, Past};
 use stelae_model::{ExitCode, Failure};
 
+use super::checks::check_until;
 use super::engine::file_of;
 use super::options::Plan;
 use super::planning::Resumption;
@@ -77,6 +80,7 @@ pub(super) fn begin_resumed(
     let starts_stack = steps.iter().position(|name| name == "restart").unwrap_or(0);
     let past = Past { steps: &steps, recorded, starts_stack, stack_up: live.is_some() };
     let beginning = past.begin(plan.from.as_deref())?;
+    check_until(&steps, beginning.read_back, plan.until.as_deref())?;
     let mut notes = Vec::new();
     if beginning.stack_gone {
         notes.push("the stack of the earlier session is gone: going on from restart".to_owned());
@@ -84,7 +88,8 @@ pub(super) fn begin_resumed(
     let stack = if beginning.stack == OldStack::Keep { live } else { None };
     if beginning.stack == OldStack::End {
         notes.push("ended the stack of the earlier session".to_owned());
-        all_gone(end_leftovers(&plan.run, interrupt))?;
+        let reserve = Duration::from_millis(plan.budgets.teardown_reserve_ms);
+        all_gone(end_leftovers(&plan.run, reserve, interrupt))?;
     }
     // A stack that is up has both by itself: its processes inherited the lease.
     let (lease, placeholder) = match stack {

@@ -8,7 +8,7 @@ use stelae_model::{ExitCode, Failure};
 
 use super::options::Plan;
 use super::planning::Request;
-use super::{play, step_names};
+use super::{TEARDOWN, play, step_names};
 
 /// That the steps and the stage that are asked for are there, and come in this order.
 ///
@@ -34,6 +34,21 @@ pub(super) fn check_steps(request: &Request) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// That a session which reads back so many steps does not have the one behind it after which it is to stop.
+///
+/// # Errors
+/// Exit 2, `contradictory`.
+pub(super) fn check_until(steps: &[String], read_back: usize, until: Option<&str>) -> Result<(), Failure> {
+    let Some(until) = until.filter(|until| steps.iter().take(read_back).any(|step| step == until)) else {
+        return Ok(());
+    };
+    let next = steps.get(read_back).map_or(TEARDOWN, String::as_str);
+    let what = "the run has passed the step after which it is to stop";
+    Err(Failure::new(ExitCode::Usage, "contradictory", what)
+        .because(format!("--until {until} comes before {next}, with which the run goes on"))
+        .hint(format!("carry it out anew: --from {until} --until {until}; or leave --until out")))
 }
 
 fn known<'a>(
@@ -113,4 +128,21 @@ pub(super) fn check_same_agent(old: &Plan, plan: &Plan, from: Option<&str>) -> R
     Err(Failure::new(ExitCode::Drift, "agent-changed", what)
         .because(format!("it was {}, and is {}", was.unwrap_or_default(), is.unwrap_or_default()))
         .hint(format!("cargo xtask smoke --resume {} --from {first}", plan.run)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_does_not_stop_after_a_step_that_is_behind_it() {
+        let steps = ["clone", "build", "setup"].map(str::to_owned);
+        let checked =
+            |read_back, until| check_until(&steps, read_back, until).map_err(|failure| failure.kind);
+        assert_eq!(checked(2, Some("build")), Err("contradictory".to_owned()));
+        assert_eq!(checked(2, Some("clone")), Err("contradictory".to_owned()));
+        assert_eq!(checked(2, Some("setup")), Ok(()));
+        assert_eq!(checked(1, Some("build")), Ok(()));
+        assert_eq!((checked(0, Some("clone")), checked(3, None)), (Ok(()), Ok(())));
+    }
 }

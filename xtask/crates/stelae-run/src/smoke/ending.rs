@@ -114,16 +114,16 @@ impl Ending {
         let resumed = matches!(self.engine.context.stack, Some(LiveStack::Resumed { .. }));
         let run = self.engine.context.plan.run.clone();
         // A stack that is not below us takes half of the reserve; what is below us then is a command at the most.
-        let (mut survivors, share) = if resumed && !ended.leaves_stack_up() {
-            (end_leftovers(&run, &self.interrupt), 4)
+        let (mut survivors, left) = if resumed && !ended.leaves_stack_up() {
+            (end_leftovers(&run, reserve, &self.interrupt), reserve / 2)
         } else {
-            (Vec::new(), 2)
+            (Vec::new(), reserve)
         };
         // A look at everything first, out of the same reserve.
         let look = evidence::AT_MOST.min(reserve / 8);
-        let reserve = reserve - look;
+        let left = left - look;
         // As much to ask as to kill: together they fit into the reserve.
-        let limits = StopLimits { grace: reserve / share, ceiling: reserve / share };
+        let limits = StopLimits { grace: left / 2, ceiling: left / 2 };
         let family = std::mem::replace(&mut self.family, Family::none());
         let context = &mut self.engine.context;
         let logs = ["restart", "gateway"].map(|name| LogFile::whole(name, context.log(name)));
@@ -134,9 +134,7 @@ impl Ending {
         if let Some(LiveStack::Child(child)) = &mut context.stack {
             child.tell(&self.recorder);
         }
-        survivors.extend(
-            proof.survivors.iter().map(|one| format!("pid {}: {} ({})", one.pid, one.command, one.why)),
-        );
+        survivors.extend(proof.left());
         if ended.leaves_stack_up() {
             self.recorder.note("the stack stays up");
         }

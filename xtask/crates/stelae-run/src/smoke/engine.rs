@@ -119,7 +119,8 @@ impl Engine<SmokeContext> for SmokeEngine {
         if !resumed {
             self.context.keep_json(&file_of(&name), &gives);
         }
-        // A session that goes on does not stop where the one before it stopped.
+        // A session that goes on does not stop where the one before it stopped for a person. That `until` is not among what
+        // is read back was checked.
         match self.stop_after(index).filter(|_| !resumed) {
             Some(stop) => Err(Halt::Reached { step: name, stop }),
             None => Ok(gives),

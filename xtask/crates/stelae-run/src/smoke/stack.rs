@@ -11,9 +11,13 @@ use crate::record::Recorder;
 use crate::signals::Interrupt;
 use crate::stack::StackChild;
 
-/// A little more than the gateway may take, and, with the kill, half of a teardown's reserve.
-const LEFTOVERS: StopLimits =
-    StopLimits { grace: Duration::from_millis(6_500), ceiling: Duration::from_secs(1) };
+/// How a stack of an earlier session is ended: within half of what is kept for a teardown. Of the 15 s that there are by
+/// default this leaves a little more to ask than the gateway may take.
+fn leftovers(reserve: Duration) -> StopLimits {
+    let half = reserve / 2;
+    let ceiling = Duration::from_secs(1).min(half / 4);
+    StopLimits { grace: half - ceiling, ceiling }
+}
 
 /// A stack that is up.
 #[derive(Debug)]
@@ -50,7 +54,7 @@ impl LiveStack {
     ///
     /// # Errors
     /// Exit 10, `service-died`, or the supervisor's own failure.
-    pub(crate) fn check(&mut self, recorder: &Recorder) -> Result<(), Failure> {
+    pub(crate) fn check(&mut self, run: &str, recorder: &Recorder) -> Result<(), Failure> {
         match self {
             Self::Child(child) => child.check(recorder),
             Self::Resumed { supervisor, started } if tree::started_ticks(*supervisor) == Some(*started) => {
@@ -59,14 +63,29 @@ impl LiveStack {
             Self::Resumed { supervisor, .. } => {
                 Err(Failure::new(ExitCode::StepFailed, "service-died", "the stack that was left up is gone")
                     .on(format!("pid {supervisor}"))
-                    .hint("start it anew: --resume RUN --from restart"))
+                    .hint(format!("cargo xtask smoke --resume {run} --from restart")))
             }
         }
     }
 }
 
 /// Ends what an earlier session of the run left up: every process that carries the run's id, other than us and our
-/// children, whom the family's teardown ends. Gives what survived.
-pub(super) fn end_leftovers(run: &str, interrupt: &Interrupt) -> Vec<String> {
-    process::sweep(run, LEFTOVERS, interrupt).survivors
+/// children, whom the family's teardown ends. Takes half of the reserve at the most. Gives what survived.
+pub(super) fn end_leftovers(run: &str, reserve: Duration, interrupt: &Interrupt) -> Vec<String> {
+    process::sweep(run, leftovers(reserve), interrupt).survivors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_stack_takes_half_of_the_reserve_however_small_that_is() {
+        let limits = leftovers(Duration::from_secs(15));
+        assert_eq!((limits.grace.as_millis(), limits.ceiling.as_millis()), (6_500, 1_000));
+        for ms in [0, 100, 4_000, 60_000] {
+            let (reserve, limits) = (Duration::from_millis(ms), leftovers(Duration::from_millis(ms)));
+            assert!(limits.grace + limits.ceiling <= reserve / 2, "{limits:?} of {reserve:?}");
+        }
+    }
 }

@@ -55,7 +55,7 @@ fn stack(cx: &SmokeContext) -> Result<(Environment, StackConfig), Failure> {
 /// That the stack is still up.
 pub(super) fn check_stack(cx: &mut SmokeContext) -> Result<(), Failure> {
     match &mut cx.stack {
-        Some(stack) => stack.check(&cx.recorder),
+        Some(stack) => stack.check(&cx.plan.run, &cx.recorder),
         None => Err(Failure::new(ExitCode::StepFailed, "service-died", "the stack that was left up is gone")
             .hint(format!("cargo xtask smoke --resume {} --from restart", cx.plan.run))),
     }
