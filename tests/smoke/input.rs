@@ -82,4 +82,8 @@ fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
 fn orders_that_contradict_each_other() {
     let source = Source::of_working_tree();
     is(&smoke(&source, &["--manual-stage", "remove", "--until", "setup"]), 2, "contradictory");
+    // A plan is one of a new run. Of one that goes on nothing would be looked at, not even whether there is one.
+    let planned = smoke(&source, &["--plan", "--resume", "20000101-000000-000000"]);
+    assert_eq!(planned.code, 2, "{}", planned.stderr);
+    assert!(planned.stderr.contains("--resume"), "{}", planned.stderr);
 }

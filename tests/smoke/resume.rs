@@ -211,13 +211,20 @@ fn going_back_to_the_restart_replaces_the_stack_that_is_up() {
 #[test]
 fn a_stack_that_is_left_up_keeps_its_workspace_whatever_was_said() {
     let source = Source::of_working_tree();
-    let ended =
-        Xtask::new(source.path(), &["smoke", "--manual-stage", "bundle-tools", "--keep", "never"]).run();
+    let args = ["--format", "json", "smoke", "--manual-stage", "bundle-tools", "--keep", "never"];
+    let ended = Xtask::new(source.path(), &args).run();
     let run = stelae_tests::runs(source.path()).remove(0);
     let stopped = Stopped { token: "", source, ended, run };
     assert_eq!(stopped.ended.code, 0, "{}", stopped.ended.stderr);
+    // What is to be typed is in the document, too.
+    let json = stopped.ended.json();
+    let instructions = json["instructions"].as_str().unwrap_or_default();
+    assert!(instructions.contains(&format!("cargo xtask smoke --resume {}", stopped.run)), "{json}");
+    // What it was started for is behind it: asked to stop before that, it does nothing.
+    assert_eq!(stopped.resume(&["--until", "structural"]).verdict(), (2, "contradictory".to_owned()));
+    assert!(!stopped.processes().is_empty());
     // It went once the run is over.
-    assert_eq!(stopped.resume(&["--until", "structural"]).code, 11);
+    assert_eq!(stopped.resume(&["--until", "stage:bundle-tools"]).code, 11);
     assert_eq!(stopped.ended.left(), Vec::<String>::new());
 }
 

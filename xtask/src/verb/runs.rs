@@ -11,7 +11,7 @@ use stelae_run::process;
 use stelae_run::record::{RunFolder, list_runs};
 use stelae_run::report::summary;
 
-use stelae_run::smoke::{Plan, Workspace};
+use stelae_run::smoke::{Plan, Workspace, take_back_all};
 
 use crate::context::Context;
 use crate::verb::Outcome;
@@ -94,6 +94,9 @@ fn stop(context: &Context, run: &str) -> Outcome {
     if !swept.survivors.is_empty() {
         let failure = Failure::new(ExitCode::Survivor, "survivor", "something of the run does not go");
         return Err(swept.survivors.into_iter().fold(failure, Failure::on).hint("end it by its pid"));
+    }
+    if let Some(workspace) = &workspace {
+        take_back_all(workspace.path(), &folder)?;
     }
     let removed = workspace.as_ref().map(|workspace| workspace.path().to_owned());
     workspace.map_or(Ok(()), Workspace::remove)?;

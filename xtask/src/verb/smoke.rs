@@ -2,6 +2,7 @@
 
 use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
+use serde_json::json;
 use stelae_model::agent::{Agent, Model};
 use stelae_model::stack::BUILTIN;
 use stelae_model::{ExitCode, Failure, flow};
@@ -20,7 +21,7 @@ use crate::verb::Outcome;
 #[command(after_help = "A run keeps its evidence under target/xtask/runs/<run>; see: cargo xtask runs list")]
 pub(crate) struct Smoke {
     /// Prints the plan that would be carried out, and does nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with = "resume")]
     plan: bool,
     /// Repository to clone [default: the root]
     #[arg(long, value_name = "PATH")]
@@ -221,7 +222,15 @@ fn carry_out(
                 std::fs::remove_dir_all(&path).ok();
             }
         })?;
-    context.printer.data(&verdict, || summary(&verdict, &path) + instructions.as_deref().unwrap_or_default());
+    let text = || summary(&verdict, &path) + instructions.as_deref().unwrap_or_default();
+    match (&instructions, serde_json::to_value(&verdict)) {
+        (Some(instructions), Ok(mut document)) => {
+            // The stack is up, and this is kept nowhere else.
+            document["instructions"] = json!(instructions);
+            context.printer.data(&document, text);
+        }
+        _ => context.printer.data(&verdict, text),
+    }
     match &verdict.failure {
         None => Ok(ExitCode::Pass),
         Some(failure) => {

@@ -1,50 +1,32 @@
 //! The home of an agent for one stage: nothing is in it but what this stage needs.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::os::unix::fs::symlink;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use serde_json::Value;
 use stelae_model::agent::{Agent, Filled, Model};
 use stelae_model::env::Environment;
 use stelae_model::value::Secret;
 use stelae_model::{ExitCode, Failure};
 
 use super::credentials;
+use super::lent::Lent;
 use crate::files::{self, create_private, create_private_dirs, read_regular};
 
-/// A home. Dropped, it has no credentials any more, whatever else is kept of the run.
-///
-/// They are lent as a link to the file of their user. An agent that gets newer ones writes them through it; or it puts a file in
-/// the place of the link. The ones before may be worth nothing by then, so that file becomes the user's: nobody is logged out
-/// by a test.
+/// A home. Dropped, it has no credentials any more, whatever else is kept of the run, unless newer ones could not be given
+/// back to their user: better left than lost.
 #[derive(Debug)]
 pub struct AgentHome {
     path: Utf8PathBuf,
     lent: Option<Lent>,
 }
 
-/// Credentials that are lent.
-#[derive(Debug)]
-struct Lent {
-    /// In the home.
-    link: Utf8PathBuf,
-    /// Their user's.
-    original: Utf8PathBuf,
-    /// What they held when they were lent.
-    held: Vec<u8>,
-}
-
-/// Shorter texts in a file of credentials are no secrets: `Bearer`, an address.
-const SHORTEST_SECRET: usize = 16;
-
 impl AgentHome {
-    /// An empty one at `path`, 0700. One that an earlier session left there is removed.
+    /// An empty one at `path`, 0700. One that an earlier session left there is removed, without what was lent to it.
     ///
     /// # Errors
     /// Exit 10, `agent-home`.
     pub fn create(path: &Utf8Path) -> Result<Self, Failure> {
+        Self::reclaim(path)?.map_or(Ok(()), Self::give_back)?;
         let made = match std::fs::remove_dir_all(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => create_private_dirs(path),
@@ -53,24 +35,28 @@ impl AgentHome {
         Ok(Self { path: path.to_owned(), lent: None })
     }
 
-    /// One that was left for a person, who has played: dropped, it ends like any other.
+    /// One that was left for a person, and to which something is lent.
     ///
     /// # Errors
-    /// Exit 20, for a home of the user's that is no path.
-    pub fn reclaim(
-        agent: Agent,
-        model: Model,
-        path: &Utf8Path,
-        host: &Environment,
-    ) -> Result<Option<Self>, Failure> {
-        if agent == Agent::Builtin || model == Model::Scripted {
-            return Ok(None);
-        }
-        let credentials = credentials::of(agent, host)?;
-        // What they held when they were lent is not known any more: what they hold now is as good as newer.
-        let held = read_regular(&credentials.path).unwrap_or_default();
-        let lent = Lent { link: path.join(credentials.name), original: credentials.path, held };
-        Ok(Some(Self { path: path.to_owned(), lent: Some(lent) }))
+    /// Exit 10, `agent-home`: nobody knows what.
+    pub fn reclaim(path: &Utf8Path) -> Result<Option<Self>, Failure> {
+        Ok(Lent::earlier(path)?.map(|lent| Self { path: path.to_owned(), lent: Some(lent) }))
+    }
+
+    /// All of them in a folder.
+    ///
+    /// # Errors
+    /// As for [`AgentHome::reclaim`].
+    pub fn reclaim_all(folder: &Utf8Path) -> Result<Vec<Self>, Failure> {
+        Lent::homes(folder).iter().filter_map(|home| Self::reclaim(home).transpose()).collect()
+    }
+
+    /// Takes back what is lent to it.
+    ///
+    /// # Errors
+    /// Exit 10, `agent-home`: newer credentials cannot be given to their user, and stay where they are.
+    pub fn give_back(mut self) -> Result<(), Failure> {
+        self.lent.take().map_or(Ok(()), |lent| lent.give_back())
     }
 
     /// Its path.
@@ -103,17 +89,14 @@ impl AgentHome {
         }
         credentials::check(agent, host)?;
         let credentials = credentials::of(agent, host)?;
-        let held = read_regular(&credentials.path).map_err(|error| unusable(&credentials.path, &error))?;
-        let link = self.path.join(credentials.name);
-        symlink(&credentials.path, &link).map_err(|error| unusable(&link, &error))?;
-        self.lent = Some(Lent { link, original: credentials.path, held });
+        let lent = Lent::lend(&self.path, credentials.name, credentials.path);
+        self.lent = Some(lent.map_err(|error| unusable(&self.path, &error))?);
         Ok(())
     }
 
     /// What is secret in the lent credentials.
     pub fn secrets(&self) -> Vec<Secret<String>> {
-        let held = self.lent.iter().flat_map(|lent| secrets_of(&lent.held));
-        held.map(Secret::new).collect()
+        self.lent.iter().flat_map(Lent::secrets).map(Secret::new).collect()
     }
 
     /// Takes what is secret in the lent credentials out of these files: an agent with a model of its own may have read them aloud.
@@ -122,9 +105,7 @@ impl AgentHome {
     /// Exit 10, `agent-home`: one of them may still hold it.
     pub fn hide_credentials(&self, files: &[&Utf8PathBuf]) -> Result<(), Failure> {
         let Some(lent) = &self.lent else { return Ok(()) };
-        let now = read_regular(&lent.link).unwrap_or_default();
-        let secrets: BTreeSet<_> =
-            [&lent.held, &now].into_iter().flat_map(|bytes| secrets_of(bytes)).collect();
+        let secrets = lent.secrets();
         for &path in files {
             // Also of what is no UTF-8: a byte that is wrong must not hide a token that is right.
             let bytes = match read_regular(path) {
@@ -133,8 +114,9 @@ impl AgentHome {
             };
             let text = String::from_utf8_lossy(&bytes);
             if secrets.iter().any(|secret| text.contains(secret.as_str())) {
+                // Of two that begin alike the longer one comes first.
                 let hidden =
-                    secrets.iter().fold(text.into_owned(), |text, secret| text.replace(secret, "***"));
+                    secrets.iter().rev().fold(text.into_owned(), |text, secret| text.replace(secret, "***"));
                 files::replace(path, hidden.as_bytes(), files::Readable::ByOwner)
                     .map_err(|error| unusable(path, &error))?;
             }
@@ -156,34 +138,12 @@ impl AgentHome {
     }
 }
 
-/// Every text in a file of credentials that is long enough to be one.
-fn secrets_of(bytes: &[u8]) -> Vec<String> {
-    fn collect(value: &Value, secrets: &mut Vec<String>) {
-        match value {
-            Value::String(text) if text.len() >= SHORTEST_SECRET => secrets.push(text.clone()),
-            Value::Array(items) => items.iter().for_each(|item| collect(item, secrets)),
-            Value::Object(members) => members.values().for_each(|value| collect(value, secrets)),
-            _ => {}
-        }
-    }
-    let mut secrets = Vec::new();
-    collect(&serde_json::from_slice(bytes).unwrap_or_default(), &mut secrets);
-    secrets
-}
-
 impl Drop for AgentHome {
     fn drop(&mut self) {
-        let Some(lent) = &self.lent else { return };
-        let is_file = lent.link.symlink_metadata().is_ok_and(|metadata| metadata.is_file());
-        let newer = read_regular(&lent.link).ok().filter(|newer| is_file && *newer != lent.held);
-        let untouched = read_regular(&lent.original).is_ok_and(|now| now == lent.held);
-        if let Some(newer) = newer.filter(|_| untouched)
-            && files::replace(&lent.original, &newer, files::Readable::ByOwner).is_err()
-        {
-            // The only good ones there are: better left than lost.
-            return;
+        if let Some(lent) = self.lent.take() {
+            // The way for whoever fails in between; what does not go back stays, and its note is found.
+            lent.give_back().ok();
         }
-        std::fs::remove_file(&lent.link).ok();
     }
 }
 
@@ -249,7 +209,7 @@ mod tests {
     fn newer_credentials_become_the_users() {
         let folder = tempfile::tempdir().unwrap();
         let root = Utf8Path::from_path(folder.path()).unwrap();
-        let (home, host) = lending(root, "the-old-one-of-the-user");
+        let (home, _) = lending(root, "the-old-one-of-the-user");
         // As an agent does that writes beside it and renames.
         let newer = r#"{"OPENAI_API_KEY":"the-new-one-of-the-user"}"#;
         std::fs::remove_file(root.join("agent/auth.json")).unwrap();
@@ -268,8 +228,21 @@ mod tests {
         let (home, _) = lending(root, "one-for-a-person");
         home.leave();
         assert!(root.join("agent/auth.json").exists());
-        drop(AgentHome::reclaim(Agent::Codex, Model::Live, &root.join("agent"), &host).unwrap());
+        drop(AgentHome::reclaim(&root.join("agent")).unwrap().unwrap());
         assert!(!root.join("agent/auth.json").exists() && root.join("auth.json").exists());
+    }
+
+    #[test]
+    fn a_home_that_is_made_anew_gives_back_what_was_lent_to_the_one_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(folder.path()).unwrap();
+        let (home, _) = lending(root, "the-old-one-of-the-user");
+        home.leave();
+        std::fs::remove_file(root.join("agent/auth.json")).unwrap();
+        std::fs::write(root.join("agent/auth.json"), "the new one").unwrap();
+        AgentHome::create(&root.join("agent")).unwrap();
+        assert_eq!(std::fs::read_to_string(root.join("auth.json")).unwrap(), "the new one");
+        assert_eq!(AgentHome::reclaim_all(root).unwrap().len(), 0);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! find          the pinned installation, or PATH; asked for its version before anything else is started
 //! credentials   with a live model: whether its user has any
 //! home          a folder of the stage's own, 0700: settings, and a link to the credentials for as long as it takes
+//! lent          what becomes of those, in this session or in another
 //! process       its whole environment
 //! start         its whole command line, as config/agents.toml has it, with our model around it
 //! ```
@@ -12,6 +13,7 @@
 mod credentials;
 mod find;
 mod home;
+mod lent;
 mod process;
 mod start;
 

@@ -61,12 +61,17 @@ impl SmokeContext {
             return self.folder.join(name);
         }
         self.recorder.evidence_failed(name, &std::io::ErrorKind::StorageFull.into());
-        let path = self.sandbox.workspace.join("evidence").join(name);
+        let path = beside(&self.sandbox.workspace).join(name);
         if let Some(folder) = path.parent() {
             // Whoever opens the file says what is wrong with its folder.
             std::fs::create_dir_all(folder).ok();
         }
         path
+    }
+
+    /// Path of such a file that may be there already: in the one place or in the other, whatever room there is by now.
+    pub(crate) fn found(&self, name: &str) -> Utf8PathBuf {
+        in_either(self.folder.path(), &self.sandbox.workspace, name).unwrap_or_else(|| self.place(name))
     }
 
     /// Path of a log.
@@ -135,8 +140,37 @@ impl SmokeContext {
     }
 }
 
+/// Where a run writes what it goes on to read, while its folder has no room.
+pub(super) fn beside(workspace: &Utf8Path) -> Utf8PathBuf {
+    workspace.join("evidence")
+}
+
+fn in_either(folder: &Utf8Path, workspace: &Utf8Path, name: &str) -> Option<Utf8PathBuf> {
+    [folder.join(name), beside(workspace).join(name)].into_iter().find(|path| path.exists())
+}
+
 /// Reads a file of the clone.
 pub(super) fn read(path: &Utf8Path) -> Result<String, Failure> {
     let failure = read_text(path, ExitCode::PrerequisiteMissing, "file", "a file of the clone");
     failure.map_err(|failure| failure.hint("commit it: a run sees only what is committed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_found_where_it_is_and_not_where_there_is_room() {
+        let guard = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(guard.path()).unwrap();
+        let (folder, workspace) = (root.join("run"), root.join("w"));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::create_dir_all(beside(&workspace)).unwrap();
+        assert_eq!(in_either(&folder, &workspace, "one"), None);
+        for place in [beside(&workspace), folder.clone()] {
+            std::fs::write(place.join("one"), "").unwrap();
+            assert_eq!(in_either(&folder, &workspace, "one"), Some(place.join("one")));
+            std::fs::remove_file(place.join("one")).unwrap();
+        }
+    }
 }

@@ -10,6 +10,7 @@ use stelae_model::lifecycle::StopLimits;
 use stelae_model::verdict::{Facts, Verdict, decide};
 
 use super::engine::{SmokeEngine, file_of};
+use super::play::take_back_all;
 use super::stack::{LiveStack, end_leftovers};
 use super::state::Restarted;
 use super::{Finished, TEARDOWN, steps};
@@ -167,6 +168,10 @@ impl Ending {
 
     fn clear_workspace(&mut self, ended: Ended) -> Result<(), Failure> {
         let keep = ended.keeps_workspace(self.engine.context.plan.keep);
+        if let Some(workspace) = self.engine.context.workspace.as_ref().filter(|_| !ended.leaves_stack_up()) {
+            // Nobody plays any more. If they do not go back, they are in the workspace, and that stays.
+            take_back_all(workspace.path(), &self.engine.context.folder)?;
+        }
         match self.engine.context.workspace.take() {
             Some(workspace) if keep => {
                 self.recorder.note(format!("the workspace stays: {}", workspace.path()));

@@ -33,7 +33,7 @@ use stelae_model::verdict::Verdict;
 
 pub use options::{IfExists, Plan};
 pub use planning::{Request, Resumption, plan_new, plan_resumed};
-pub use play::golden_file;
+pub use play::{golden_file, take_back_all};
 pub use sandbox::Sandbox;
 pub use workspace::Workspace;
 

@@ -28,9 +28,8 @@ pub(crate) fn manual_instructions(
     restarted: &Restarted,
     catalog: &Catalog,
 ) -> Result<String, Failure> {
-    let papers = Papers::of(cx, &stage.name);
-    // One that an earlier session left is not what is about to be played.
-    papers.clear(cx)?;
+    // What an earlier session left is not what is about to be played.
+    let papers = Papers::begin(cx, &stage.name)?;
     let prepared = prepare(cx, stage, restarted, catalog, &papers)?;
     if let Some(home) = prepared.home {
         home.leave();

@@ -5,12 +5,14 @@
 //! pace       how long the agent waited for what
 //! prepare    who is started, with what: script, prompt, home, invocation
 //! manual     the same, for a person to start
+//! loan       what the agent of a person was lent, taken back
 //! room       what kept the agent from going elsewhere, and whether it did
 //! verdict    transcript, model and gateway, put before the judge
 //! golden     what of it is the same in every run
 //! ```
 
 mod golden;
+mod loan;
 mod manual;
 mod pace;
 mod papers;
@@ -20,6 +22,8 @@ mod verdict;
 
 pub use golden::golden_file;
 pub(crate) use golden::{conclude_golden, keep_golden, read_golden};
+pub(crate) use loan::take_back;
+pub use loan::take_back_all;
 pub(crate) use manual::manual_instructions;
 pub(crate) use prepare::{check_prompts, check_settings};
 pub(crate) use verdict::{CALLS, check_nothing_since};
@@ -37,7 +41,7 @@ use crate::attestation::attest_program;
 use crate::process::{self, Limits};
 use pace::Pace;
 use papers::Papers;
-use prepare::{Prepared, agent_home, prepare};
+use prepare::{Prepared, prepare};
 use room::{check_room, tell_of_attempts};
 use verdict::{BEGUN, Begun, cut, judge_stage};
 
@@ -52,13 +56,14 @@ pub(crate) fn play(
     restarted: &Restarted,
     catalog: &Catalog,
 ) -> Result<usize, Failure> {
-    let papers = Papers::of(cx, &stage.name);
-    papers.clear(cx)?;
+    let papers = Papers::begin(cx, &stage.name)?;
     let prepared = prepare(cx, stage, restarted, catalog, &papers)?;
     let begun = Begun::now(cx, restarted)?;
     let (ended, attested) = run(cx, &prepared, &papers);
-    // The agent is gone, and nobody needs them any more.
-    drop(prepared.home);
+    // The agent is gone, and nobody needs them any more. What does not go back keeps the workspace from being removed.
+    if let Some(failure) = prepared.home.and_then(|home| home.give_back().err()) {
+        cx.recorder.warn(failure.to_string().replace('\n', "; "));
+    }
     tell_of_attempts(cx, &papers);
     let finished = match ended {
         Ok(finished) => finished,
@@ -105,8 +110,7 @@ pub(crate) fn judge_by_hand(
 ) -> Result<usize, Failure> {
     let papers = Papers::of(cx, &stage.name);
     cx.recorder.note(format!("judging what was done by hand: {}", papers.transcript));
-    // What a person was lent, they have no use for any more.
-    drop(AgentHome::reclaim(cx.plan.agent, cx.plan.model, &agent_home(cx, stage), &cx.host)?);
+    cut(cx, &papers);
     tell_of_attempts(cx, &papers);
     judge_stage(cx, stage, restarted, &papers, Begun::by_hand(cx, &papers)?)
 }

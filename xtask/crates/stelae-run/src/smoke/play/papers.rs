@@ -1,10 +1,11 @@
 //! What is kept of a stage.
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::Failure;
 
 use crate::files::remove_stale;
-use crate::smoke::context::SmokeContext;
+use crate::record::RunFolder;
+use crate::smoke::context::{SmokeContext, beside};
 
 /// What the run writes by itself.
 const WRITTEN: [&str; 8] = [
@@ -36,29 +37,52 @@ pub(super) struct Papers {
 }
 
 impl Papers {
-    /// Those of the stage of this name.
+    /// Those of a stage that begins. What an earlier session that failed here has left, wherever, is removed: it would be judged,
+    /// or told, together with the new one.
+    ///
+    /// # Errors
+    /// Exit 10, `stale-file`.
+    pub(super) fn begin(cx: &SmokeContext, name: &str) -> Result<Self, Failure> {
+        for place in [cx.folder.path(), &*beside(&cx.sandbox.workspace)] {
+            Self::at(name, |file| place.join(file)).clear()?;
+        }
+        let papers = Self::at(name, |file| cx.place(file));
+        WRITTEN.into_iter().try_for_each(|what| remove_stale(&cx.folder.join(&papers.named(what))))?;
+        Ok(papers)
+    }
+
+    /// Those of a stage that was begun: wherever they are, and not where there is room by now.
     pub(super) fn of(cx: &SmokeContext, name: &str) -> Self {
-        let place = |what: &str| cx.place(&format!("transcripts/{name}.{what}"));
+        Self::at(name, |file| cx.found(file))
+    }
+
+    fn at(name: &str, place: impl Fn(&str) -> Utf8PathBuf) -> Self {
+        let paper = |what: &str| place(&format!("transcripts/{name}.{what}"));
         Self {
-            transcript: place("jsonl"),
-            complaints: cx.log(&format!("agent-{name}")),
-            script: place("script.json"),
-            requests: place("model.jsonl"),
-            network: place("network.json"),
+            transcript: paper("jsonl"),
+            complaints: place(&format!("logs/agent-{name}.log")),
+            script: paper("script.json"),
+            requests: paper("model.jsonl"),
+            network: paper("network.json"),
             name: name.to_owned(),
         }
     }
 
-    /// Removes what an earlier session that failed here has left: it would be judged, or told, together with the new one.
-    pub(super) fn clear(&self, cx: &SmokeContext) -> Result<(), Failure> {
-        [&self.transcript, &self.complaints, &self.requests, &self.network]
+    fn clear(&self) -> Result<(), Failure> {
+        [&self.transcript, &self.complaints, &self.script, &self.requests, &self.network]
             .into_iter()
-            .try_for_each(|path| remove_stale(path))?;
-        WRITTEN.into_iter().try_for_each(|what| remove_stale(&cx.folder.join(&self.named(what))))
+            .try_for_each(|path| remove_stale(path))
     }
 
     /// The name of another paper, below the run's folder: `prompt.txt`, `calls.jsonl`, `agent.json`.
     pub(super) fn named(&self, what: &str) -> String {
         format!("transcripts/{}.{what}", self.name)
     }
+}
+
+/// Everywhere where what the agent of a stage says may be.
+pub(super) fn spoken(workspace: &Utf8Path, folder: &RunFolder, name: &str) -> [Utf8PathBuf; 4] {
+    let in_folder = Papers::at(name, |file| folder.join(file));
+    let in_workspace = Papers::at(name, |file| beside(workspace).join(file));
+    [in_folder.transcript, in_folder.complaints, in_workspace.transcript, in_workspace.complaints]
 }

@@ -211,7 +211,12 @@ fn half_inside(player: &Utf8Path) -> Vec<String> {
 
 /// Where the agent's home for a stage is.
 pub(super) fn agent_home(cx: &SmokeContext, stage: &Stage) -> Utf8PathBuf {
-    cx.sandbox.workspace.join("agent").join(&stage.name)
+    homes(&cx.sandbox.workspace).join(&stage.name)
+}
+
+/// Where the homes of all stages are.
+pub(super) fn homes(workspace: &Utf8Path) -> Utf8PathBuf {
+    workspace.join("agent")
 }
 
 /// Where the model listens: beside the gateway. The whole address is the run's own, so that nobody else can be there, and

@@ -1,5 +1,8 @@
 //! Puts everybody who saw a stage before the judge.
 
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _};
+
 use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
 use stelae_model::agent::{Agent, Model};
@@ -62,7 +65,7 @@ impl Begun {
     }
 }
 
-fn missing(path: &Utf8Path, error: &std::io::Error, run: &str) -> Failure {
+fn missing(path: &Utf8Path, error: &io::Error, run: &str) -> Failure {
     let what = "there is no transcript of the stage";
     Failure::new(ExitCode::ExpectationNotMet, "transcript-missing", what)
         .on(path.to_string())
@@ -86,7 +89,7 @@ pub(super) fn judge_stage(
     let transcript = transcript(cx, papers)?;
     tell(cx, stage, &transcript);
     // What it says besides is a help, and no proof.
-    let complaints = read_regular(&papers.complaints).unwrap_or_default();
+    let complaints = read_bounded(&papers.complaints).unwrap_or_default();
     let complaints = String::from_utf8_lossy(&complaints);
     let asked = asked(cx, papers)?;
     let given = given(cx, restarted, papers, begun)?;
@@ -151,15 +154,35 @@ pub(super) fn transcript(cx: &SmokeContext, papers: &Papers) -> Result<Transcrip
     Transcript::read(cx.plan.agent, path.as_str(), &text)
 }
 
-/// Cuts what was written beyond what is read: evidence is to be looked at.
+/// Reads what is no longer than that, whoever goes on writing to it.
+fn read_bounded(path: &Utf8Path) -> io::Result<Vec<u8>> {
+    if !path.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
+        let why = format!("it has more than {} MiB, and was not read", LONGEST >> 20);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    Ok(bytes)
+}
+
+/// Cuts what was written beyond what is read. Gives whether there was any.
+pub(super) fn cut_short(path: &Utf8Path) -> io::Result<bool> {
+    if !path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > LONGEST) {
+        return Ok(false);
+    }
+    OpenOptions::new().write(true).open(path)?.set_len(LONGEST)?;
+    Ok(true)
+}
+
+/// The same for all that an agent says: evidence is to be looked at.
 pub(super) fn cut(cx: &SmokeContext, papers: &Papers) {
     for path in [&papers.transcript, &papers.complaints] {
-        if !path.metadata().is_ok_and(|metadata| metadata.len() > LONGEST) {
-            continue;
-        }
-        let cut = std::fs::OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(LONGEST));
-        match cut {
-            Ok(()) => {
+        match cut_short(path) {
+            Ok(false) => {}
+            Ok(true) => {
                 cx.recorder.warn(format!("{path} was longer than {} MiB, and is cut there", LONGEST >> 20));
             }
             Err(error) => cx.recorder.evidence_failed(path.as_str(), &error),
@@ -173,9 +196,17 @@ pub(super) fn asked(cx: &SmokeContext, papers: &Papers) -> Result<Option<Vec<Mod
         (Agent::Builtin, _) | (_, Model::Live) => Ok(None),
         _ => {
             let path = &papers.requests;
-            let text = read_regular_text(path).map_err(|error| {
-                let what = "there is no record of what the model was asked";
-                Failure::new(ExitCode::ExpectationNotMet, "model-record-missing", what)
+            let text = read_bounded(path).and_then(|bytes| {
+                String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+            });
+            let text = text.map_err(|error| {
+                let (kind, what) = match error.kind() {
+                    io::ErrorKind::FileTooLarge => {
+                        ("model-record-unreadable", "the record of what the model was asked is too long")
+                    }
+                    _ => ("model-record-missing", "there is no record of what the model was asked"),
+                };
+                Failure::new(ExitCode::ExpectationNotMet, kind, what)
                     .on(path.to_string())
                     .because(error.to_string())
             })?;
@@ -209,7 +240,13 @@ fn account(cx: &SmokeContext, restarted: &Restarted) -> Result<Option<Vec<Gatewa
         return Ok(None);
     }
     let path = restarted.calls.clone().unwrap_or_else(|| cx.place(CALLS));
-    let bytes = read_regular(&path).map_err(|error| {
+    let bytes = read_bounded(&path).map_err(|error| {
+        if error.kind() == io::ErrorKind::FileTooLarge {
+            let what = "the gateway's account of its calls is too long";
+            return Failure::new(ExitCode::ExpectationNotMet, "calls-unreadable", what)
+                .on(path.to_string())
+                .because(error.to_string());
+        }
         let what = "the gateway keeps no account of its calls, and nobody can say what it was given";
         Failure::new(ExitCode::ExpectationNotMet, "calls-missing", what)
             .on(path.to_string())
@@ -232,5 +269,26 @@ fn tell(cx: &SmokeContext, stage: &Stage, transcript: &Transcript) {
     }
     for (kind, count) in transcript.unknown() {
         cx.recorder.note(format!("the transcript has {count} of {kind:?}, which this program does not know"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_is_not_read_and_is_cut() {
+        let guard = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(guard.path()).unwrap().join("calls.jsonl");
+        assert!(matches!(cut_short(&path), Ok(false)));
+        // A hole: it takes no room on the disk.
+        File::create(&path).unwrap().set_len(LONGEST + 1).unwrap();
+        assert_eq!(read_bounded(&path).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert!(matches!(cut_short(&path), Ok(true)));
+        assert_eq!(path.metadata().unwrap().len(), LONGEST);
+        assert!(matches!(cut_short(&path), Ok(false)));
+        std::fs::write(&path, "short").unwrap();
+        assert_eq!(read_bounded(&path).unwrap(), b"short");
+        assert!(read_bounded(path.parent().unwrap()).is_err());
     }
 }

@@ -71,8 +71,13 @@ impl<Before: AfterStage, After: AfterStage> Step for Stage<Before, After> {
     fn perform(&self, cx: &mut SmokeContext, before: Before) -> Result<After, Failure> {
         let (restarted, tools_before) = before.take();
         let stage = stage_of_clone(cx, self.name)?;
+        let by_hand = play::is_by_hand(cx, self.name) && cx.plan.from != Some(self.name());
+        if by_hand {
+            // Whatever becomes of the stage: what a person was lent, they have no use for any more.
+            play::take_back(cx, &stage)?;
+        }
         check_stack(cx)?;
-        if play::is_by_hand(cx, self.name) && cx.plan.from != Some(self.name()) {
+        if by_hand {
             cx.calls_seen = Some(play::judge_by_hand(cx, &stage, &restarted)?);
         } else {
             play::check_nothing_since(cx, &restarted, "before this stage")?;
