@@ -58,6 +58,10 @@ impl Guard {
     }
 }
 
+/// What a part of a verb may take besides its own limits: to stop what did not keep them, to print, to end. It is for one that
+/// hangs, so that later is early enough.
+const AND_MORE: Duration = Duration::from_secs(5 * 60);
+
 /// What a sweep leaves to the processes of a dead run: what they guarded is gone, and nobody reads what they say.
 const SWEEP: StopLimits = StopLimits { grace: Duration::from_secs(2), ceiling: Duration::from_secs(5) };
 
@@ -108,6 +112,14 @@ pub(crate) fn finish(printer: &Printer, outcome: Outcome) -> ExitCode {
 /// Says something beside the working half.
 fn talk(printer: &Printer, text: String) {
     printer.patiently(move |printer| printer.talk(&text));
+}
+
+/// Tells the outer half, if there is one, that this part of the verb is over in so long, whatever happens (a reader of its
+/// output may not read, and nothing here gets round to a limit of its own then). The next part says it anew.
+pub(crate) fn over_in(limits: Duration) {
+    if let Some(guarded) = guarded() {
+        guarded.over_in(limits.saturating_add(AND_MORE));
+    }
 }
 
 /// Tells the outer half, if there is one, what this process ends with.

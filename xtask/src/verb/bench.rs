@@ -11,7 +11,7 @@ use stelae_model::env::{Base, CargoEnv, Environment, ProgramEnv as _};
 use stelae_model::lifecycle::StopLimits;
 use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::{ExitCode, Failure};
-use stelae_run::bench::{Bench as Measurement, GATEWAYS, Gateway};
+use stelae_run::bench::{Bench as Measurement, GATEWAYS, Gateway, TARGET_LIMIT};
 use stelae_run::deadline::Deadline;
 use stelae_run::process::{self, Family, Limits};
 use stelae_run::programs;
@@ -19,7 +19,7 @@ use stelae_run::record::run_id;
 use stelae_run::signals::Interrupt;
 
 use crate::context::{Context, absolute};
-use crate::guard::Guard;
+use crate::guard::{Guard, over_in};
 use crate::verb::Outcome;
 
 /// A cold release build takes minutes; this is for a machine that does something else meanwhile.
@@ -100,6 +100,7 @@ impl Bench {
 
 impl BenchGateway {
     fn run(self, context: &Context) -> Outcome {
+        over_in(BUILD_LIMIT);
         let interrupt = context.interrupt()?;
         let environment = context.environment()?;
         let family = Family::enter()?;
@@ -147,6 +148,7 @@ impl BenchGateway {
             folder: folder.to_owned(),
         };
         measurement.carry_out(environment, interrupt, &mut |round, target| {
+            over_in(TARGET_LIMIT);
             context.printer.talk(&format!("bench: round {round} of {}: {target}", self.rounds));
         })
     }

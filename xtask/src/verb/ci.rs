@@ -21,7 +21,7 @@ use stelae_run::signals::Interrupt;
 use xshell::{Cmd, Shell, cmd};
 
 use crate::context::Context;
-use crate::guard::Guard;
+use crate::guard::{Guard, over_in};
 use crate::verb::Outcome;
 
 /// `ci`
@@ -55,6 +55,13 @@ enum Step {
     ColdBuild,
     /// The whole clone
     Smoke,
+}
+
+impl Step {
+    /// What it may take.
+    fn limit(self) -> Duration {
+        if self == Self::Peers { peers::LONGEST } else { LIMIT }
+    }
 }
 
 /// No command of these takes as long, on two slow cores from cold.
@@ -95,6 +102,7 @@ impl Ci {
                 return Ok(());
             }
             interrupt.bail("ci")?;
+            over_in(which.limit());
             context.printer.talk(&format!("ci: {name}"));
             let begun = Instant::now();
             work()?;
@@ -232,6 +240,7 @@ fn cold_build(context: &Context, shell: &Shell) -> Result<ColdBuild, Failure> {
         }
         _ => Ok(()),
     };
+    over_in(LIMIT);
     context.printer.talk("ci: cold build of xtask");
     remove()?;
     let begun = Instant::now();

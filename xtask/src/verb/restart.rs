@@ -25,7 +25,7 @@ use stelae_run::stack::{
 
 use crate::context::{Context, absolute};
 use crate::gateway::ensure_gateway;
-use crate::guard::{Guard, IsolationFlag};
+use crate::guard::{Guard, IsolationFlag, over_in};
 use crate::verb::Outcome;
 
 /// `restart`
@@ -134,6 +134,11 @@ impl Restart {
         let evidence = self.evidence.as_deref().map_or_else(|| default_evidence(environment), absolute)?;
         let mut evidence = Evidence::begin(evidence, recorder);
         let config = self.config(environment)?;
+        if let Some(lifetime) = self.lifetime_s {
+            // A build, the start and the end are its besides; one without a lifetime has no end that could be said.
+            let end = Duration::from_millis(config.stack.grace_ms());
+            over_in(Duration::from_secs(lifetime).saturating_add(self.starts_within()).saturating_add(end));
+        }
         let log = self.log.as_deref().map_or_else(|| default_log(environment), absolute)?;
         let calls = self.calls.as_deref().map(absolute).transpose()?;
         evidence.follow("gateway", &log);
@@ -163,6 +168,11 @@ impl Restart {
         ended.and_then(|()| proof.check())
     }
 
+    /// A build, the wait for another restart, the end of the old stack, and the start of the new one.
+    fn starts_within(&self) -> Duration {
+        self.budget_s.saturating_mul(2).saturating_add(BUILD_AND_MORE)
+    }
+
     /// What `--stack` and `--gateway` say together.
     fn config(&self, environment: &Environment) -> Result<StackConfig, Failure> {
         let stack = self.stack.as_deref().map(absolute).transpose()?;
@@ -177,9 +187,8 @@ impl Restart {
         } else {
             vec![Terminal::with_colour(context.printer.colour()).listener()]
         });
+        over_in(self.starts_within());
         if let Some(guarded) = guarded() {
-            // A build, the wait for another restart, the end of the old stack, and the start of the new one.
-            guarded.over_in(self.budget_s.saturating_mul(2).saturating_add(BUILD_AND_MORE));
             guarded.limit(StopLimits { grace: Duration::from_secs(7), ..StopLimits::default() });
         }
         let family = Family::enter()?;

@@ -9,10 +9,10 @@ use stelae_model::{ExitCode, Failure, Isolation};
 use stelae_run::guardian::{Wanted, decide};
 use stelae_run::process::Family;
 use stelae_run::record::run_id;
-use stelae_run::soak::{Cycle, Kill, Shape, Soak, Tally};
+use stelae_run::soak::{Cycle, Kill, NEXT_WITHIN, Shape, Soak, Tally};
 
 use crate::context::Context;
-use crate::guard::{Guard, IsolationFlag};
+use crate::guard::{Guard, IsolationFlag, over_in};
 use crate::verb::Outcome;
 
 /// `soak`
@@ -59,6 +59,7 @@ impl SoakVerb {
 
     /// Runs it.
     pub(crate) fn run(self, context: &Context) -> Outcome {
+        over_in(NEXT_WITHIN);
         let interrupt = context.interrupt()?;
         let environment = context.environment()?;
         let family = Family::enter()?;
@@ -81,6 +82,7 @@ impl SoakVerb {
             program: context.program()?,
         };
         let tally = soak.carry_out(&environment, &interrupt, &mut |done| {
+            over_in(NEXT_WITHIN);
             if done % 50 == 0 {
                 context.printer.talk(&format!("soak: {done} of {}", self.runs));
             }

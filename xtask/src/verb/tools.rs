@@ -15,7 +15,7 @@ use stelae_run::report::Terminal;
 use stelae_run::tools::{self, Job, Outcome as Installed, Shelf, Standing};
 
 use crate::context::Context;
-use crate::guard::Guard;
+use crate::guard::{Guard, over_in};
 use crate::verb::Outcome;
 
 /// The verbs under `tools`.
@@ -108,7 +108,9 @@ impl Install {
         let recorder = Recorder::to_listeners(vec![terminal.listener()]);
         let mut done = Vec::new();
         for tool in wanted {
-            let deadline = Deadline::after(Duration::from_secs(self.limit_s));
+            let limit = Duration::from_secs(self.limit_s);
+            over_in(limit);
+            let deadline = Deadline::after(limit);
             let job = Job { environment, deadline, interrupt: &interrupt, recorder: &recorder };
             let begun = Instant::now();
             let outcome = tools::install(shelf, &tool.name, &job);

@@ -71,6 +71,9 @@ const TESTS: [&str; 28] = [
 /// No tool takes as long to be installed, on two slow cores from cold.
 const INSTALL_LIMIT: Duration = Duration::from_secs(15 * 60);
 
+/// Everything is installed, and then there is one command.
+pub(super) const LONGEST: Duration = INSTALL_LIMIT.saturating_mul(NEEDED.len() as u32).saturating_add(LIMIT);
+
 /// A tool, as it is handed over to the tests: its program, or why there is none.
 #[derive(Debug, Serialize)]
 struct Handed {

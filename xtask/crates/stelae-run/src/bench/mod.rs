@@ -28,7 +28,7 @@ const SERVERS: [&str; 3] = ["a", "b", "c"];
 /// No gateway at all: each server on pipes of its own.
 const STDIO: &str = "stdio directly";
 /// One target in one round takes seconds; this is for a machine that does something else meanwhile.
-const TARGET_LIMIT: Duration = Duration::from_secs(120);
+pub const TARGET_LIMIT: Duration = Duration::from_secs(120);
 
 /// The name of a server's tool; no two are the same, so nobody has to rename one.
 fn tool(server: &str) -> String {

@@ -18,8 +18,8 @@ use crate::tail::tail;
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// No witness takes as long that builds nothing, whatever else the machine does.
 const HANGS_AFTER: Duration = Duration::from_secs(120);
-/// A cold build is on the way.
-const BUILDS_WITHIN: Duration = Duration::from_secs(25 * 60);
+/// The same for one that builds: a cold build is on the way.
+pub const BUILDS_WITHIN: Duration = Duration::from_secs(25 * 60);
 
 /// What is seen of a child that has ended.
 #[derive(Debug)]

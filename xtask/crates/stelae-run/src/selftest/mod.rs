@@ -16,6 +16,7 @@ use stelae_model::env::Environment;
 use stelae_model::stack::{Stack, parse_stack};
 use stelae_model::{ExitCode, Failure};
 
+pub use child::BUILDS_WITHIN;
 pub use report::{Report, Row, Verdict};
 pub use witness::{WITNESSES, Witness};
 

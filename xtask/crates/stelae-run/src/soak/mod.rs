@@ -45,6 +45,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// So many starts one after the other end everything that can be ended.
 const NEXT_STARTS: u32 = 10;
 
+/// From the beginning, or from one lifecycle that is done to the next, or to the end: each wait of a lifecycle, and each start
+/// after it, has a limit.
+pub const NEXT_WITHIN: Duration = HANGS_AFTER.saturating_mul(NEXT_STARTS + 3);
+
 /// What is to be done.
 #[derive(Debug)]
 pub struct Soak {
