@@ -95,7 +95,7 @@ fn carry_out(action: &InitAction, home: &Home) -> Result<(), Failure> {
             // A file that appeared since the plan was made is somebody's, and stays.
             files::create_whole(Utf8Path::new(&action.path), env_file_text().as_bytes())
         }
-        "create" => std::fs::create_dir_all(&action.path),
+        "create" => files::create_private_dirs(Utf8Path::new(&action.path)),
         _ => Ok(()),
     };
     result.map_err(|error| {

@@ -70,7 +70,10 @@ pub fn remove_stale(path: &Utf8Path) -> Result<(), Failure> {
 }
 
 /// Creates a folder and its parents, readable by nobody else.
-pub(crate) fn create_private_dirs(path: &Utf8Path) -> io::Result<()> {
+///
+/// # Errors
+/// What the system says.
+pub fn create_private_dirs(path: &Utf8Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 

@@ -15,6 +15,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::{ExitCode, Failure};
 
 use crate::deadline::Deadline;
+use crate::files::create_private_dirs;
 use crate::signals::Interrupt;
 
 /// How often a held lock is tried again.
@@ -41,7 +42,7 @@ impl BuildCache {
         on_wait: &mut dyn FnMut(),
     ) -> Result<Self, Failure> {
         let fail = |error: &std::io::Error| unusable(folder).because(error.to_string());
-        fs::create_dir_all(folder).map_err(|error| fail(&error))?;
+        create_private_dirs(folder).map_err(|error| fail(&error))?;
         let options =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"));
         let file = options.map_err(|error| fail(&error))?;
@@ -126,6 +127,8 @@ pub(crate) fn unusable(folder: &Utf8Path) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn tree(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -148,6 +151,8 @@ mod tests {
             BuildCache::lock(&cache, Deadline::after(Duration::from_secs(5)), &Interrupt::never(), &mut || {})
         };
         lock().unwrap().stamp_as(&tree(&[("same", "1"), ("changed", "1"), ("gone", "1")])).unwrap();
+        // It holds what runs of this user start: nobody else writes into it.
+        assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
         let now = tree(&[("same", "1"), ("changed", "2"), ("new", "1")]);
         let cache = lock().unwrap();
         assert_eq!(cache.set_times_back(&repo, &now).unwrap(), 1);
