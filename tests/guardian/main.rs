@@ -4,4 +4,5 @@
 
 mod ends;
 mod halves;
+mod restart;
 mod soak;
