@@ -1,6 +1,7 @@
 //! `env`: values with their origin, errors with their place.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use stelae_tests::{Ended, Source, Xtask};
 
@@ -109,6 +110,10 @@ fn init_writes_what_is_missing_and_nothing_twice() {
     let text = fs::read_to_string(source.path().join(".env")).unwrap();
     assert!(text.contains("#PROXY_PORT=9090"), "{text}");
     assert_eq!(init(&[]), ["keep"; 5]);
+    for folder in ["config", "state", "state/supervisor"] {
+        let mode = fs::metadata(home.path().join(folder)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{folder}");
+    }
     // What it writes can be read.
     assert_eq!(env(&source, &["show"]).code, 0);
 }

@@ -3,16 +3,17 @@
 use std::env;
 use std::time::Duration;
 
+use camino::Utf8PathBuf;
 use clap::ValueEnum;
 use stelae_model::env::Environment;
 use stelae_model::env::Variable as _;
-use stelae_model::env::declared::{STELAE_CACHE_HOME, STELAE_RUN_ID};
+use stelae_model::env::declared::{STELAE_CACHE_HOME, STELAE_RUN_ID, TMPDIR};
 use stelae_model::lifecycle::StopLimits;
 use stelae_model::{ExitCode, Failure, Isolation};
 use stelae_run::guardian::{Dead, INNER, LiveFile, Outer, Wanted, decide, guarded, sweep_dead};
 use stelae_run::record::run_id;
 use stelae_run::signals::Interrupt;
-use stelae_run::smoke::Workspace;
+use stelae_run::smoke::{IfExists, Workspace};
 
 use crate::cli::Global;
 use crate::context::Context;
@@ -122,6 +123,21 @@ pub(crate) fn over_in(limits: Duration) {
     }
 }
 
+/// A folder of its own among the temporary files, for the working files of a verb: made by this process, locked and marked, and
+/// nobody else's to look into.
+///
+/// # Errors
+/// Exit 40, `workspace`.
+pub(crate) fn scratch(environment: &Environment, verb: &str) -> Result<Workspace, Failure> {
+    let temporary = environment.get::<TMPDIR>()?;
+    let temporary = temporary.map_or_else(|| Utf8PathBuf::from("/tmp"), |path| path.as_path().to_owned());
+    let run = run_id();
+    let made = Workspace::create(&temporary.join(format!("stelae-{verb}-{run}")), &run, IfExists::Refuse);
+    made.map_err(|failure| {
+        failure.hint(format!("name another folder for temporary files: TMPDIR=PATH cargo xtask {verb}"))
+    })
+}
+
 /// Tells the outer half, if there is one, what this process ends with.
 pub(crate) fn ending(code: ExitCode) {
     if let Some(guarded) = guarded() {
@@ -153,5 +169,32 @@ fn name_run(environment: &Environment, live: &LiveFile) -> Result<Vec<(String, S
 fn sweep(folder: &camino::Utf8Path, printer: &Printer) {
     for done in sweep_dead(folder, SWEEP, &Interrupt::never(), &mut Workspace::clear) {
         talk(printer, format!("note: {done}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use stelae_model::env::Layers;
+
+    use super::*;
+
+    #[test]
+    fn a_verb_works_in_a_folder_that_nobody_else_looks_into() {
+        let temporary = tempfile::tempdir().unwrap();
+        let scratch = |name: &str| {
+            let folder = temporary.path().join(name).to_str().unwrap().to_owned();
+            let process = vec![("TMPDIR".to_owned(), folder)];
+            scratch(&Environment::resolve(&Layers { process, ..Layers::default() }).unwrap(), "bench")
+        };
+        let folder = scratch("").unwrap();
+        assert!(folder.path().as_str().contains("/stelae-bench-"), "{folder:?}");
+        assert_eq!(fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        folder.remove().unwrap();
+        assert_eq!(temporary.path().read_dir().unwrap().count(), 0);
+        let failure = scratch("missing").unwrap_err();
+        assert!(failure.hint.unwrap().contains("TMPDIR=PATH cargo xtask bench"));
     }
 }

@@ -5,21 +5,21 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 use stelae_model::bench::Report;
-use stelae_model::env::declared::{CARGO_TARGET_DIR, PATH, STELAE_ROOT, TMPDIR};
+use stelae_model::env::declared::{CARGO_TARGET_DIR, PATH, STELAE_ROOT, STELAE_RUN_ID};
 use stelae_model::env::programs::CARGO;
-use stelae_model::env::{Base, CargoEnv, Environment, ProgramEnv as _};
+use stelae_model::env::{Base, CargoEnv, Environment, ProgramEnv as _, Variable as _};
 use stelae_model::lifecycle::StopLimits;
 use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::{ExitCode, Failure};
 use stelae_run::bench::{Bench as Measurement, GATEWAYS, Gateway, TARGET_LIMIT};
 use stelae_run::deadline::Deadline;
+use stelae_run::guardian::{Dead, guarded};
 use stelae_run::process::{self, Family, Limits};
 use stelae_run::programs;
-use stelae_run::record::run_id;
 use stelae_run::signals::Interrupt;
 
 use crate::context::{Context, absolute};
-use crate::guard::{Guard, over_in};
+use crate::guard::{Guard, over_in, scratch};
 use crate::verb::Outcome;
 
 /// A cold release build takes minutes; this is for a machine that does something else meanwhile.
@@ -104,22 +104,17 @@ impl BenchGateway {
         let interrupt = context.interrupt()?;
         let environment = context.environment()?;
         let family = Family::enter()?;
-        let temporary = environment.get::<TMPDIR>()?;
-        let temporary = temporary.map_or_else(|| Utf8PathBuf::from("/tmp"), |path| path.as_path().to_owned());
-        let folder = temporary.join(format!("stelae-bench-{}", run_id()));
-        let measured = self.measure(context, &environment, &folder, &interrupt);
+        let folder = scratch(&environment, "bench")?;
+        let registered = register(&environment, folder.path());
+        let measured =
+            registered.and_then(|()| self.measure(context, &environment, folder.path(), &interrupt));
         let stopped = family.stop(StopLimits::default(), &interrupt, &mut |_| {});
         // What failed has the end of its log in the failure.
-        let removed = std::fs::remove_dir_all(&folder);
+        let removed = folder.remove();
         let report = measured?;
         context.printer.data(&report, || report.text());
         stopped.check()?;
-        removed.map_err(|error| {
-            Failure::new(ExitCode::Survivor, "bench-folder", "the bench's folder cannot be removed")
-                .on(folder.to_string())
-                .because(error.to_string())
-                .hint(format!("rm -rf {folder}"))
-        })?;
+        removed?;
         if self.check && !report.holds() { Err(missed(&report)) } else { Ok(ExitCode::Pass) }
     }
 
@@ -130,7 +125,6 @@ impl BenchGateway {
         folder: &Utf8Path,
         interrupt: &Interrupt,
     ) -> Result<Report, Failure> {
-        std::fs::create_dir_all(folder).ok();
         let mut gateways = Vec::new();
         for Peer { gateway, program } in &self.peer {
             gateways.push((*gateway, absolute(program)?));
@@ -152,6 +146,15 @@ impl BenchGateway {
             context.printer.talk(&format!("bench: round {round} of {}: {target}", self.rounds));
         })
     }
+}
+
+/// Says what the next start removes, should this be killed: whoever works in the folder carries the run's id, and is ended
+/// before.
+fn register(environment: &Environment, folder: &Utf8Path) -> Result<(), Failure> {
+    let (Some(guarded), Some(run)) = (guarded(), environment.text(STELAE_RUN_ID::DECLARED.name)) else {
+        return Ok(());
+    };
+    guarded.register(&Dead { run: run.to_owned(), workspace: Some(folder.to_owned()) })
 }
 
 /// Has cargo build the gateway and the server behind it; says the folder of the programs.

@@ -258,6 +258,7 @@ fn cold_build(context: &Context, shell: &Shell) -> Result<ColdBuild, Failure> {
         }
         _ => Ok(()),
     };
+    over_in(LIMIT);
     context.printer.talk("ci: cold build of xtask");
     remove()?;
     let begun = Instant::now();

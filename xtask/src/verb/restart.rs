@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, ValueEnum};
 use stelae_model::endpoints::Endpoints;
 use stelae_model::env::programs::XTASK;
@@ -15,7 +15,8 @@ use stelae_run::deadline::Deadline;
 use stelae_run::evidence::Evidence;
 use stelae_run::files::create_private_dirs;
 use stelae_run::guardian::{guarded, isolation};
-use stelae_run::process::{Family, tree};
+use stelae_run::process::Family;
+use stelae_run::process::tree::descendants;
 use stelae_run::record::{Listener, Recorder, run_id};
 use stelae_run::report::{Terminal, json_lines};
 use stelae_run::signals::Interrupt;
@@ -77,6 +78,11 @@ enum LifeLine {
 
 /// What a restart may take besides its budget, on a machine that builds from cold.
 const BUILD_AND_MORE: Duration = Duration::from_secs(21 * 60);
+
+/// What a stack that failed may take to end.
+const LET_GO: StopLimits = StopLimits { grace: Duration::from_secs(7), ceiling: Duration::from_secs(5) };
+/// How often it is looked whether it has.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 impl Restart {
     /// How it is guarded.
@@ -198,7 +204,7 @@ impl Restart {
         });
         over_in(self.starts_within());
         if let Some(guarded) = guarded() {
-            guarded.limit(StopLimits { grace: BY_ITSELF + LEFTOVERS.grace, ..LEFTOVERS });
+            guarded.limit(LET_GO);
         }
         let family = Family::enter()?;
         let started = self.start_detached(context, environment, interrupt, &record, &recorder);
@@ -246,41 +252,76 @@ impl Restart {
         let run = format!("stack-{}", run_id());
         let env = XtaskEnv { run_id: Some(text(&run)?), ..XtaskEnv::from_environment(environment)? };
         let program = context.sources.bin_dir.join("xtask");
+        let invocation = XTASK
+            .invoke(program, context.root().to_owned(), &Base::from_environment(environment)?, &env)
+            .args(self.attached_args(context.sources.env_file.as_deref(), context.isolation)?);
+        // The attached restart is the one that says why it is late.
+        let deadline = Deadline::after(self.budget_s.saturating_add(Duration::from_secs(10)));
+        let started =
+            StackChild::start(&invocation, &log, Attendance::MayStay, deadline, interrupt, &recorder);
+        let child = match started.and_then(|child| record.write(&run, &child).map(|()| child)) {
+            Ok(child) => child,
+            Err(failure) => {
+                let_go(family, interrupt);
+                return Err(failure);
+            }
+        };
+        let (endpoints, pid) = (child.endpoints.clone(), child.release());
+
+        drop(family);
+        let Endpoints { url, servers } = endpoints;
+        let data = serde_json::json!({"schema": 1, "url": url, "servers": servers, "pid": pid, "run": run});
+        context.printer.data(&data, || {
+            let servers: String = servers.iter().map(|(name, url)| format!("  {name}: {url}\n")).collect();
+            format!("the stack is up: {url} (pid {pid})\n{servers}end it: cargo xtask down\n")
+        });
+        Ok(ExitCode::Pass)
+    }
+
+    /// The arguments of the attached restart: what this one was told.
+    fn attached_args(
+        &self,
+        env_file: Option<&Utf8Path>,
+        isolation: IsolationFlag,
+    ) -> Result<Vec<String>, Failure> {
         let mut args =
             vec!["--format".to_owned(), "json".to_owned(), "restart".to_owned(), "--attached".to_owned()];
         args.extend(["--budget-s".to_owned(), self.budget_s.as_secs_f64().to_string()]);
         args.extend(["--life-line".to_owned(), "stdin".to_owned()]);
         args.extend(["--gateway".to_owned(), self.gateway.clone()]);
         let paths = [
-            ("--log", &self.log),
-            ("--calls", &self.calls),
-            ("--evidence", &self.evidence),
-            ("--stack", &self.stack),
+            ("--env-file", env_file),
+            ("--log", self.log.as_deref()),
+            ("--calls", self.calls.as_deref()),
+            ("--evidence", self.evidence.as_deref()),
+            ("--stack", self.stack.as_deref()),
         ];
         for (flag, value) in paths {
             if let Some(path) = value {
                 args.extend([flag.to_owned(), absolute(path)?.to_string()]);
             }
         }
-        if let Some(path) = &context.sources.env_file {
-            args.extend(["--env-file".to_owned(), path.to_string()]);
-        }
         // By itself it finds out what is allowed: only what is left here may not live in a namespace.
-        if context.isolation == IsolationFlag::Guard {
+        if isolation == IsolationFlag::Guard {
             args.extend(["--isolation".to_owned(), "guard".to_owned()]);
         }
         if let Some(seconds) = self.lifetime_s {
             args.extend(["--lifetime-s".to_owned(), seconds.to_string()]);
         }
-        let invocation = XTASK
-            .invoke(program, context.root().to_owned(), &Base::from_environment(environment)?, &env)
-            .args(args);
-        // The attached restart is the one that says why it is late.
-        let deadline = Deadline::after(self.budget_s.saturating_add(Duration::from_secs(10)));
-        let child = StackChild::start(&invocation, &log, Attendance::MayStay, deadline, interrupt, recorder)?;
-        record.write(&run, &child)?;
-        Ok(Detached { run, child, alone })
+        Ok(args)
     }
+}
+
+/// Ends a stack that is not to stay. Its supervisor has seen the end of its line, and ends everything in its own order, evidence
+/// first; a signal from here would be one more, which shortens the grace. What is still there after that has had its chance.
+fn let_go(family: Family, interrupt: &Interrupt) {
+    let by_itself = Deadline::after(LET_GO.grace);
+    let anybody = || descendants(std::process::id().cast_signed()).iter().any(|row| !row.zombie);
+    family.stop(StopLimits { grace: Duration::ZERO, ..LET_GO }, interrupt, &mut |_| {
+        while anybody() && !by_itself.passed() && interrupt.count() < 2 {
+            interrupt.wait(LOOK_EVERY);
+        }
+    });
 }
 
 /// Ends a stack that did not come up. Its life line has come to its end with the failure: so its supervisor stops what it has
@@ -327,4 +368,34 @@ fn default_log(environment: &Environment) -> Result<Utf8PathBuf, Failure> {
             .hint("name another folder: --set STELAE_SUPERVISOR_HOME=PATH")
     })?;
     Ok(home.join("gateway.log"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use crate::cli::Cli;
+    use crate::verb::Verb;
+
+    #[test]
+    fn what_a_restart_is_told_the_attached_one_is_told_as_well() {
+        let told = [
+            ("--budget-s", "8.5"),
+            ("--gateway", "mine"),
+            ("--log", "/l"),
+            ("--calls", "/c"),
+            ("--evidence", "/e"),
+            ("--stack", "/s"),
+            ("--lifetime-s", "9"),
+            ("--env-file", "/f"),
+            ("--isolation", "guard"),
+        ];
+        let words = told.iter().flat_map(|&(flag, value)| [flag, value]);
+        let cli = Cli::try_parse_from(["xtask", "restart"].into_iter().chain(words)).unwrap();
+        let Verb::Restart(restart) = cli.verb else { panic!("another verb") };
+        let args = restart.attached_args(cli.global.env_file.as_deref(), cli.global.isolation).unwrap();
+        for (flag, value) in told {
+            assert!(args.windows(2).any(|pair| pair == [flag, value]), "{flag}: {args:?}");
+        }
+    }
 }

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use camino::Utf8PathBuf;
 use clap::Args;
-use stelae_model::env::declared::TMPDIR;
+use stelae_model::env::Environment;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::guardian::Wanted;
 use stelae_run::process::Family;
-use stelae_run::record::{Recorder, run_id};
+use stelae_run::record::Recorder;
 use stelae_run::selftest::{BUILDS_WITHIN, Report, Selftest as Hearing, gateway_stack};
 use stelae_run::signals::Interrupt;
 
 use crate::context::Context;
 use crate::gateway::ensure_gateway;
-use crate::guard::{Guard, over_in};
+use crate::guard::{Guard, over_in, scratch};
 use crate::verb::Outcome;
 
 /// The gateway is built within less, and so is a witness heard: it may build, on a stage that git makes.
@@ -48,39 +47,33 @@ impl Selftest {
         over_in(NEXT_WITHIN);
         let interrupt = context.interrupt()?;
         let family = Family::enter()?;
-        let folder = temporary(context)?.join(format!("stelae-selftest-{}", run_id()));
-        let hearing = Hearing { only: self.only, folder: folder.clone(), program: context.program()? };
-        let report = hear(&hearing, context, &interrupt);
+        let environment = context.environment()?;
+        let program = context.program()?;
+        let folder = scratch(&environment, "selftest")?;
+        let hearing = Hearing { only: self.only, folder: folder.path().to_owned(), program };
+        let report = hear(&hearing, context, &environment, &interrupt);
         drop(family);
         // What was seen is in the report.
-        let removed = std::fs::remove_dir_all(&folder);
+        let removed = folder.remove();
         let report = report?;
         context.printer.data(&report, || report.text());
         report.check()?;
-        removed.map_err(|error| {
-            Failure::new(ExitCode::Survivor, "selftest-folder", "the selftest's folder cannot be removed")
-                .on(folder.to_string())
-                .because(error.to_string())
-                .hint(format!("rm -rf {folder}"))
-        })?;
-        Ok(ExitCode::Pass)
+        removed.map(|()| ExitCode::Pass)
     }
 }
 
-fn temporary(context: &Context) -> Result<Utf8PathBuf, Failure> {
-    let temporary = context.environment()?.get::<TMPDIR>()?;
-    Ok(temporary.map_or_else(|| Utf8PathBuf::from("/tmp"), |path| path.as_path().to_owned()))
-}
-
-fn hear(hearing: &Hearing, context: &Context, interrupt: &Interrupt) -> Result<Report, Failure> {
-    let environment = context.environment()?;
-    std::fs::create_dir_all(&hearing.folder).ok();
+fn hear(
+    hearing: &Hearing,
+    context: &Context,
+    environment: &Environment,
+    interrupt: &Interrupt,
+) -> Result<Report, Failure> {
     if hearing.hears(ExitCode::ReadyButIncomplete) {
         let recorder = Recorder::to_listeners(Vec::new());
         let log = hearing.folder.join("cargo.log");
-        ensure_gateway(&environment, &gateway_stack()?.gateway, &log, interrupt, &recorder)?;
+        ensure_gateway(environment, &gateway_stack()?.gateway, &log, interrupt, &recorder)?;
     }
-    hearing.carry_out(&environment, interrupt, &mut |witness| {
+    hearing.carry_out(environment, interrupt, &mut |witness| {
         over_in(NEXT_WITHIN);
         context.printer.talk(&format!("selftest: {}: {}", witness.code.number(), witness.scenario));
     })

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
-use stelae_model::env::declared::{STELAE_CACHE_HOME, TMPDIR};
+use stelae_model::env::declared::STELAE_CACHE_HOME;
 use stelae_model::{ExitCode, Failure, Isolation};
 use stelae_run::guardian::{Wanted, decide};
 use stelae_run::process::Family;
-use stelae_run::record::run_id;
 use stelae_run::soak::{Cycle, Kill, NEXT_WITHIN, Shape, Soak, Tally};
 
 use crate::context::Context;
-use crate::guard::{Guard, IsolationFlag, over_in};
+use crate::guard::{Guard, IsolationFlag, over_in, scratch};
 use crate::verb::Outcome;
 
 /// `soak`
@@ -67,8 +66,8 @@ impl SoakVerb {
         let interrupt = context.interrupt()?;
         let environment = context.environment()?;
         let family = Family::enter()?;
-        let temporary = environment.get::<TMPDIR>()?;
-        let temporary = temporary.map_or_else(|| Utf8PathBuf::from("/tmp"), |path| path.as_path().to_owned());
+        let (isolations, program) = (isolations(context.isolation)?, context.program()?);
+        let folder = scratch(&environment, "soak")?;
         let soak = Soak {
             runs: self.runs,
             jobs: self.jobs,
@@ -78,12 +77,12 @@ impl SoakVerb {
                 KillFlag::Random => Kill::Random,
             },
             seed: self.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ (nanos() << 20)),
-            isolations: isolations(context.isolation)?,
+            isolations,
             load: self.load,
             port: 20_000 + u16::try_from(nanos() % 10_000).unwrap_or(0),
 
-            folder: temporary.join(format!("stelae-soak-{}", run_id())),
-            program: context.program()?,
+            folder: folder.path().to_owned(),
+            program,
         };
         let tally = soak.carry_out(&environment, &interrupt, &mut |done| {
             over_in(NEXT_WITHIN);
@@ -94,11 +93,10 @@ impl SoakVerb {
         drop(family);
         let clean = tally.as_ref().is_ok_and(Tally::is_clean);
         // What failed is read in the logs; what was clean, or cut short, leaves nothing.
-        if clean || tally.is_err() {
-            std::fs::remove_dir_all(&soak.folder).ok();
-        }
+        let removed = if clean || tally.is_err() { folder.remove() } else { Ok(()) };
         let tally = tally?;
         context.printer.data(&tally, || tally.text());
+        removed?;
         if clean { Ok(ExitCode::Pass) } else { Err(left(&tally).on(soak.folder.to_string())) }
     }
 }

@@ -69,7 +69,7 @@ pub fn remove_stale(path: &Utf8Path) -> Result<(), Failure> {
     }
 }
 
-/// Creates a folder and its parents, readable by nobody else. One that is there stays as it is.
+/// Creates a folder and its parents, readable by nobody else.
 ///
 /// # Errors
 /// What the system says.

@@ -117,6 +117,8 @@ impl Guarded {
     /// Asks the outer half, which sees what is outside of the namespace. None without an answer.
     pub(super) fn ask(&self, question: Question) -> Option<Answer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that was too late is not the answer to this.
+        answers.try_iter().for_each(drop);
         self.speaker.say(&ToOuter::Ask(question)).ok()?;
         answers.recv_timeout(ANSWERS_WITHIN).ok()
     }
@@ -128,7 +130,7 @@ impl Guarded {
 }
 
 /// For messages between the halves.
-pub(super) fn millis(duration: Duration) -> u64 {
+fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -171,5 +173,38 @@ impl Reader {
         thread::sleep(limits.longest().saturating_add(MARGIN));
         process::end_everything();
         std::process::exit(i32::from(ExitCode::Terminated.number()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::Owner;
+
+    #[test]
+    fn an_answer_that_was_too_late_is_not_the_next_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (answered, answers) = channel();
+        let guarded = Guarded {
+            isolation: Isolation::Pidns,
+            interrupt: Interrupt::never(),
+            speaker: Speaker::new(&ours).unwrap(),
+            answers: Mutex::new(answers),
+            limits: Arc::new(Mutex::new(LIMITS)),
+            live: LiveFile::create(Utf8Path::from_path(folder.path()).unwrap()).unwrap(),
+        };
+        let address = ([127, 0, 0, 1], 1).into();
+        let owner = Owner { address, inode: 2, uid: 3, holders: Vec::new(), outside: true };
+        answered.send(Answer::OwnerOf(None)).unwrap();
+        let answer = Answer::OwnerOf(Some(owner.clone()));
+        let outside = thread::spawn(move || {
+            let asked = Listener::new(theirs).hear::<ToOuter>();
+            assert!(matches!(asked, Some(ToOuter::Ask(_))), "{asked:?}");
+            answered.send(answer).unwrap();
+        });
+        let Answer::OwnerOf(seen) = guarded.ask(Question::OwnerOf(address)).unwrap();
+        assert_eq!(seen, Some(owner));
+        outside.join().unwrap();
     }
 }

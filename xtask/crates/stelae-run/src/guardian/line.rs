@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use stelae_model::ExitCode;
 
 use crate::ports::Owner;
-use crate::process::Swept;
 
 /// A half that does not take its messages within this is stopped, or dead.
 const TAKES_AT_MOST: Duration = Duration::from_secs(2);
@@ -68,8 +67,6 @@ pub struct Dead {
 pub(super) enum Question {
     /// Who listens there?
     OwnerOf(SocketAddr),
-    /// End what this run left.
-    Sweep { run: String, grace_ms: u64, ceiling_ms: u64 },
 }
 
 /// What is answered.
@@ -77,7 +74,6 @@ pub(super) enum Question {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) enum Answer {
     OwnerOf(Option<Owner>),
-    Sweep(Swept),
 }
 
 /// The end that is written to.

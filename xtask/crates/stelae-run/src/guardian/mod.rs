@@ -33,4 +33,4 @@ pub use inner::{Guarded, become_inner, guarded, isolation};
 pub use line::Dead;
 pub use live::{LiveFile, sweep_dead};
 pub use outer::{Outer, Stood, Wanted, decide};
-pub(crate) use outside::{ask_for_owner, ask_to_sweep};
+pub(crate) use outside::ask_for_owner;

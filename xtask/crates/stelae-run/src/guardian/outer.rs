@@ -104,8 +104,7 @@ impl Outer {
         }
         let half = OtherHalf::start(&self.program, &self.args, &self.env, self.isolation, theirs.into())
             .map_err(|error| cannot_start(&error))?;
-        let all_heard =
-            listen(Listener::new(ours), Arc::clone(&speaker), Arc::clone(&heard), interrupt.clone());
+        let all_heard = listen(Listener::new(ours), Arc::clone(&speaker), Arc::clone(&heard));
         let mut watch =
             Watch { half, speaker, heard, interrupt, passed_on: 0, over: None, stopped: None, talk };
         let ended = watch.until_the_end();
@@ -221,12 +220,7 @@ fn follow_stdin(speaker: Arc<Speaker>, heard: Arc<Heard>) {
 }
 
 /// Hears until the inner half is gone; what is given is at its end then.
-fn listen(
-    mut listener: Listener,
-    speaker: Arc<Speaker>,
-    heard: Arc<Heard>,
-    interrupt: Interrupt,
-) -> Receiver<()> {
+fn listen(mut listener: Listener, speaker: Arc<Speaker>, heard: Arc<Heard>) -> Receiver<()> {
     let (listens, ends) = channel();
     thread::spawn(move || {
         let _until_the_end: Sender<()> = listens;
@@ -247,7 +241,7 @@ fn listen(
                 ToOuter::Release(pid) => state.released.push(pid),
                 ToOuter::Ask(question) => {
                     drop(state);
-                    let answer = outside::answer(question, &interrupt);
+                    let answer = outside::answer(&question);
                     // Whoever asked may be gone.
                     speaker.say(&ToInner::Answer(Box::new(answer))).ok();
                 }

@@ -7,7 +7,6 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, getpid};
-use serde::{Deserialize, Serialize};
 use stelae_model::lifecycle::{Move, ProcessRow, Seen, Stop, StopLimits};
 
 use super::{os, tree};
@@ -23,7 +22,7 @@ const ROUND: Duration = Duration::from_millis(20);
 const EMPTY_LOOKS: u32 = 8;
 
 /// What a sweep did.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default)]
 pub struct Swept {
     /// Who was ended, as `pid 7: command`.
     pub ended: Vec<String>,
@@ -33,9 +32,10 @@ pub struct Swept {
 
 /// Ends every process that carries `STELAE_RUN_ID=<run>` and is neither this one nor below or above it.
 ///
-/// Inside of a PID namespace it is whoever is outside that looks: what an earlier session left is there.
+/// Not for the inside of a PID namespace of ours: what an earlier session left is outside, and cannot be seen from there. No verb
+/// that asks for this takes one.
 pub fn sweep(run: &str, limits: StopLimits, interrupt: &Interrupt) -> Swept {
-    guardian::ask_to_sweep(run, limits).unwrap_or_else(|| end(&|| members(run), limits, interrupt))
+    end(&|| members(run), limits, interrupt)
 }
 
 /// The same for a run whose harness is dead, as far as its locks tell. Whoever has a living guardian above is spared all

@@ -127,6 +127,8 @@ pub(crate) fn unusable(folder: &Utf8Path) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn tree(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -149,6 +151,8 @@ mod tests {
             BuildCache::lock(&cache, Deadline::after(Duration::from_secs(5)), &Interrupt::never(), &mut || {})
         };
         lock().unwrap().stamp_as(&tree(&[("same", "1"), ("changed", "1"), ("gone", "1")])).unwrap();
+        // It holds what runs of this user start: nobody else writes into it.
+        assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
         let now = tree(&[("same", "1"), ("changed", "2"), ("new", "1")]);
         let cache = lock().unwrap();
         assert_eq!(cache.set_times_back(&repo, &now).unwrap(), 1);

@@ -63,8 +63,8 @@ impl Workspace {
         let fail = |error: &std::io::Error| failed("the workspace cannot be made", path, error);
         let unfinished = unfinished(path);
         // Not with its parents: what we do not make we do not have to remove.
-        let created = fs::DirBuilder::new().mode(0o700).create(&unfinished);
-        created.map_err(|error| failed("the workspace cannot be made", &unfinished, &error))?;
+        let made = fs::DirBuilder::new().mode(0o700).create(&unfinished);
+        made.map_err(|error| failed("the workspace cannot be made", &unfinished, &error))?;
         let made = lock(&unfinished).and_then(|lock| {
             let workspace = Self { path: unfinished.clone(), _lock: lock };
             workspace.mark(run)?;
@@ -75,17 +75,21 @@ impl Workspace {
         made.inspect_err(|_| drop(fs::remove_dir_all(&unfinished)))
     }
 
-    /// Clears what a run that was killed has left of its workspace, finished or not.
+    /// Clears what a run that was killed has left of its workspace, finished or not. One that somebody else is making just now
+    /// is left to him.
     ///
     /// # Errors
     /// Exit 34 or 40, as for [`Workspace::open`] and [`Workspace::remove`].
     pub fn clear(path: &Utf8Path) -> Result<(), Failure> {
         let unfinished = unfinished(path);
         if unfinished.symlink_metadata().is_ok_and(|entry| entry.is_dir()) {
-            // Whoever is just making one has it locked.
-            let _alone = lock(&unfinished)?;
-            let fail = |error| failed("the unfinished workspace cannot be removed", &unfinished, &error);
-            fs::remove_dir_all(&unfinished).map_err(fail)?;
+            match lock(&unfinished) {
+                Ok(_lock) => fs::remove_dir_all(&unfinished).map_err(|error| {
+                    failed("the unfinished workspace cannot be removed", &unfinished, &error)
+                })?,
+                Err(failure) if failure.kind == "workspace-in-use" => {}
+                Err(failure) => return Err(failure),
+            }
         }
         if path.symlink_metadata().is_err() { Ok(()) } else { Self::open(path)?.remove() }
     }
@@ -246,6 +250,22 @@ mod tests {
         await_unlocked(&path.join(LOCK));
         Workspace::clear(&path).unwrap();
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_is_being_made_is_left_to_whoever_makes_it() {
+        let (_keep, path) = folder();
+        fs::create_dir(unfinished(&path)).unwrap();
+        let making = lock(&unfinished(&path)).unwrap();
+        Workspace::clear(&path).unwrap();
+        assert!(unfinished(&path).join(LOCK).exists());
+        // The folder that is in the way is named, and not the one that is not there.
+        let failure = Workspace::create(&path, "r", IfExists::Refuse).unwrap_err();
+        assert_eq!((failure.kind.as_str(), failure.on), ("workspace", vec![unfinished(&path).into_string()]));
+        drop(making);
+        await_unlocked(&unfinished(&path).join(LOCK));
+        Workspace::clear(&path).unwrap();
+        assert!(!unfinished(&path).exists());
     }
 
     #[test]
