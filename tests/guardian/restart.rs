@@ -1,13 +1,12 @@
 //! A restart that does not come to leave its stack up.
 
 use std::fs;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 
 use camino::Utf8Path;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use stelae_tests::{Xtask, alive, until};
+use stelae_tests::{Xtask, alive, held_port, until};
 
 /// The supervisor ends what it has started as it always does, and keeps what it has seen: it is not just killed.
 #[test]
@@ -17,8 +16,8 @@ fn a_restart_that_is_interrupted_lets_the_supervisor_end_its_stack() {
     for name in ["config", "home"] {
         fs::create_dir(path(name)).unwrap();
     }
-    // The kernel does not hand a port out again so soon.
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let held = held_port();
+    let address = held.address();
     let proxy = json!({ "mcpProxy":
         { "name": "fixture", "addr": address.to_string(), "baseURL": format!("http://{address}") } });
     fs::write(path("home/proxy.json"), proxy.to_string()).unwrap();

@@ -128,7 +128,6 @@ impl Ci {
             Ok(())
         })?;
         interrupt.bail("ci")?;
-        over_in(Step::ColdBuild.limit());
         let cold = if self.is_meant(Step::ColdBuild) { Some(cold_build(context, &shell)?) } else { None };
         step(Step::Smoke, "smoke", &mut || within("smoke", xtask().args(["smoke"])))?;
         let left_out = self.left_out();

@@ -21,22 +21,14 @@ use stelae_run::record::{Listener, Recorder, run_id};
 use stelae_run::report::{Terminal, json_lines};
 use stelae_run::signals::Interrupt;
 use stelae_run::stack::{
-    Attached, Attendance, HoldUntil, KeptPorts, StackChild, StackConfig, StackLock, StackRecord,
-    check_installed, service_log,
+    Attached, Attendance, HoldUntil, KeptPorts, StackChild, StackConfig, StackRecord, check_installed,
+    service_log,
 };
 
 use crate::context::{Context, absolute};
 use crate::gateway::ensure_gateway;
 use crate::guard::{Guard, IsolationFlag, over_in};
 use crate::verb::Outcome;
-
-/// What a stack that is to be left up, and does not come up, is given to end by itself: a little more than its gateway has.
-const BY_ITSELF: Duration = Duration::from_millis(6_500);
-/// How often it is looked whether it has.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// What is given to whatever is left of it then.
-const LEFTOVERS: StopLimits =
-    StopLimits { grace: Duration::from_millis(500), ceiling: Duration::from_secs(5) };
 
 /// `restart`
 #[derive(Debug, Args)]
@@ -207,45 +199,14 @@ impl Restart {
             guarded.limit(LET_GO);
         }
         let family = Family::enter()?;
-        let started = self.start_detached(context, environment, interrupt, &record, &recorder);
-        let Detached { run, child, alone } = match started {
-            Ok(started) => started,
-            Err(failure) => {
-                let left = stop_detached(family, interrupt).left();
-                let left = left.into_iter().map(|one| format!("this survived: {one}"));
-                return Err(left.fold(failure, Failure::because));
-            }
-        };
-        let (endpoints, pid) = (child.endpoints.clone(), child.release());
-        // Until then nobody else may end it.
-        drop(alone);
-        drop(family);
-        let Endpoints { url, servers } = endpoints;
-        let data = serde_json::json!({"schema": 1, "url": url, "servers": servers, "pid": pid, "run": run});
-        context.printer.data(&data, || {
-            let servers: String = servers.iter().map(|(name, url)| format!("  {name}: {url}\n")).collect();
-            format!("the stack is up: {url} (pid {pid})\n{servers}end it: cargo xtask down\n")
-        });
-        Ok(ExitCode::Pass)
-    }
-
-    /// The stack, up and recorded, in the hands of its supervisor.
-    fn start_detached(
-        &self,
-        context: &Context,
-        environment: &Environment,
-        interrupt: &Interrupt,
-        record: &StackRecord,
-        recorder: &Recorder,
-    ) -> Result<Detached, Failure> {
         let log = default_log(environment)?.with_file_name("restart.log");
         // A build takes as long as it takes, and the old stack stays up meanwhile.
         let config = self.config(environment)?;
         // The old stack stays up for as long as the new one cannot be.
         check_installed(&config.chosen, environment)?;
-        ensure_gateway(environment, &config.builtin, &log.with_file_name("cargo.log"), interrupt, recorder)?;
+        ensure_gateway(environment, &config.builtin, &log.with_file_name("cargo.log"), interrupt, &recorder)?;
         let busy = Deadline::after(self.budget_s);
-        let alone = record.lock(busy, interrupt)?;
+        let _alone = record.lock(busy, interrupt)?;
         if let Some(old) = record.stop_recorded(interrupt)? {
             recorder.note(format!("ended the stack that was up: {old}"));
         }
@@ -262,8 +223,8 @@ impl Restart {
         let child = match started.and_then(|child| record.write(&run, &child).map(|()| child)) {
             Ok(child) => child,
             Err(failure) => {
-                let_go(family, interrupt);
-                return Err(failure);
+                let left = let_go(family, interrupt).left().into_iter();
+                return Err(left.fold(failure, |failure, one| failure.because(format!("survived: {one}"))));
             }
         };
         let (endpoints, pid) = (child.endpoints.clone(), child.release());
@@ -314,34 +275,14 @@ impl Restart {
 
 /// Ends a stack that is not to stay. Its supervisor has seen the end of its line, and ends everything in its own order, evidence
 /// first; a signal from here would be one more, which shortens the grace. What is still there after that has had its chance.
-fn let_go(family: Family, interrupt: &Interrupt) {
+fn let_go(family: Family, interrupt: &Interrupt) -> TeardownProof {
     let by_itself = Deadline::after(LET_GO.grace);
     let anybody = || descendants(std::process::id().cast_signed()).iter().any(|row| !row.zombie);
     family.stop(StopLimits { grace: Duration::ZERO, ..LET_GO }, interrupt, &mut |_| {
         while anybody() && !by_itself.passed() && interrupt.count() < 2 {
             interrupt.wait(LOOK_EVERY);
         }
-    });
-}
-
-/// Ends a stack that did not come up. Its life line has come to its end with the failure: so its supervisor stops what it has
-/// started, and keeps what it sees of that. It is left to it, but not for ever.
-fn stop_detached(family: Family, interrupt: &Interrupt) -> TeardownProof {
-    let us = i32::try_from(std::process::id()).unwrap_or(0);
-    let (deadline, before) = (Deadline::after(BY_ITSELF), interrupt.count());
-    let somebody_runs = || tree::descendants(us).iter().any(|row| !row.zombie);
-    // Who asks again does not want to wait.
-    while somebody_runs() && !deadline.passed() && interrupt.count() == before {
-        interrupt.wait(LOOK_EVERY.min(deadline.remaining()));
-    }
-    family.stop(LEFTOVERS, interrupt, &mut |_| ())
-}
-
-/// A stack that is to be left up.
-struct Detached {
-    run: String,
-    child: StackChild,
-    alone: StackLock,
+    })
 }
 
 /// A number of seconds, whole or not: `60`, `8.5`.

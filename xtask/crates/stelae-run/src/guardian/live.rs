@@ -282,6 +282,7 @@ mod tests {
         await_unlocked(&path);
         assert_eq!((sweep(&folder), names(&folder)), ((vec![], vec![]), 2));
         second.remove();
+        await_unlocked(&path);
         assert_eq!(sweep(&folder).1.len(), 1);
     }
 

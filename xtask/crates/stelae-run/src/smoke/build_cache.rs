@@ -130,6 +130,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::files::await_unlocked;
 
     fn tree(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|&(path, id)| (path.to_owned(), format!("100644 blob {id}"))).collect()
@@ -179,6 +180,7 @@ mod tests {
             });
         assert_eq!((again.unwrap_err().kind.as_str(), waited), ("build-cache-busy", 1));
         drop(held);
+        await_unlocked(&cache.join("lock"));
         assert!(
             BuildCache::lock(&cache, Deadline::after(Duration::ZERO), &Interrupt::never(), &mut || {})
                 .is_ok()

@@ -10,12 +10,15 @@ use serde::{Deserialize, Serialize};
 use stelae_model::{ExitCode, Failure};
 
 use super::options::IfExists;
+use crate::agents::AgentHome;
 use crate::files::{Readable, replace};
 
 /// File that makes a folder a workspace of ours.
 const MARKER: &str = ".stelae-workspace.json";
 /// File that is locked while a run uses the workspace.
 const LOCK: &str = ".stelae-workspace.lock";
+/// Folder of the homes of agents, one for each stage.
+pub(super) const AGENT_HOMES: &str = "agent";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Marker {
@@ -49,7 +52,10 @@ impl Workspace {
                     .hint("--if-exists reuse or --if-exists replace"));
                 }
                 IfExists::Reuse => {}
-                IfExists::Replace => workspace.empty()?,
+                IfExists::Replace => {
+                    workspace.end_loans()?;
+                    workspace.empty()?;
+                }
             }
             workspace.mark(run)?;
             return Ok(workspace);
@@ -141,8 +147,9 @@ impl Workspace {
     /// Removes it, marker last: a removal that is cut short leaves a folder that is still known to be ours.
     ///
     /// # Errors
-    /// Exit 34, `workspace-survived`.
+    /// Exit 34, `workspace-survived`; 10, `agent-home`: it holds credentials that their user may need.
     pub fn remove(self) -> Result<(), Failure> {
+        self.end_loans()?;
         let gone = self.empty().and_then(|()| {
             fs::remove_dir_all(&self.path)
                 .map_err(|error| failed("the workspace cannot be removed", &self.path, &error))
@@ -152,6 +159,11 @@ impl Workspace {
             failure.kind = "workspace-survived".to_owned();
             failure.hint(format!("rm -rf {}", self.path))
         })
+    }
+
+    /// Gives back what is still lent to agents: of a run that was killed, nobody else does.
+    fn end_loans(&self) -> Result<(), Failure> {
+        AgentHome::reclaim_all(&self.path.join(AGENT_HOMES))?.into_iter().try_for_each(AgentHome::give_back)
     }
 
     fn empty(&self) -> Result<(), Failure> {
@@ -266,6 +278,34 @@ mod tests {
         await_unlocked(&unfinished(&path).join(LOCK));
         Workspace::clear(&path).unwrap();
         assert!(!unfinished(&path).exists());
+    }
+
+    #[test]
+    fn what_an_agent_has_renewed_outlives_whoever_removes_its_home() {
+        use stelae_model::agent::{Agent, Model};
+        use stelae_model::env::{Environment, Layers};
+        let (keep, path) = folder();
+        let user = Utf8Path::from_path(keep.path()).unwrap().join("auth.json");
+        let process = vec![("CODEX_HOME".to_owned(), user.parent().unwrap().to_string())];
+        let host = Environment::resolve(&Layers { process, ..Layers::default() }).unwrap();
+        let run_that_is_killed = |key: &str| {
+            fs::write(&user, r#"{"OPENAI_API_KEY":"the-old-one"}"#).unwrap();
+            drop(Workspace::create(&path, "r", IfExists::Reuse).unwrap());
+            let at = path.join(AGENT_HOMES).join("install");
+            let mut home = AgentHome::create(&at).unwrap();
+            home.lend_credentials(Agent::Codex, Model::Live, &host).unwrap();
+            home.leave();
+            fs::remove_file(at.join("auth.json")).unwrap();
+            fs::write(at.join("auth.json"), key).unwrap();
+            await_unlocked(&path.join(LOCK));
+        };
+        run_that_is_killed("renewed");
+        drop(Workspace::create(&path, "s", IfExists::Replace).unwrap());
+        assert_eq!(fs::read_to_string(&user).unwrap(), "renewed");
+        await_unlocked(&path.join(LOCK));
+        run_that_is_killed("renewed again");
+        Workspace::clear(&path).unwrap();
+        assert_eq!((fs::read_to_string(&user).unwrap().as_str(), path.exists()), ("renewed again", false));
     }
 
     #[test]

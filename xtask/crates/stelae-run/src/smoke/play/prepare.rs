@@ -20,6 +20,7 @@ use crate::agents::{AgentHome, AgentProgram, CliStart, ScriptedModel, described}
 use crate::files;
 use crate::smoke::context::{SmokeContext, read};
 use crate::smoke::state::Restarted;
+use crate::smoke::workspace::AGENT_HOMES;
 
 /// From the moment when the builtin agent gives up until it has said so.
 const SAYING_WHY: Duration = Duration::from_secs(1);
@@ -216,7 +217,7 @@ pub(super) fn agent_home(cx: &SmokeContext, stage: &Stage) -> Utf8PathBuf {
 
 /// Where the homes of all stages are.
 pub(super) fn homes(workspace: &Utf8Path) -> Utf8PathBuf {
-    workspace.join("agent")
+    workspace.join(AGENT_HOMES)
 }
 
 /// Where the model listens: beside the gateway. The whole address is the run's own, so that nobody else can be there, and
