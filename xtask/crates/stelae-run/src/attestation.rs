@@ -144,8 +144,8 @@ pub fn attest_stack(
 }
 
 /// Compares the process of an invocation with what it was given: the one that carries its label and was started by us, or by
-/// whoever's command line begins with the words of `starter`. Nothing if there is none any more. What that process starts itself is its own
-/// business.
+/// whoever's command line begins with the words of `starter`. Nothing if there is none any more. What that process starts
+/// itself is its own business.
 ///
 /// # Errors
 /// Exit 20, `environment-unreadable`.
