@@ -227,6 +227,23 @@ fn a_line_that_is_cut_has_its_place() {
 }
 
 #[test]
+fn a_token_that_an_agent_reads_aloud_is_in_no_verdict() {
+    const TOKEN: &str = "hunter2-of-the-clients";
+    let machine = Machine::with_liar(
+        r#"printf '{"type":"turn.failed","error":{"message":"the token is %s"}}\n' "$STELAE_MCP_TOKEN""#,
+    );
+    let path = format!("{}:{}", machine.path("bin"), std::env::var("PATH").unwrap());
+    let args = ["--format", "json", "smoke", "--agent", "codex", "--keep", "never"];
+    let xtask = Xtask::new(machine.source.path(), &args).env("PATH", &path);
+    let ended = xtask.env("STELAE_MCP_TOKEN", TOKEN).run();
+    assert_eq!(ended.verdict(), (11, "model-unreached".to_owned()), "{}", ended.stderr);
+    let verdict = machine.source.run_folder(&ended.run_id()).join("verdict.json");
+    for text in [&fs::read_to_string(verdict).unwrap(), &ended.stdout, &ended.stderr] {
+        assert!(text.contains("the token is (secret)") && !text.contains(TOKEN), "{text}");
+    }
+}
+
+#[test]
 fn a_program_that_is_gone_when_it_is_to_play_is_no_fault_of_an_agent() {
     let machine = Machine::with_liar("");
     machine.has_program("codex", "echo codex-cli 0.0.1; rm -- \"$0\"");
