@@ -23,8 +23,9 @@ fn the_folder_of_a_bench_that_is_killed_is_removed() {
         assert!(!run.has_ended(), "{}", run.stderr());
         !alive(&mark).is_empty()
     });
+    let workspaces = cache.join("workspaces");
     let folders = || {
-        let entries = tmp.read_dir_utf8().unwrap().map(|entry| entry.unwrap().into_path());
+        let entries = workspaces.read_dir_utf8().unwrap().map(|entry| entry.unwrap().into_path());
         entries.collect::<Vec<Utf8PathBuf>>()
     };
     assert_eq!(folders().len(), 1);

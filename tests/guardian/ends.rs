@@ -15,7 +15,7 @@ const SAYS_WITHIN: Duration = Duration::from_secs(300);
 
 /// The seconds of each `over-in` that a verb says, in order. This test is its outer half, and hears it to its end.
 fn ends(args: &[&str]) -> Vec<u64> {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = stelae_tests::private_folder();
     let path = |name: &str| folder.path().join(name);
     fs::create_dir(path("tmp")).unwrap();
     fs::write(path("live.json"), "").unwrap();

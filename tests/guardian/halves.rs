@@ -11,17 +11,22 @@ use stelae_tests::{Run, Source, Xtask, alive, children, programs, root, runs, un
 const ISOLATIONS: [&str; 2] = ["guard", "pidns"];
 
 /// A lifecycle of `soak` that stays up until it is told to end.
-struct Up {
-    run: Run,
-    mark: String,
-    workspace: Utf8PathBuf,
-    /// Nobody else's: any guarded start in it would end what a test leaves for the next one to end.
-    cache: Utf8PathBuf,
+pub(crate) struct Up {
+    pub(crate) run: Run,
+    pub(crate) mark: String,
+    pub(crate) workspace: Utf8PathBuf,
+    /// Of this test alone: any guarded start in it would end what a test leaves for the next one to end.
+    pub(crate) cache: Utf8PathBuf,
     _source: Source,
 }
 
 impl Up {
-    fn new(isolation: &str, shape: &str, number: u32) -> Self {
+    pub(crate) fn new(isolation: &str, shape: &str, number: u32) -> Self {
+        Self::held(isolation, shape, number, "600000")
+    }
+
+    /// The same, which ends by itself so many milliseconds after its service is up.
+    pub(crate) fn held(isolation: &str, shape: &str, number: u32, hold_ms: &str) -> Self {
         let source = Source::of_working_tree();
         let mark = format!("600.{:05}{number:04}", std::process::id());
         // Leases are of a cache home: in homes of their own, two of these may have one address.
@@ -39,7 +44,7 @@ impl Up {
                 "--grace-ms",
                 "200",
                 "--hold-ms",
-                "600000",
+                hold_ms,
             ])
             .start();
         let log = workspace.join("service.log");
@@ -51,12 +56,12 @@ impl Up {
         up
     }
 
-    fn await_nobody(&self) {
+    pub(crate) fn await_nobody(&self) {
         until("the end of everyone", || alive(&self.mark).is_empty());
     }
 }
 
-fn signal(pid: i32, signal: Signal) {
+pub(crate) fn signal(pid: i32, signal: Signal) {
     // It may have gone by itself.
     kill_process(Pid::from_raw(pid).unwrap(), signal).ok();
 }
@@ -126,7 +131,7 @@ fn what_has_a_living_guardian_is_not_swept_whatever_the_locks_say() {
         until("its daemons", || sleeping().len() == 3);
         let before = sleeping();
         // In another cache home lies the file of a dead guardian that had the same id.
-        let other = tempfile::tempdir().unwrap();
+        let other = stelae_tests::private_folder();
         let live = other.path().join("live");
         fs::create_dir(&live).unwrap();
         let file = live.join("0123456789abcdef.json");
@@ -274,13 +279,13 @@ fn a_reader_that_reads_nothing_holds_nobody_up() {
         let set = |name: &str, folder: &str| format!("{name}={}", home.path().join(folder));
         #[allow(clippy::disallowed_methods, reason = "a pipe that nobody reads is what is tested")]
         let mut outer = Command::new(programs().xtask.as_std_path())
-            .args(["--format", "json", "--set", &set("STELAE_CONFIG_HOME", "config")])
+            .args(["--format", "json", "--root", home.source.path().as_str()])
+            .args(["--set", &set("STELAE_CONFIG_HOME", "config")])
             .args(["--set", &set("STELAE_STATE_HOME", "state"), "--set", &port])
             .args(["restart", "--attached", "--budget-s", "3600", "--stack", stack.as_str()])
             .env("STELAE_CACHE_HOME", stelae_tests::cache())
             // Under `ci` this test has its run's id. What is killed here must not be taken for the end of that run.
             .env_remove("STELAE_RUN_ID")
-            .env("STELAE_ROOT", home.source.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(fs::File::create(home.path().join("stderr")).unwrap())

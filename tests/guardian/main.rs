@@ -7,3 +7,4 @@ mod ends;
 mod halves;
 mod restart;
 mod soak;
+mod uninterruptible;

@@ -11,7 +11,7 @@ use stelae_tests::{Xtask, alive, held_port, until};
 /// The supervisor ends what it has started as it always does, and keeps what it has seen: it is not just killed.
 #[test]
 fn a_restart_that_is_interrupted_lets_the_supervisor_end_its_stack() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = stelae_tests::private_folder();
     let path = |name: &str| Utf8Path::from_path(folder.path()).unwrap().join(name);
     for name in ["config", "home"] {
         fs::create_dir(path(name)).unwrap();
@@ -31,7 +31,8 @@ fn a_restart_that_is_interrupted_lets_the_supervisor_end_its_stack() {
     let stack = format!(
         "version = 1\n[gateway]\ncommand = {fixture:?}\nargs = ['--script', {script:?}]\nsocket = 'passed'\n\
          grace_ms = 1000\n[readiness]\nidle_ms = 600000\nceiling_ms = 600000\nceiling_ci_ms = 600000\n\
-         mcp_path = '/mcp'\nhealth_path = '/healthz'\nready_path = '/readyz'\nrequired_tools = ['a']\n"
+         mcp_path = '/mcp'\nhealth_path = '/healthz'\nready_path = '/readyz'\nrequired_tools = ['a']\n\
+         canary = {{ tool = 'a', arguments = {{}}, result = [{{ contains = 'a' }}] }}\n"
     );
     fs::write(path("config/stack.toml"), stack).unwrap();
     let set = |name: &str, value: &str| format!("--set={name}={value}");

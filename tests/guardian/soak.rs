@@ -46,14 +46,14 @@ fn nobody_is_killed_and_everything_ends_by_itself() {
 fn a_soak_that_is_itself_killed_leaves_nothing() {
     let source = Source::of_working_tree();
     let xtask = Xtask::new(source.path(), &["soak", "--runs", "1000", "--jobs", "4", "--kill", "never"]);
-    let mark = xtask.tmp();
-    let run = xtask.start();
+    let cache = xtask.tmp().with_file_name("cache");
+    let run = xtask.env("STELAE_CACHE_HOME", cache.as_str()).start();
     let workspaces = || {
-        let soaks = mark.read_dir_utf8().unwrap().flatten();
+        let soaks = cache.join("workspaces").read_dir_utf8().into_iter().flatten().flatten();
         soaks.filter(|soak| soak.path().join("work").exists()).count()
     };
     stelae_tests::until("a lifecycle", || workspaces() > 0);
     run.signal(rustix::process::Signal::KILL);
     assert_eq!(run.wait().code, 137);
-    stelae_tests::until("the end of all of them", || stelae_tests::alive(mark.as_str()).is_empty());
+    stelae_tests::until("the end of all of them", || stelae_tests::alive(cache.as_str()).is_empty());
 }

@@ -35,7 +35,7 @@ pub(crate) struct Answered {
 
 /// Has the client do what `task` says: see `client.py`.
 pub(crate) fn ask(handed: &Handed, task: &Value) -> Seen {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = stelae_tests::private_folder();
     let path = folder.path().join("task.json");
     fs::write(&path, task.to_string()).unwrap();
     let mut python = Command::new(handed.path("mcp"));

@@ -45,7 +45,7 @@ fn wanted(alone: &BTreeMap<String, Vec<String>>) -> (BTreeSet<String>, usize) {
 fn servers_of_three_registries_are_one_list_and_each_gets_its_calls() {
     let tools = ["mcp", "server-filesystem", "server-memory", "mcp-server-time", "rust-mcp-filesystem"];
     let Some(handed) = need("three-registries", &tools) else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let folder = stelae_tests::private_folder();
     let folder = Utf8Path::from_path(folder.path()).unwrap().canonicalize_utf8().unwrap();
     let servers = servers(&handed, &folder);
     let gateway = Gateway::start(&servers);

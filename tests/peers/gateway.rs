@@ -45,7 +45,7 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts one on a port that is free, and waits until every server is ready.
     pub(crate) fn start(servers: &Value) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = stelae_tests::private_folder();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let proxy = json!({"name": "peers", "addr": address, "baseURL": format!("http://{address}")});

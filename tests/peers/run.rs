@@ -18,7 +18,7 @@ pub(crate) struct Ran {
 
 /// Runs a command to its end; one that does not end is killed, and fails the test.
 pub(crate) fn run(command: &mut Command) -> Ran {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = stelae_tests::private_folder();
     let (stdout, stderr) = (folder.path().join("stdout"), folder.path().join("stderr"));
     command.stdin(Stdio::null());
     command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());

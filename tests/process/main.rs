@@ -7,6 +7,7 @@
 
 mod commands;
 mod leases;
+mod protection;
 mod startup;
 mod strangers;
 mod support;

@@ -47,7 +47,7 @@ fn every_rung_is_climbed_in_order() {
         let mut wanted = wanted_mcp(address, &["b"]);
         wanted.ready_line = Some("server ready".to_owned());
         if let Some(mcp) = &mut wanted.mcp {
-            mcp.canary = Some(Canary { tool: "a".to_owned(), arguments: json!({}) });
+            mcp.canary = Some(Canary { tool: "a".to_owned(), arguments: json!({}), result: Vec::new() });
         }
         let mut reached = Vec::new();
         let ready =
@@ -278,7 +278,7 @@ fn a_canary_that_fails_is_32() {
         let listener = free_listener();
         let mut wanted = impatient(wanted_mcp(listener.local_addr().unwrap(), &["a"]));
         if let Some(mcp) = &mut wanted.mcp {
-            mcp.canary = Some(Canary { tool: "a".to_owned(), arguments: json!({}) });
+            mcp.canary = Some(Canary { tool: "a".to_owned(), arguments: json!({}), result: Vec::new() });
         }
         let script = "steps = [{ listen = 'passed' }]\nanswers = { tools = ['a'], failing-calls = true }";
         let mut service = sandbox.start_with("canary", script, Stdin::Listener(listener));

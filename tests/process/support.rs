@@ -37,7 +37,7 @@ pub(crate) fn isolated_expecting(expect: Expect, test: &str, body: impl FnOnce(&
         let folder = Utf8PathBuf::from(std::env::var(FOLDER).unwrap());
         return body(&Sandbox { folder });
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = stelae_tests::private_folder();
     let output = folder.path().join("output of the inner half");
     let file = File::create(&output).unwrap();
     let mut inner = Command::new(std::env::current_exe().unwrap())

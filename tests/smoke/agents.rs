@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use stelae_tests::{Ended, Source, Xtask, alive, runs, until};
+use stelae_tests::{Ended, Source, Xtask, runs, until};
 use tempfile::TempDir;
 
 /// A machine on which no agent CLI is installed, but for what a test says.
@@ -17,7 +17,7 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let machine = Self { source: Source::of_working_tree(), folder: tempfile::tempdir().unwrap() };
+        let machine = Self { source: Source::of_working_tree(), folder: stelae_tests::private_folder() };
         fs::create_dir(machine.path("bin")).unwrap();
         machine
     }
@@ -198,13 +198,14 @@ fn a_call_that_must_never_happen_is_no_pass() {
 }
 
 /// What Codex would print if it had played the first stage.
-const PERFECT: &str = r#"cat <<'END'
+const PERFECT: &str = r#"N=$(cat stelae-nonce.txt)
+cat <<END
 {"type":"thread.started","thread_id":"t"}
 {"type":"turn.started"}
-{"type":"item.completed","item":{"id":"0","type":"mcp_tool_call","server":"stelae","tool":"workspace_fs_read","arguments":{"operation":"read_file","path":"README.md"},"result":{"content":[{"type":"text","text":"cargo xtask smoke"}]},"error":null,"status":"completed"}}
-{"type":"item.completed","item":{"id":"1","type":"mcp_tool_call","server":"stelae","tool":"grep","arguments":{"pattern":"cargo xtask smoke","path":"README.md"},"result":{"content":[{"type":"text","text":"README.md"}]},"error":null,"status":"completed"}}
-{"type":"item.completed","item":{"id":"2","type":"mcp_tool_call","server":"stelae","tool":"workspace_fs_read","arguments":{"operation":"read_file","path":"../outside"},"result":{"content":[{"type":"text","text":"it leads out of the workspace"}]},"error":null,"status":"failed"}}
-{"type":"item.completed","item":{"id":"3","type":"mcp_tool_call","server":"stelae","tool":"manage_stelae","arguments":{"operation":"list_discovered_servers","params":{}},"result":{"content":[{"type":"text","text":"wordcount"}]},"error":null,"status":"completed"}}
+{"type":"item.completed","item":{"id":"0","type":"mcp_tool_call","server":"stelae","tool":"workspace_fs_read","arguments":{"operation":"read_file","path":"stelae-nonce.txt"},"result":{"content":[{"type":"text","text":"$N\\n"}]},"error":null,"status":"completed"}}
+{"type":"item.completed","item":{"id":"1","type":"mcp_tool_call","server":"stelae","tool":"grep","arguments":{"pattern":"$N","path":"stelae-nonce.txt"},"result":{"content":[{"type":"text","text":"stelae-nonce.txt:1: $N"}],"structured_content":{"matches":[{"path":"stelae-nonce.txt","line":1,"text":"$N"}]}},"error":null,"status":"completed"}}
+{"type":"item.completed","item":{"id":"2","type":"mcp_tool_call","server":"stelae","tool":"workspace_fs_read","arguments":{"operation":"read_file","path":"../outside-$N"},"result":{"content":[{"type":"text","text":"\"../outside-$N\" leads out of the workspace"}]},"error":null,"status":"failed"}}
+{"type":"item.completed","item":{"id":"3","type":"mcp_tool_call","server":"stelae","tool":"manage_stelae","arguments":{"operation":"list_discovered_servers","params":{}},"result":{"content":[],"structured_content":{"servers":[{"name":"wordcount"}]}},"error":null,"status":"completed"}}
 {"type":"turn.completed","usage":{}}
 END"#;
 
@@ -243,11 +244,64 @@ fn a_token_that_an_agent_reads_aloud_is_in_no_verdict() {
     }
 }
 
+/// Neither it nor what is around it; and what is around it still keeps it from the network.
+#[test]
+fn an_agent_cannot_write_to_the_home_of_its_user() {
+    let user = tempfile::tempdir().unwrap();
+    let home = Utf8Path::from_path(user.path()).unwrap();
+    fs::write(home.join(".bashrc"), "mine\n").unwrap();
+    let script =
+        format!("if echo x >>{home}/.bashrc; then echo it-was-written >&2; else echo it-was-kept >&2; fi");
+    let machine = Machine::with_liar(&script);
+    let path = format!("{}:{}", machine.path("bin"), std::env::var("PATH").unwrap());
+    let args = ["--format", "json", "smoke", "--agent", "codex", "--keep", "never"];
+    let ended = Xtask::new(machine.source.path(), &args).env("PATH", &path).env("HOME", home.as_str()).run();
+    assert_eq!(ended.verdict(), (11, "model-unreached".to_owned()), "{}", ended.stderr);
+    assert_eq!(fs::read_to_string(home.join(".bashrc")).unwrap(), "mine\n");
+    let folder = machine.source.run_folder(&ended.run_id());
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
+    assert!(read("events.jsonl").contains("it-was-kept"), "{}", read("events.jsonl"));
+    let network = read("transcripts/bundle-tools.network.json");
+    assert!(network.contains("network-namespace"), "{network}");
+    assert_eq!(ended.left(), Vec::<String>::new());
+}
+
+/// Through the link to it, where everything else of the user's is read-only.
+#[test]
+fn an_agent_can_renew_the_credentials_that_it_was_lent() {
+    let user = tempfile::tempdir().unwrap();
+    let home = Utf8Path::from_path(user.path()).unwrap();
+    fs::create_dir(home.join(".codex")).unwrap();
+    let credentials = home.join(".codex/auth.json");
+    fs::write(&credentials, r#"{"OPENAI_API_KEY":"the-old-one-of-the-user"}"#).unwrap();
+    let script = format!(
+        "echo '{{\"OPENAI_API_KEY\":\"the-new-one-of-the-user\"}}' >\"$CODEX_HOME/auth.json\"; \
+         if echo x >{home}/.codex/config.toml; then echo it-was-written >&2; else echo it-was-kept >&2; fi"
+    );
+    let machine = Machine::with_liar(&script);
+    let path = format!("{}:{}", machine.path("bin"), std::env::var("PATH").unwrap());
+    let args = ["--format", "json", "smoke", "--agent", "codex", "--model", "live", "--keep", "never"];
+    let ended = Xtask::new(machine.source.path(), &args).env("PATH", &path).env("HOME", home.as_str()).run();
+    assert_eq!(ended.code, 11, "{}", ended.stderr);
+    let events = machine.source.run_folder(&ended.run_id()).join("events.jsonl");
+    let events = fs::read_to_string(events).unwrap();
+    assert!(events.contains("it-was-kept"), "{events}");
+    assert!(fs::read_to_string(credentials).unwrap().contains("the-new-one-of-the-user"), "{}", ended.stderr);
+    assert!(!home.join(".codex/config.toml").exists());
+}
+
 #[test]
 fn a_program_that_is_gone_when_it_is_to_play_is_no_fault_of_an_agent() {
     let machine = Machine::with_liar("");
     machine.has_program("codex", "echo codex-cli 0.0.1; rm -- \"$0\"");
-    machine.is_found_out(40, "agent-not-started", &["the agent could not be run with its model around it"]);
+    machine.is_found_out(40, "agent-not-started", &["codex is not there any more"]);
+}
+
+#[test]
+fn a_program_that_is_another_one_when_it_is_to_play_does_not_play() {
+    let machine = Machine::with_liar("");
+    machine.has_program("codex", "echo codex-cli 0.0.1; echo '# and more' >> \"$0\"");
+    machine.is_found_out(50, "program-changed", &["codex was changed", "sha256 was "]);
 }
 
 #[test]
@@ -275,6 +329,22 @@ fn one_that_hears_nothing_and_has_children_that_get_away_is_ended_with_them() {
 }
 
 #[test]
+fn one_that_waits_for_nothing_is_ended_when_a_service_of_the_stack_dies() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("dies");
+    let file = file.to_str().unwrap();
+    let machine = Machine::with_liar(&format!(": > {file}; exec sleep 600"));
+    let script = format!("steps = [{{ await-file = {file:?} }}, {{ exit = 9 }}]\n");
+    machine.source.write("tests/mortal.toml", &script);
+    let service = format!(
+        "[services.mortal]\ncommand = {:?}\nargs = [\"--script\", \"<<STELAE_ROOT>>/tests/mortal.toml\"]\n",
+        env!("CARGO_BIN_EXE_stelae-fixture")
+    );
+    machine.source.edit("config/stack.toml", "[readiness]\n", &format!("{service}\n[readiness]\n"));
+    machine.is_found_out(10, "service-died", &["service:mortal died", "exit status 9", "was ended for that"]);
+}
+
+#[test]
 fn what_a_person_has_started_goes_with_the_stack() {
     let machine = Machine::with_liar(DEAF);
     let path = format!("{}:{}", machine.path("bin"), std::env::var("PATH").unwrap());
@@ -283,10 +353,10 @@ fn what_a_person_has_started_goes_with_the_stack() {
     assert_eq!(stopped.code, 0, "{}", stopped.stderr);
     let command = stopped.stdout.lines().find(|line| line.starts_with("  (")).unwrap();
     let mut played = Command::new("sh").args(["-c", command]).stdin(Stdio::null()).spawn().unwrap();
-    let sandbox = stopped.sandbox.path().to_str().unwrap().to_owned();
     until("the agent and its child", || {
-        alive(&sandbox).iter().filter(|process| process.contains("while :")).count() == 1
-            && alive(&sandbox).iter().any(|process| process.contains("/bin/codex exec"))
+        let alive = stopped.alive();
+        alive.iter().filter(|process| process.contains("while :")).count() == 1
+            && alive.iter().any(|process| process.contains("/bin/codex exec"))
     });
     let run = runs(machine.source.path()).pop().unwrap();
     let ended = Xtask::new(machine.source.path(), &["runs", "stop", &run]).run();

@@ -6,10 +6,10 @@ use std::process::Command;
 
 use rustix::process::geteuid;
 use serde_json::Value;
-use stelae_tests::{Source, Xtask, alive, runs};
+use stelae_tests::{Source, Xtask, cache, private_folder, runs};
 
 /// What a command is put behind so that it may mount, for itself and what it starts only.
-fn with_mounts_of_its_own() -> Option<&'static [&'static str]> {
+pub(super) fn with_mounts_of_its_own() -> Option<&'static [&'static str]> {
     const USER: &[&str] = &["unshare", "--user", "--map-root-user", "--mount"];
     const ROOT: &[&str] = &["unshare", "--mount"];
     let ways = if geteuid().is_root() { [ROOT, USER].as_slice() } else { [USER].as_slice() };
@@ -46,19 +46,18 @@ fn a_full_disk_under_the_evidence_is_said_and_the_run_goes_on() {
     assert_eq!(runs(source.path()), Vec::<String>::new());
 }
 
+/// A server mounts a folder of the user's in the workspace, where it is not prevented from that: no process can remove the
+/// mount point, root included, and what is in the folder is not removed.
 #[test]
-fn a_workspace_that_cannot_be_removed_is_a_survivor() {
-    // A mount point in the workspace: nobody can remove it, root included. Who is not root needs no more than a file in a
-    // folder that may not be written.
-    let (under, fault) = if geteuid().is_root() {
-        let Some(unshare) = with_mounts_of_its_own() else {
-            skipped("root, who may not mount: nothing here cannot be removed");
-            return;
-        };
-        (unshare, "mount -t tmpfs none $TMPDIR")
-    } else {
-        (["env"].as_slice(), "mkdir $TMPDIR/kept && touch $TMPDIR/kept/file && chmod 555 $TMPDIR/kept")
+fn a_folder_of_the_user_that_is_mounted_in_the_workspace_is_left_alone() {
+    let Some(under) = with_mounts_of_its_own() else {
+        skipped("no mounts are allowed here: nothing cannot be removed");
+        return;
     };
+    let users = private_folder();
+    let precious = users.path().join("precious");
+    fs::write(&precious, "words").unwrap();
+    let fault = format!("mkdir $TMPDIR/mounted; mount --bind {} $TMPDIR/mounted", users.path().display());
     let source = Source::of_working_tree();
     let script = format!(
         "{fault}; exec env -u PWD -u OLDPWD -u SHLVL -u _ <<STELAE_BIN_DIR>>/stelae-gateway serve \
@@ -68,11 +67,15 @@ fn a_workspace_that_cannot_be_removed_is_a_survivor() {
     source.edit(stack, "command = \"<<STELAE_BIN_DIR>>/stelae-gateway\"", "command = \"/bin/sh\"");
     let old = "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]";
     source.edit(stack, old, &format!("args = [\"-c\", \"{script}\"]"));
-    let args = ["--format", "json", "smoke", "--until", "restart", "--keep", "never"];
+    // In namespaces the stack's mounts are its own.
+    let args = ["--isolation", "guard", "--format", "json", "smoke", "--until", "restart", "--keep", "never"];
     let ended = Xtask::new(source.path(), &args).start_under(under).wait();
-    // For who cleans up after the test; a mount went with its namespace.
-    Command::new("chmod").args(["-R", "u+w"]).arg(ended.sandbox.path()).status().unwrap();
+    let workspace = cache().join("workspaces").join(ended.run_id());
+    let left = ended.left();
+    // The mount went with its namespace.
+    fs::remove_dir_all(&workspace).ok();
     assert_eq!(ended.verdict(), (34, "workspace-survived".to_owned()), "{}", ended.stderr);
-    assert!(ended.stderr.contains("hint: rm -rf "), "{}", ended.stderr);
-    assert_eq!(alive(ended.sandbox.path().to_str().unwrap()), Vec::<String>::new());
+    assert!(ended.stderr.contains("hint: umount /") && !ended.stderr.contains("rm -rf"), "{}", ended.stderr);
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "words");
+    assert_eq!(left, [workspace.as_str()]);
 }

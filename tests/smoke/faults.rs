@@ -130,8 +130,8 @@ fn a_tool_call_that_fails_although_the_agent_exits_0() {
     let source = Source::of_working_tree();
     source.edit(
         "config/smoke.toml",
-        "path = \"README.md\" }\nresult_contains = \"cargo",
-        "path = \"no-such.md\" }\nresult_contains = \"cargo",
+        "path = \"stelae-nonce.txt\" }\nresult = [{ equals",
+        "path = \"no-such.md\" }\nresult = [{ equals",
     );
     fails(
         &source,
@@ -182,7 +182,7 @@ fn a_stack_that_writes_into_the_clone() {
         "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]",
         &format!("args = [\"-c\", \"{script}\"]"),
     );
-    fails(&source, 50, "git-not-clean", "stage:bundle-tools", &["M README.md"]);
+    fails(&source, 50, "git-not-clean", "structural", &["changed (content): repo:README.md"]);
 }
 
 #[test]
@@ -231,12 +231,18 @@ fn with_prelude(prelude: &str) -> Source {
 #[test]
 fn a_stack_that_tells_git_to_look_away() {
     let prelude = "mkdir -p .git/info; echo \"*.junk\" | tee .git/info/exclude; echo x | tee stray.junk";
-    fails(&with_prelude(prelude), 50, "git-config-changed", "verify", &[".git/info/exclude"]);
+    fails(
+        &with_prelude(prelude),
+        50,
+        "git-config-changed",
+        "structural",
+        &["repo:.git/info", "repo:stray.junk"],
+    );
 }
 
 #[test]
 fn a_stack_that_changes_a_reference() {
-    fails(&with_prelude("git tag surprise"), 50, "git-refs-changed", "verify", &["refs/tags/surprise"]);
+    fails(&with_prelude("git tag surprise"), 50, "git-refs-changed", "structural", &["refs/tags/surprise"]);
 }
 
 #[test]
@@ -244,7 +250,13 @@ fn a_stack_that_leaves_traces_in_what_is_rendered() {
     let overlay = "{\"mcpServers\": {\"extra\": {\"url\": \"http://127.0.0.1:1/mcp\", \"required\": false}}}";
     let prelude =
         format!("echo {} | tee $STELAE_CONFIG_HOME/proxy.overlay.json", overlay.replace('"', "\\\""));
-    fails(&with_prelude(&prelude), 50, "catalog-changed", "verify", &["extra"]);
+    fails(
+        &with_prelude(&prelude),
+        50,
+        "catalog-changed",
+        "structural",
+        &["added (file): config:proxy.overlay.json"],
+    );
 }
 
 #[test]
@@ -252,7 +264,7 @@ fn a_server_that_a_stage_installs_is_attested_too() {
     let source = Source::of_working_tree();
     let env = "\"args\": [\"demo-server\"], \"env\": { \"PROXY_HOST\": \"127.0.0.9\" }";
     source.edit("config/discovery.json", "\"args\": [\"demo-server\"]", env);
-    let parts = ["server:wordcount_smoke (pid ", "PROXY_HOST is \"127.0.0.9\""];
+    let parts = ["server:wordcount_n", "PROXY_HOST is \"127.0.0.9\""];
     fails(&source, 20, "environment-differs", "stage:install", &parts);
 }
 
@@ -270,7 +282,7 @@ fn what_the_users_git_ignores_is_not_clean_for_that() {
     std::fs::write(home.join(".gitconfig"), format!("[core]\n\texcludesFile = {home}/ignored\n")).unwrap();
     let ended = xtask.run();
     assert_eq!(ended.verdict(), (50, "git-not-clean".to_owned()), "{}", ended.stderr);
-    assert!(ended.stderr.contains("?? stray.junk"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("added (file): repo:stray.junk"), "{}", ended.stderr);
 }
 
 #[test]

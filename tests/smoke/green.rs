@@ -62,23 +62,19 @@ fn a_fresh_clone_is_proven_and_nothing_is_left() {
     assert!(read("transcripts/remove.jsonl").contains("count_words"));
     let calls = read_calls("calls.jsonl", &read("calls.jsonl")).unwrap();
     let counted = calls.iter().find(|call| call.tool == "count_words").expect("a call");
-    assert_eq!(
-        (counted.server.as_deref(), counted.outcome),
-        (Some("wordcount_smoke"), CallOutcome::Answered)
-    );
+    let nonce = json("steps/clone.json")["nonce"].as_str().unwrap().to_owned();
+    let server = format!("wordcount_{nonce}");
+    assert_eq!((counted.server.as_deref(), counted.outcome), (Some(&*server), CallOutcome::Answered));
     assert!(
-        events.iter().any(|event| event["event"]["text"]
-            .as_str()
-            .is_some_and(|text| text.contains("wordcount_smoke")))
+        events.iter().any(|event| event["event"]["text"].as_str().is_some_and(|text| text.contains(&server)))
     );
     assert_eq!(read("rendered/proxy.json"), read("rendered/proxy.after.json"));
 
     // Both looks before the teardown, the run's and that of the stack's own supervisor; and both proofs.
     let snapshot = json("snapshot.json");
     let commands = snapshot["processes"].to_string();
-    for part in
-        ["restart --attached", "serve --config", "\"state\":\"listen\"", "STELAE_CONTROL_TOKEN\":\"sha256:"]
-    {
+    // A command line is cut: that of the supervisor is long before its verb comes.
+    for part in ["--of-run", "serve --config", "\"state\":\"listen\"", "STELAE_CONTROL_TOKEN\":\"sha256:"] {
         assert!(commands.contains(part), "{part}: {snapshot}");
     }
     let rungs = snapshot["probes"]["history"].to_string();
@@ -147,7 +143,7 @@ fn uncommitted_changes_are_reported_and_not_in_the_clone() {
     let warnings = ended.json()["warnings"].to_string();
     assert!(warnings.contains("1 uncommitted changes") && warnings.contains("new-file.txt"), "{warnings}");
     let run = ended.run_id();
-    let clone = ended.sandbox.path().join(format!("tmp/stelae-smoke-{run}/repo"));
+    let clone = stelae_tests::cache().join(format!("workspaces/{run}/repo"));
     assert!(clone.join("README.md").exists() && !clone.join("new-file.txt").exists());
 }
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use stelae_tests::{Ended, Run, Source, Xtask, alive, runs, until};
+use stelae_tests::{Ended, Run, Source, Xtask, runs, until};
 
 fn start(source: &Source, args: &[&str]) -> Run {
     let args: Vec<&str> = ["--format", "json", "smoke"].iter().chain(args).copied().collect();
@@ -24,6 +24,8 @@ fn with_fixture(source: &Source) {
     );
     let old = "args = [\"serve\", \"--config\", \"<<STELAE_CONFIG_HOME>>/proxy.json\"]";
     source.edit(stack, old, "args = [\"--script\", \"<<STELAE_ROOT>>/tests/fixture-script.toml\"]");
+    // It reads no file.
+    source.edit(stack, "[{ equals = \"[workspace]\\n\" }]", "[{ contains = \"was called\" }]");
 }
 
 /// Waits until the only run of the source is in this step, and gives its id.
@@ -137,7 +139,7 @@ fn ctrl_c_before_a_stage_is_handed_over_takes_the_stack_along() {
         let id = await_event(&source, &mut run, "{\"kind\":\"step-finished\",\"step\":\"structural\"");
         run.signal(Signal::INT);
         let ended = run.wait();
-        let left = alive(ended.sandbox.path().to_str().unwrap());
+        let left = ended.alive();
         // It may have been handed over before the signal came. Then that is said, or there is nothing to say.
         let stopped = Xtask::new(source.path(), &["runs", "stop", &id]).run();
         assert!([0, 2, 40].contains(&stopped.code), "{}", stopped.stderr);
@@ -185,8 +187,7 @@ fn no_process_survives_the_kill_of_the_harness() {
     let (_source, ended, _) = signalled_in_time("structural", Signal::KILL);
     assert_eq!(ended.code, 137);
     // The supervisor in the clone sees the end of its life line, and takes the stack with it.
-    let mark = ended.sandbox.path().to_str().unwrap();
-    until("the end of the stack", || alive(mark).is_empty());
+    until("the end of the stack", || ended.alive().is_empty());
 }
 
 #[test]
@@ -200,14 +201,12 @@ fn no_process_survives_the_kill_of_the_harness_while_the_stack_starts() {
         let mut args = vec!["--format", "json", "smoke"];
         args.extend(stage.iter().flat_map(|stage| ["--manual-stage", *stage]));
         let xtask = Xtask::new(source.path(), &args);
-        let mark = xtask.tmp();
         let run = xtask.start();
-        until("the fixture", || {
-            alive(mark.as_str()).iter().any(|process| process.contains("fixture-script.toml"))
-        });
+        until("the fixture", || run.alive().iter().any(|process| process.contains("fixture-script.toml")));
         run.signal(Signal::KILL);
-        assert_eq!(run.wait().code, 137);
-        until("the end of the stack", || alive(mark.as_str()).is_empty());
+        let ended = run.wait();
+        assert_eq!(ended.code, 137);
+        until("the end of the stack", || ended.alive().is_empty());
         // Not because the start was given up. Whether it had time to say why is another matter: in a namespace the kernel
         // may kill it on its way down.
 

@@ -6,11 +6,18 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests: helpers of tests included")]
 
 mod agents;
+mod attested;
 mod concurrent;
+mod deaths;
 mod evidence;
 mod faults;
 mod green;
+mod harm;
 mod input;
 mod interrupts;
 mod ports;
+mod programs;
+mod proof;
 mod resume;
+mod untouched;
+mod user_home;

@@ -16,7 +16,7 @@ struct Gated {
 
 impl Gated {
     fn new() -> Self {
-        let gated = Self { source: Source::of_working_tree(), folder: tempfile::tempdir().unwrap() };
+        let gated = Self { source: Source::of_working_tree(), folder: stelae_tests::private_folder() };
         let script = format!(
             "#!/bin/sh\ncase \" $* \" in *\" clone \"*) until [ -e '{}' ]; do sleep 0.01; done ;; esac\n\
              PATH=${{PATH#*:}} exec git \"$@\"\n",

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Command, Output};
 
-use stelae_tests::{Ended, Source, Xtask, alive};
+use stelae_tests::{Ended, Source, Xtask};
 
 fn outcomes(json: &serde_json::Value) -> Vec<String> {
     let steps = json["steps"].as_array().unwrap();
@@ -13,7 +13,7 @@ fn outcomes(json: &serde_json::Value) -> Vec<String> {
 #[test]
 fn a_run_that_stopped_goes_on_where_it_stopped() {
     let source = Source::of_working_tree();
-    let workspace = tempfile::tempdir().unwrap();
+    let workspace = stelae_tests::private_folder();
     let workspace = workspace.path().join("w").to_str().unwrap().to_owned();
     let first = Xtask::new(
         source.path(),
@@ -34,7 +34,7 @@ fn a_run_that_stopped_goes_on_where_it_stopped() {
 #[test]
 fn from_says_where_to_go_on_and_must_have_been_reached() {
     let source = Source::of_working_tree();
-    let workspace = tempfile::tempdir().unwrap();
+    let workspace = stelae_tests::private_folder();
     let workspace = workspace.path().join("w").to_str().unwrap().to_owned();
     let first = Xtask::new(
         source.path(),
@@ -88,7 +88,7 @@ impl Stopped {
     }
 
     fn processes(&self) -> Vec<String> {
-        alive(self.ended.sandbox.path().to_str().unwrap())
+        self.ended.alive()
     }
 
     fn resume(&self, args: &[&str]) -> Ended {
@@ -257,8 +257,9 @@ fn a_server_that_died_and_came_back_is_no_pass() {
         stopped.processes().iter().any(|one| one.ends_with("stelae-gateway server ") && *one != server)
     });
     let ended = stopped.resume(&["--from", "structural"]);
-    assert_eq!(ended.verdict(), (32, "servers-not-ready".to_owned()), "{}", ended.stderr);
-    assert!(ended.stderr.contains("server stelae died 1 times"), "{}", ended.stderr);
+    assert_eq!(ended.verdict(), (10, "service-died".to_owned()), "{}", ended.stderr);
+    assert!(ended.stderr.contains("server stelae died once"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("signal: 9 (SIGKILL)"), "{}", ended.stderr);
 }
 
 #[test]

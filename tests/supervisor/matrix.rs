@@ -138,9 +138,11 @@ rows! {
     has_no_tools: fails(IMPATIENT { script: "steps = [{ listen = 'passed' }]" },
         32, "tools-missing", &["tools are missing: a", "there: none"]);
     fails_its_canary: fails(IMPATIENT {
-        canary: true,
         script: "steps = [{ listen = 'passed' }]\nanswers = { tools = ['a'], failing-calls = true }"
     }, 32, "canary-failed", &["\"a\" was called"]);
+    answers_its_canary_with_something_else: fails(IMPATIENT {
+        script: "steps = [{ listen = 'passed' }]\nanswers = { tools = ['a'], says = '{}' }"
+    }, 32, "canary-failed", &["was answered with something else", "got \"{}\""]);
     outlasts_the_budget: fails(PATIENT { budget_s: "0.7", script: "steps = [{ chatter-every-ms = 5 }]" },
         124, "budget-exhausted", &["before gateway was ready"]);
     ignores_term_and_is_silent: fails(BINDS_ITSELF {
@@ -170,7 +172,7 @@ rows! {
 
 // Becoming ready in its own way, and being told to end.
 rows! {
-    is_good: told(PATIENT { canary: true, script: "steps = [{ listen = 'passed' }]\nanswers = { tools = ['a'] }" });
+    is_good: told(PATIENT { script: "steps = [{ listen = 'passed' }]\nanswers = { tools = ['a'] }" });
     warms_up: told(PATIENT {
         script: "steps = [{ listen = 'passed' }]\nanswers = { tools = ['a'], not-found-until = 5, empty-lists = 3 }"
     });

@@ -26,7 +26,6 @@ pub(crate) struct Service {
     pub(crate) ceiling_ms: u64,
     pub(crate) grace_ms: u64,
     pub(crate) budget_s: &'static str,
-    pub(crate) canary: bool,
 }
 
 /// One that has all the time that a busy machine needs, and is asked for the tool `a`.
@@ -37,7 +36,6 @@ pub(crate) const PATIENT: Service = Service {
     ceiling_ms: 60_000,
     grace_ms: 300,
     budget_s: "120",
-    canary: false,
 };
 
 /// What a snapshot says that was over before everything was looked at.
@@ -53,7 +51,7 @@ impl Stage {
     /// The folder of a stack with this service.
     pub(crate) fn new(service: &Service) -> Self {
         let held = Placeholder::hold([127, 0, 0, 1].into(), 0).unwrap();
-        let stage = Self { folder: tempfile::tempdir().unwrap(), held };
+        let stage = Self { folder: stelae_tests::private_folder(), held };
         for folder in ["config", "home"] {
             fs::create_dir(stage.path(folder)).unwrap();
         }
@@ -70,15 +68,15 @@ impl Stage {
     }
 
     fn stack(&self, service: &Service) -> String {
-        let Service { socket, idle_ms, ceiling_ms, grace_ms, canary, .. } = service;
+        let Service { socket, idle_ms, ceiling_ms, grace_ms, .. } = service;
         let fixture = env!("CARGO_BIN_EXE_stelae-fixture");
         let script = self.path("script.toml");
-        let canary = if *canary { "[readiness.canary]\ntool = 'a'\narguments = {}\n" } else { "" };
+        let canary = "canary = { tool = 'a', arguments = {}, result = [{ contains = '\"a\" was called' }] }";
         format!(
             "version = 1\n[gateway]\ncommand = {fixture:?}\nargs = ['--script', {script:?}]\n\
              socket = {socket:?}\nenv_file = 'own.env'\ngrace_ms = {grace_ms}\n\
              [readiness]\nidle_ms = {idle_ms}\nceiling_ms = {ceiling_ms}\nceiling_ci_ms = {ceiling_ms}\n\
-             mcp_path = '/mcp'\nhealth_path = '/healthz'\nready_path = '/readyz'\nrequired_tools = ['a']\n{canary}"
+             mcp_path = '/mcp'\nhealth_path = '/healthz'\nready_path = '/readyz'\nrequired_tools = ['a']\n{canary}\n"
         )
     }
 

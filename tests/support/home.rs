@@ -5,7 +5,7 @@ use std::fs;
 use camino::{Utf8Path, Utf8PathBuf};
 use tempfile::TempDir;
 
-use crate::{Ended, Source, Xtask};
+use crate::{Ended, Source, Xtask, private_folder};
 
 /// A source and its homes.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Home {
     /// # Panics
     /// When there are no temporary folders.
     pub fn new() -> Self {
-        let home = Self { source: Source::of_working_tree(), folder: tempfile::tempdir().expect("a folder") };
+        let home = Self { source: Source::of_working_tree(), folder: private_folder() };
         fs::create_dir_all(home.path().join("config")).expect("a folder");
         home
     }

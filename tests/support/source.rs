@@ -6,12 +6,21 @@ use std::process::Command;
 use camino::{Utf8Path, Utf8PathBuf};
 use tempfile::TempDir;
 
-use crate::root;
+use crate::{cache, root, runs};
 
 /// A git repository in a folder of its own.
 #[derive(Debug)]
 pub struct Source {
     folder: TempDir,
+}
+
+impl Drop for Source {
+    /// Workspaces that its runs have kept, as they should, go with it.
+    fn drop(&mut self) {
+        for run in runs(self.path()) {
+            fs::remove_dir_all(cache().join("workspaces").join(run)).ok();
+        }
+    }
 }
 
 impl Source {
@@ -66,6 +75,16 @@ impl Source {
         self.commit();
     }
 
+    /// Writes a file and commits it alone: what else is tracked stays as it is, whatever the file says of it.
+    ///
+    /// # Panics
+    /// When git or the disk fails.
+    pub fn write_without_adding(&self, file: &str, text: &str) {
+        fs::write(self.path().join(file), text).expect("a write");
+        git(self.path(), &["add", file]);
+        git(self.path(), &["commit", "--quiet", "--message", "test", "--only", file]);
+    }
+
     /// Path of a run's folder, from its id.
     pub fn run_folder(&self, run: &str) -> Utf8PathBuf {
         self.path().join("target/xtask/runs").join(run)
@@ -78,7 +97,14 @@ impl Source {
 }
 
 fn git(folder: &Utf8Path, args: &[&str]) -> String {
-    let output = Command::new("git")
+    let mut command = Command::new("git");
+    // A hook of git's may run these tests.
+    for name in
+        ["GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"]
+    {
+        command.env_remove(name);
+    }
+    let output = command
         .args(["-c", "user.name=test", "-c", "user.email=test@test.invalid", "-c", "commit.gpgsign=false"])
         .args(args)
         .current_dir(folder)

@@ -31,6 +31,15 @@ pub fn await_line(path: &Utf8Path, text: &str) {
 /// # Panics
 /// When `/proc` cannot be read.
 pub fn alive(mark: &str) -> Vec<String> {
+    alive_of(&[mark.to_owned()])
+}
+
+/// The same for any of several marks.
+///
+/// # Panics
+/// When `/proc` cannot be read.
+pub fn alive_of(marks: &[String]) -> Vec<String> {
+    let has_one = |text: &str| marks.iter().any(|mark| text.contains(mark.as_str()));
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").expect("a /proc").flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -41,7 +50,7 @@ pub fn alive(mark: &str) -> Vec<String> {
         };
         let command = read("cmdline").replace('\0', " ");
         // A zombie has neither a command line nor an environment.
-        if pid != std::process::id() && (command.contains(mark) || read("environ").contains(mark)) {
+        if pid != std::process::id() && (has_one(&command) || has_one(&read("environ"))) {
             found.push(format!("{pid} {command}"));
         }
     }

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{programs, root};
+use crate::{private_folder, private_home, programs};
 
 /// Nothing in these tests takes as long; a cold build of a clone takes longest.
 const HANGS_AFTER: Duration = Duration::from_secs(900);
@@ -31,6 +31,14 @@ pub struct Xtask {
 pub struct Run {
     child: Child,
     sandbox: TempDir,
+    places: Places,
+}
+
+/// Where the runs of a command leave their traces.
+#[derive(Clone, Debug)]
+struct Places {
+    root: Utf8PathBuf,
+    cache: Utf8PathBuf,
 }
 
 /// A command that has ended.
@@ -44,12 +52,13 @@ pub struct Ended {
     pub stderr: String,
     /// Its home and its temporary files, for a look at what is left.
     pub sandbox: TempDir,
+    places: Places,
 }
 
 /// The cache home of all runs, unless a test says otherwise: clones of all tests are built in one folder, the one that
 /// `ci` uses.
 pub fn cache() -> Utf8PathBuf {
-    std::env::var("STELAE_CACHE_HOME").map_or_else(|_| root().join("target/xtask/cache"), Utf8PathBuf::from)
+    std::env::var("STELAE_CACHE_HOME").map_or_else(|_| private_home("target/xtask/cache"), Utf8PathBuf::from)
 }
 
 impl Xtask {
@@ -58,7 +67,7 @@ impl Xtask {
     /// # Panics
     /// When there are no temporary folders.
     pub fn new(root_of_stack: &Utf8Path, args: &[&str]) -> Self {
-        let sandbox = tempfile::tempdir().expect("a folder");
+        let sandbox = private_folder();
         let path = |name: &str| {
             let path = sandbox.path().join(name);
             fs::create_dir_all(&path).expect("a folder");
@@ -141,7 +150,8 @@ impl Xtask {
             .stderr(file("stderr"))
             .spawn()
             .expect("the program starts");
-        Run { child, sandbox: self.sandbox }
+        let places = Places { root: self.root, cache: self.env["STELAE_CACHE_HOME"].as_str().into() };
+        Run { child, sandbox: self.sandbox, places }
     }
 
     /// Has a shell run it: the arguments are the shell's, and `$0` is `xtask`.
@@ -230,8 +240,16 @@ impl Run {
         let read = |name: &str| fs::read_to_string(self.sandbox.path().join(name)).unwrap_or_default();
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         let (stdout, stderr) = (read("stdout"), read("stderr"));
-        let sandbox = std::mem::replace(&mut self.sandbox, tempfile::tempdir().expect("a folder"));
-        Ended { code, stdout, stderr, sandbox }
+        let sandbox = std::mem::replace(&mut self.sandbox, private_folder());
+        Ended { code, stdout, stderr, sandbox, places: self.places.clone() }
+    }
+
+    /// As [`Ended::alive`], while it runs.
+    ///
+    /// # Panics
+    /// When `/proc` cannot be read.
+    pub fn alive(&self) -> Vec<String> {
+        self.places.alive(&self.sandbox)
     }
 }
 
@@ -272,16 +290,36 @@ impl Ended {
         self.json()["run"].as_str().unwrap_or_else(|| panic!("no run: {}", self.stdout)).to_owned()
     }
 
-    /// What is left: processes that know the sandbox or the run, and entries among the temporary files.
+    /// Live processes that know its own folders or a run of its root, which has its workspace in the cache home: `pid command`.
+    ///
+    /// # Panics
+    /// When `/proc` cannot be read.
+    pub fn alive(&self) -> Vec<String> {
+        self.places.alive(&self.sandbox)
+    }
+
+    /// What is left: live processes, temporary files, and workspaces of runs of its root.
     ///
     /// # Panics
     /// When `/proc` cannot be read.
     pub fn left(&self) -> Vec<String> {
-        let sandbox = self.sandbox.path().to_str().expect("a UTF-8 path");
-        let mut left = crate::alive(sandbox);
-        for entry in fs::read_dir(self.sandbox.path().join("tmp")).expect("the folder is there").flatten() {
-            left.push(entry.path().display().to_string());
-        }
-        left
+        let tmp = fs::read_dir(self.sandbox.path().join("tmp")).expect("the folder is there").flatten();
+        let tmp = tmp.map(|entry| entry.path().display().to_string());
+        self.alive().into_iter().chain(tmp).chain(self.places.workspaces()).collect()
+    }
+}
+
+impl Places {
+    fn alive(&self, sandbox: &TempDir) -> Vec<String> {
+        let mut marks = crate::runs(&self.root);
+        marks.push(sandbox.path().to_str().expect("a UTF-8 path").to_owned());
+        crate::alive_of(&marks)
+    }
+
+    fn workspaces(&self) -> Vec<String> {
+        let runs = crate::runs(&self.root);
+        let folders = self.cache.join("workspaces").read_dir_utf8().into_iter().flatten().flatten();
+        let of_its_runs = folders.filter(|folder| runs.iter().any(|run| folder.file_name().contains(run)));
+        of_its_runs.map(|folder| folder.path().to_string()).collect()
     }
 }

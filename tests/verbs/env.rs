@@ -38,12 +38,10 @@ fn show_says_value_layer_and_line() {
 #[test]
 fn secrets_are_shown_as_digests() {
     let source = Source::of_working_tree();
-    for args in [
-        &["--format", "json", "env", "show"][..],
-        &["env", "show"],
-        &["env", "explain", "STELAE_CONTROL_TOKEN"],
-    ] {
-        let ended = Xtask::new(source.path(), args).env("STELAE_CONTROL_TOKEN", "hunter2").run();
+    for args in
+        [&["--format", "json", "env", "show"][..], &["env", "show"], &["env", "explain", "STELAE_MCP_TOKEN"]]
+    {
+        let ended = Xtask::new(source.path(), args).env("STELAE_MCP_TOKEN", "hunter2").run();
         assert_eq!(ended.code, 0, "{}", ended.stderr);
         assert!(
             ended.stdout.contains("sha256:f52fbd32b2b3") && !ended.stdout.contains("hunter2"),
@@ -89,7 +87,7 @@ fn a_file_of_the_command_line_must_be_there_and_what_is_set_wins() {
 #[test]
 fn init_writes_what_is_missing_and_nothing_twice() {
     let source = Source::of_working_tree();
-    let home = tempfile::tempdir().unwrap();
+    let home = stelae_tests::private_folder();
     let config = home.path().join("config").to_str().unwrap().to_owned();
     let state = home.path().join("state").to_str().unwrap().to_owned();
     let (config, state) = (format!("STELAE_CONFIG_HOME={config}"), format!("STELAE_STATE_HOME={state}"));
@@ -120,6 +118,7 @@ fn init_writes_what_is_missing_and_nothing_twice() {
 
 #[test]
 fn outside_of_a_repository_it_says_where_to_go() {
+    // Not in the checkout: that is a repository.
     let folder = tempfile::tempdir().unwrap();
     let ended =
         Xtask::new(camino::Utf8Path::from_path(folder.path()).unwrap(), &["--format", "json", "env", "show"])
@@ -173,18 +172,20 @@ fn there_is_one_root_whoever_names_it() {
     let in_a = (a.path().to_string(), "1111".to_owned());
     let in_b = (b.path().to_string(), "2222".to_owned());
     let set_b = format!("STELAE_ROOT={}", b.path());
+    let b_root = b.path().as_str();
     let show = |flags: &[&str]| {
         let args: Vec<&str> =
             ["--format", "json"].iter().chain(flags).chain(&["env", "show"]).copied().collect();
         Xtask::new(a.path(), &args)
     };
     assert_eq!(roots(show(&[])), in_a);
-    assert_eq!(roots(show(&[]).env("STELAE_ROOT", b.path().as_str())), in_b);
-    assert_eq!(roots(show(&["--root", a.path().as_str()]).env("STELAE_ROOT", b.path().as_str())), in_a);
-    assert_eq!(roots(show(&["--set", &set_b])), in_b);
-    assert_eq!(roots(show(&["--set", &set_b]).env("STELAE_ROOT", a.path().as_str())), in_b);
-    let two = show(&["--root", a.path().as_str(), "--set", &set_b]).run();
-    assert_eq!(two.verdict(), (2, "two-roots".to_owned()), "{}", two.stderr);
+    assert_eq!(roots(show(&["--root", b_root])), in_b);
+    // A process of the stack in b, at work in a: what it has inherited names no root.
+    assert_eq!(roots(show(&[]).env("STELAE_ROOT", b_root)), in_a);
+    assert_eq!(roots(show(&["--root", b_root]).env("STELAE_ROOT", a.path().as_str())), in_b);
+    let set = show(&["--set", &set_b]).run();
+    assert_eq!(set.verdict(), (20, "not-settable".to_owned()), "{}", set.stderr);
+    assert!(set.stderr.contains("hint: name the root of a repository: --root PATH"), "{}", set.stderr);
 }
 
 #[test]

@@ -30,16 +30,24 @@ struct Bench {
 /// Servers `a` and `b` have to answer, `c` need not.
 const SERVERS: &str = "[answers.servers]\na = ['grep', 'read']\nb = ['read', 'write']\n";
 
+/// The keys of `[readiness]` that say what is proved.
+fn readiness(required: &str, canary: &str) -> String {
+    let result = "[{ contains = 'was called at' }]";
+    format!(
+        "required_tools = {required}\ncanary = {{ tool = '{canary}', arguments = {{}}, result = {result} }}\n"
+    )
+}
+
 impl Bench {
     /// With a gateway that binds the port, and then goes on as `answers` says.
     fn new(answers: &str) -> Self {
         let kept = held_port();
         let address = kept.address();
         let bench = Self {
-            folder: tempfile::tempdir().unwrap(),
+            folder: stelae_tests::private_folder(),
             address,
             kept: Some(kept),
-            readiness: "required_tools = ['grep', 'write']\n".to_owned(),
+            readiness: readiness("['grep', 'write']", "grep"),
             services: String::new(),
             paths: "server_mcp_path = '/{server}/mcp'",
             idle_ms: 60_000,
@@ -206,22 +214,20 @@ fn one_endpoint_for_all_is_reached_like_the_builtin_one() {
 #[test]
 fn a_required_tool_of_two_servers_is_an_error_that_names_both() {
     let mut bench = Bench::new(SERVERS);
-    bench.readiness = "required_tools = ['read']\n".to_owned();
+    bench.readiness = readiness("['read']", "grep");
     let failure = bench.fails(32, "tools-missing");
     assert!(failure.contains(r#"tool \"read\" is ambiguous: write a__read or b__read"#), "{failure}");
     // Written with its server, it is one.
-    bench.readiness = "required_tools = ['b__read']\n".to_owned();
+    bench.readiness = readiness("['b__read']", "b__read");
     bench.comes_up();
 }
 
 #[test]
 fn a_canary_call_goes_to_the_server_that_is_meant() {
-    let canary =
-        |tool: &str| format!("required_tools = []\n[readiness.canary]\ntool = '{tool}'\narguments = {{}}\n");
     let mut bench = Bench::new(&format!("[answers]\nfailing-calls = true\n{SERVERS}"));
     bench.idle_ms = 5_000;
     for (tool, path) in [("b__read", "/b/mcp"), ("grep", "/a/mcp")] {
-        bench.readiness = canary(tool);
+        bench.readiness = readiness("['grep']", tool);
         let failure = bench.fails(32, "canary-failed");
         assert!(failure.contains(&format!("was called at {path}")), "{failure}");
     }
@@ -301,7 +307,7 @@ fn one_that_nobody_has_described_is_bad_usage() {
 #[test]
 fn a_run_says_beforehand_what_a_foreign_gateway_cannot_do() {
     let source = Source::of_working_tree();
-    let cache = tempfile::tempdir().unwrap();
+    let cache = stelae_tests::private_folder();
     let smoke = |more: &[&str]| {
         let run =
             Xtask::new(source.path(), &["--format", "json", "smoke", "--gateway", "mcp-proxy"]).args(more);

@@ -8,6 +8,7 @@ mod docs;
 mod env;
 mod fences;
 mod gateways;
+mod hostile;
 mod render;
 mod restart;
 mod selftest;

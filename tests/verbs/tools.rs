@@ -17,7 +17,7 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let guard = tempfile::tempdir().unwrap();
+        let guard = stelae_tests::private_folder();
         let folder = Utf8Path::from_path(guard.path()).unwrap().canonicalize_utf8().unwrap();
         fs::create_dir(folder.join("bin")).unwrap();
         let machine = Self { _guard: guard, folder };
@@ -117,5 +117,5 @@ fn a_killed_installation_is_none_and_leaves_nobody() {
     let entries = machine.folder.join("cache/tools/conformance").read_dir_utf8().unwrap();
     let mut entries: Vec<_> = entries.map(|entry| entry.unwrap().file_name().to_owned()).collect();
     entries.sort();
-    assert_eq!(entries, [".lock", "0.1.13"]);
+    assert_eq!(entries, [".content-0.1.13", ".lock", "0.1.13"]);
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, ValueEnum};
+use stelae_model::terminal::{Lines, shown_arguments};
 use stelae_model::{Failure, Isolation};
 use stelae_run::guardian;
 
@@ -41,6 +42,12 @@ pub(crate) struct Global {
     /// What keeps the processes of a verb together
     #[arg(long, global = true, value_enum, default_value_t = IsolationFlag::Auto, value_name = "HOW")]
     pub(crate) isolation: IsolationFlag,
+    /// The run that another process of the harness starts this one for
+    #[arg(long, global = true, hide = true, value_name = "RUN")]
+    pub(crate) of_run: Option<String>,
+    /// The folder of the programs, where it is not this one's
+    #[arg(long, global = true, hide = true, value_name = "PATH")]
+    pub(crate) bin_dir: Option<Utf8PathBuf>,
     /// This process is the inner half of a guardian
     #[arg(long, global = true, value_enum, hide = true, requires = "live")]
     guarded: Option<Kept>,
@@ -94,15 +101,29 @@ fn assignment(text: &str) -> Result<(String, String), String> {
 /// Parses the command line; help and usage errors are answered here, with exit 0 and 2.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|answer| {
+        let answer = with_visible_arguments(&answer);
         // Nothing sensible can be done when even the help text cannot be written.
         answer.print().ok();
         if !answer.use_stderr() {
             return ExitCode::SUCCESS;
         }
         let format = if asks_for_json(std::env::args_os().skip(1)) { Format::Json } else { Format::Text };
-        Printer::new(format, false).document(Some(&usage(&answer.to_string())));
+        Printer::new(format, false).failure_document(&usage(&answer.to_string()));
         ExitCode::from(stelae_model::ExitCode::Usage.number())
     })
+}
+
+/// The same answer about the same arguments, whose invisible characters are escapes: clap prints them as they are.
+fn with_visible_arguments(answer: &clap::Error) -> clap::Error {
+    match Cli::try_parse_from(shown_arguments(std::env::args_os())) {
+        Err(visible) if visible.kind() == answer.kind() => visible,
+        // One that is another answer then, about an argument that is not UTF-8 for instance.
+        _ => {
+            let text = answer.to_string();
+            let text = Lines::block("", text.strip_prefix("error: ").unwrap_or(&text));
+            clap::Error::raw(answer.kind(), text)
+        }
+    }
 }
 
 /// clap's words as a failure: its first sentence, and what it adds.

@@ -3,7 +3,7 @@
 use std::env;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use stelae_model::env::declared::{NO_COLOR, STELAE_ROOT};
+use stelae_model::env::declared::NO_COLOR;
 use stelae_model::env::{Environment, Variable as _};
 use stelae_model::{ExitCode, Failure};
 use stelae_run::environment::{self, Sources};
@@ -15,7 +15,7 @@ use crate::guard::IsolationFlag;
 use crate::print::Printer;
 
 /// The file that makes a folder the root of a stack's repository.
-const MARKER: &str = "config/stack.toml";
+pub(crate) const MARKER: &str = "config/stack.toml";
 
 /// What every verb works with.
 #[derive(Debug)]
@@ -31,13 +31,15 @@ pub(crate) struct Context {
 impl Context {
     /// Finds the root and the folder of the binaries; reads nothing else yet.
     pub(crate) fn new(global: &Global, printer: Printer) -> Result<Self, Failure> {
-        let (root, command_line) = one_root(global)?;
+        let root = root(global.root.as_deref().map(absolute).transpose()?)?;
         let exe =
             env::current_exe().map_err(|error| machine("the path of this program is unknown", &error))?;
         let exe = utf8(exe)?;
-        let bin_dir = exe.parent().map_or_else(|| Utf8PathBuf::from("/"), Utf8Path::to_owned);
+        let own = exe.parent().map_or_else(|| Utf8PathBuf::from("/"), Utf8Path::to_owned);
+        let bin_dir = global.bin_dir.as_deref().map(absolute).transpose()?.unwrap_or(own);
         let env_file = global.env_file.as_deref().map(absolute).transpose()?;
-        let sources = Sources { root, bin_dir, env_file, command_line };
+        let (command_line, run) = (global.set.clone(), global.of_run.clone());
+        let sources = Sources { root, bin_dir, run, env_file, command_line };
         Ok(Self { sources, printer, isolation: global.isolation })
     }
 
@@ -86,36 +88,9 @@ fn last_set<'a>(global: &'a Global, name: &str) -> Option<&'a str> {
     global.set.iter().rev().find(|(set, _)| set == name).map(|(_, value)| value.as_str())
 }
 
-/// The root, and a command line that says the same: one truth for whoever asks the context or the environment.
-///
-/// `--root`, or `--set STELAE_ROOT=…`; then the process's `STELAE_ROOT`; then the folder above us that is one.
-fn one_root(global: &Global) -> Result<(Utf8PathBuf, Vec<(String, String)>), Failure> {
-    let name = STELAE_ROOT::DECLARED.name;
-    let set = last_set(global, name).map(Utf8PathBuf::from);
-    let flag = global.root.as_deref().map(absolute).transpose()?;
-    if let (Some(flag), Some(set)) = (&flag, &set)
-        && flag != set
-    {
-        let what = "the command line names two roots";
-        let failure = Failure::new(ExitCode::Usage, "two-roots", what);
-        return Err(failure
-            .on(format!("--root {flag}"))
-            .on(format!("--set {name}={set}"))
-            .hint("leave one of them out"));
-    }
-    let said = flag.or(set);
-    let is_said = said.is_some();
-    let root = root(said)?;
-    let mut command_line = global.set.clone();
-    if is_said {
-        command_line.retain(|(set, _)| set != name);
-        command_line.push((name.to_owned(), root.to_string()));
-    }
-    Ok((root, command_line))
-}
-
-fn root(said: Option<Utf8PathBuf>) -> Result<Utf8PathBuf, Failure> {
-    let named = said.or_else(|| env::var(STELAE_ROOT::DECLARED.name).ok().map(Utf8PathBuf::from));
+/// The root: `--root`, or the nearest folder above the current one that is one. No variable names it: a process that a stack
+/// has started inherits that stack's, and would work on it from wherever it is.
+fn root(named: Option<Utf8PathBuf>) -> Result<Utf8PathBuf, Failure> {
     let no_root = |on: &Utf8Path, what: &str| {
         Failure::new(ExitCode::PrerequisiteMissing, "no-root", what)
             .on(on.to_string())

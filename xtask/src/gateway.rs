@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::Failure;
-use stelae_model::env::declared::{CARGO_TARGET_DIR, PATH, STELAE_BIN_DIR, STELAE_ROOT};
+use stelae_model::env::declared::{PATH, STELAE_BIN_DIR, STELAE_ROOT};
 use stelae_model::env::programs::CARGO;
 use stelae_model::env::{Base, CargoEnv, Environment, ProgramEnv as _};
 use stelae_model::stack::Gateway;
@@ -14,6 +14,8 @@ use stelae_run::process::{self, Limits};
 use stelae_run::programs;
 use stelae_run::record::Recorder;
 use stelae_run::signals::Interrupt;
+
+use crate::context::MARKER;
 
 /// The program, in the folder of the binaries.
 const PROGRAM: &str = "stelae-gateway";
@@ -54,13 +56,14 @@ pub(crate) fn ensure_gateway(
     finished.success_or_failure().map(drop)
 }
 
-/// The target folder and the profile, if the programs lie in a folder that cargo builds this root into.
-fn cargo_folder(environment: &Environment) -> Result<Option<(Utf8PathBuf, String)>, Failure> {
+/// The target folder and the profile, if the programs lie in a folder that cargo builds this root into: its own `target`, or
+/// one apart from every root (`CARGO_TARGET_DIR`, `build.target-dir`), and then cargo has just put this program there.
+pub(crate) fn cargo_folder(environment: &Environment) -> Result<Option<(Utf8PathBuf, String)>, Failure> {
     let bin_dir = environment.get::<STELAE_BIN_DIR>()?.as_path().to_owned();
     let default = environment.get::<STELAE_ROOT>()?.join("target");
-    let named = environment.get::<CARGO_TARGET_DIR>()?;
     let (Some(target), Some(profile)) = (bin_dir.parent(), bin_dir.file_name()) else { return Ok(None) };
-    let is_ours = target == default || named.is_some_and(|named| named.as_path() == target);
+    let of_another = |folder: &Utf8Path| folder.join(MARKER).is_file();
+    let is_ours = target == default || !target.parent().is_some_and(of_another);
     // Only cargo makes this one.
     if !is_ours || !bin_dir.join(".fingerprint").is_dir() {
         return Ok(None);
@@ -74,7 +77,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use stelae_model::env::Layers;
+    use stelae_model::env::{Given, Layers};
     use stelae_model::stack::parse_stack;
 
     use super::*;
@@ -91,19 +94,21 @@ mod tests {
             let path = Utf8PathBuf::from_path_buf(folder.path().to_owned()).unwrap();
             fs::create_dir_all(path.join("bin")).unwrap();
             fs::create_dir_all(path.join("target/debug/.fingerprint")).unwrap();
+            fs::create_dir_all(path.join("config")).unwrap();
+            fs::write(path.join(MARKER), "").unwrap();
             fs::write(path.join("bin/cargo"), format!("#!/bin/sh\n{cargo}\n")).unwrap();
             fs::set_permissions(path.join("bin/cargo"), fs::Permissions::from_mode(0o755)).unwrap();
             Self { _folder: folder, path }
         }
 
         fn ensure(&self, bin_dir: &str, command: &str) -> Result<(), Failure> {
-            let found = vec![
-                ("STELAE_ROOT", self.path.to_string()),
-                ("STELAE_BIN_DIR", self.path.join(bin_dir).to_string()),
+            let given = vec![
+                Given::of::<STELAE_ROOT>(self.path.as_str()),
+                Given::of::<STELAE_BIN_DIR>(self.path.join(bin_dir).as_str()),
             ];
             let path = format!("{}:/usr/bin:/bin", self.path.join("bin"));
             let process = vec![("PATH".to_owned(), path), ("HOME".to_owned(), self.path.to_string())];
-            let environment = Environment::resolve(&Layers { found, process, ..Layers::default() }).unwrap();
+            let environment = Environment::resolve(&Layers { given, process, ..Layers::default() }).unwrap();
             let text =
                 fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../config/stack.toml")).unwrap();
             assert!(text.contains(COMMAND));
@@ -132,7 +137,20 @@ mod tests {
         fs::create_dir_all(root.path.join("workspace/bin/.fingerprint")).unwrap();
         root.ensure("workspace/bin", COMMAND).unwrap();
         root.ensure("target/release", COMMAND).unwrap();
+        // Built from another root.
+        fs::create_dir_all(root.path.join("other/config")).unwrap();
+        fs::create_dir_all(root.path.join("other/target/debug/.fingerprint")).unwrap();
+        fs::write(root.path.join("other").join(MARKER), "").unwrap();
+        root.ensure("other/target/debug", COMMAND).unwrap();
         assert_eq!(root.asked(), "");
+    }
+
+    #[test]
+    fn a_folder_apart_from_every_root_is_the_one_that_cargo_was_told() {
+        let root = Root::new("echo \"$CARGO_TARGET_DIR\"");
+        fs::create_dir_all(root.path.join("elsewhere/shared/debug/.fingerprint")).unwrap();
+        root.ensure("elsewhere/shared/debug", COMMAND).unwrap();
+        assert_eq!(root.asked(), format!("{}/elsewhere/shared\n", root.path));
     }
 
     #[test]

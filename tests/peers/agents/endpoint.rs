@@ -8,17 +8,15 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use stelae_tests::{Ended, Run, Source, alive, await_line, programs, runs, until};
+use stelae_tests::{Ended, Run, Source, await_line, programs, runs, until};
 
 use super::manual::Stopped;
-use super::{Cli, FIRST, json, misbehave};
+use super::{Cli, FIRST, json, misbehave, nonce};
 
 /// A run in whose first stage the model is at its turn 1: the agent has made a call, and waits for what to do next.
 struct Playing {
     source: Source,
     run: Run,
-    /// The run's own folder of temporary files: what has it in its environment is the run's.
-    tmp: Utf8PathBuf,
 }
 
 impl Playing {
@@ -27,8 +25,7 @@ impl Playing {
         misbehave(&source, "{ turn = 1, how = { slow-first-byte-ms = 1500 } }");
         let until_stage = format!("stage:{FIRST}");
         let xtask = cli.smoke(&source, &["--until", &until_stage, "--keep", "never"]);
-        let tmp = xtask.tmp();
-        let mut playing = Self { source, run: xtask.start(), tmp };
+        let mut playing = Self { source, run: xtask.start() };
         until("the model's second turn", || {
             assert!(!playing.run.has_ended(), "{}", playing.run.stderr());
             fs::read_to_string(playing.paper("model.jsonl")).is_ok_and(|text| text.lines().count() == 2)
@@ -44,10 +41,9 @@ impl Playing {
 
     /// Sends a signal to both processes of the gateway.
     fn signal_gateway(&self, signal: Signal) {
-        let gateway: Vec<_> = alive(self.tmp.as_str())
-            .into_iter()
-            .filter(|process| process.contains("stelae-gateway serve "))
-            .collect();
+        let alive = self.run.alive();
+        let gateway: Vec<_> =
+            alive.into_iter().filter(|process| process.contains("stelae-gateway serve ")).collect();
         assert_eq!(gateway.len(), 2, "{gateway:?}");
         for process in gateway {
             let pid = process.split(' ').next().unwrap().parse().unwrap();
@@ -102,14 +98,15 @@ fn loses_a_tool(test: &str, agent: &'static str) {
     let stopped = Stopped::before(&cli, "remove");
     let restarted = json(&stopped.folder(), "steps/restart.json");
     let url = restarted["endpoints"]["url"].as_str().unwrap();
-    let removal = json!({ "operation": "remove_server", "params": { "name": "wordcount_smoke" } });
+    let server = format!("wordcount_{}", nonce(&stopped.folder()));
+    let removal = json!({ "operation": "remove_server", "params": { "name": server } });
     let script = json!({ "calls": [{ "tool": "manage_stelae", "arguments": removal }] });
     let path = stopped.source.path().join("target/script.json");
     fs::write(&path, script.to_string()).unwrap();
     let mut somebody = Command::new(&programs().gateway);
     let removed = somebody.args(["agent", "--url", url, "--script", path.as_str()]).output().unwrap();
     let said = String::from_utf8(removed.stdout).unwrap();
-    assert!(removed.status.success() && said.contains("wordcount_smoke: removed"), "{said}");
+    assert!(removed.status.success() && said.contains(&format!("{server}: removed")), "{said}");
 
     let ended = stopped.resume(&["--from", "stage:remove"]);
     assert_eq!(ended.verdict(), (32, "tools-missing".to_owned()), "{}", ended.stderr);

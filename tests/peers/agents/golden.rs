@@ -30,8 +30,8 @@ fn ten_runs(test: &str, agent: &'static str) {
 
     source.edit(
         SMOKE,
-        "arguments = { pattern = \"cargo xtask smoke\"",
-        "arguments = { pattern = \"cargo xtask ci\"",
+        "pattern = \"{{ NONCE }}\", path = \"stelae-nonce.txt\" }\nresult = [{ json = \"/matches\", equals = [{ path = \"stelae-nonce.txt\", line = 1, text = \"{{ NONCE }}\" }] }]",
+        "pattern = \"cargo xtask ci\", path = \"README.md\" }\nresult = [{ contains = \"README.md\" }]",
     );
     let ended = cli.smoke(&source, &["--compare", "first", "--keep", "never"]).run();
     assert_eq!(ended.verdict(), (11, "golden-differs".to_owned()), "{}", ended.stderr);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use stelae_tests::Source;
 
-use super::{Cli, json, lines, text};
+use super::{Cli, json, lines, nonce, text};
 
 /// Whether this machine lets us make network namespaces.
 fn namespaces() -> bool {
@@ -30,7 +30,8 @@ fn is_green(test: &str, agent: &'static str) {
     assert!(steps.iter().all(|step| step["outcome"] == "passed"), "{steps:?}");
 
     let folder = source.run_folder(&ended.run_id());
-    let smoke: toml::Table = toml::from_str(&text(&source.path().to_owned(), super::SMOKE)).unwrap();
+    let smoke = text(&source.path().to_owned(), super::SMOKE).replace("{{ NONCE }}", &nonce(&folder));
+    let smoke: toml::Table = toml::from_str(&smoke).unwrap();
     let stages = smoke["stage"].as_array().unwrap();
     assert_eq!(stages.len(), 3);
     for stage in stages {

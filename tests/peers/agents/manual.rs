@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use camino::Utf8PathBuf;
-use stelae_tests::{Ended, Source, alive, runs};
+use stelae_tests::{Ended, Source, runs};
 
 use super::Cli;
 use crate::run::run;
@@ -36,7 +36,7 @@ impl<'a> Stopped<'a> {
 
     /// What is alive of it.
     pub(super) fn processes(&self) -> Vec<String> {
-        alive(self.ended.sandbox.path().to_str().unwrap())
+        self.ended.alive()
     }
 
     pub(super) fn resume(&self, args: &[&str]) -> Ended {

@@ -102,6 +102,11 @@ fn lines(folder: &Utf8PathBuf, name: &str) -> Vec<Value> {
     text(folder, name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// The nonce of the run with this folder.
+fn nonce(folder: &Utf8PathBuf) -> String {
+    json(folder, "steps/clone.json")["nonce"].as_str().unwrap().to_owned()
+}
+
 /// Has the model of the first stage go wrong.
 fn misbehave(source: &Source, how: &str) {
     let first = format!("name = \"{FIRST}\"\n");

@@ -45,7 +45,7 @@ const ANOTHER_TASK: Case = Case {
     },
     exit_code: 0,
     kind: "prompt-lost",
-    says: &["did not tell its model what it was to do", "Read README.md"],
+    says: &["did not tell its model what it was to do", "Read stelae-nonce.txt"],
 };
 
 const CODEX: [Case; 7] = [

@@ -77,7 +77,8 @@ fn a_gateway_that_may_be_started_again_listens_again() {
     let bench = Bench::new("", "restarts = 1");
     let die = bench.path("die");
     let script = format!(
-        "steps = [{{ say-attempt = {{}} }}, {{ listen = 'passed' }}, {{ await-file = '{die}' }}, {{ exit-before-attempt = 2 }}]"
+        "steps = [{{ say-attempt = {{}} }}, {{ listen = 'passed' }}, {{ await-file = '{die}' }}, {{ exit-before-attempt = 2 }}]\n\
+         [answers]\ntools = ['a']\n"
     );
     fs::write(bench.path("gateway.toml"), script).unwrap();
     let held = bench.start();

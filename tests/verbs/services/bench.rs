@@ -25,7 +25,7 @@ pub(super) struct Bench {
 impl Bench {
     /// With a gateway that plays `script`; `keys` are more keys of `[gateway]`.
     pub(super) fn new(script: &str, keys: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = stelae_tests::private_folder();
         let placeholder = held_port();
         let port = placeholder.address().port();
         let mut bench = Self { folder, stack: String::new(), port: placeholder };
@@ -33,9 +33,10 @@ impl Bench {
         fs::create_dir_all(bench.path("logs")).unwrap();
         bench.stack = format!(
             "version = 1\n[readiness]\nidle_ms = {NEVER_MS}\nceiling_ms = {NEVER_MS}\nceiling_ci_ms = {NEVER_MS}\n\
-             mcp_path = '/mcp'\nhealth_path = '/healthz'\nrequired_tools = []\n"
+             mcp_path = '/mcp'\nhealth_path = '/healthz'\nrequired_tools = ['a']\n\
+             canary = {{ tool = 'a', arguments = {{}}, result = [{{ contains = 'was called' }}] }}\n"
         );
-        bench.describe("gateway", "gateway", script, keys);
+        bench.describe("gateway", "gateway", &format!("{script}\n[answers]\ntools = ['a']\n"), keys);
         let base_url = format!("http://127.0.0.1:{port}");
         let section = json!({ "name": "fixture", "addr": format!("127.0.0.1:{port}"), "baseURL": base_url });
         fs::write(bench.path("proxy.json"), json!({ "mcpProxy": section, "mcpServers": {} }).to_string())

@@ -5,10 +5,11 @@ use std::time::Duration;
 use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 use stelae_model::bench::Report;
-use stelae_model::env::declared::{CARGO_TARGET_DIR, PATH, STELAE_ROOT, STELAE_RUN_ID};
+use stelae_model::env::declared::{PATH, STELAE_ROOT, STELAE_RUN_ID};
 use stelae_model::env::programs::CARGO;
 use stelae_model::env::{Base, CargoEnv, Environment, ProgramEnv as _, Variable as _};
 use stelae_model::lifecycle::StopLimits;
+use stelae_model::terminal::Lines;
 use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::{ExitCode, Failure};
 use stelae_run::bench::{Bench as Measurement, GATEWAYS, Gateway, TARGET_LIMIT};
@@ -19,7 +20,8 @@ use stelae_run::programs;
 use stelae_run::signals::Interrupt;
 
 use crate::context::{Context, absolute};
-use crate::guard::{Guard, over_in, scratch};
+use crate::gateway::cargo_folder;
+use crate::guard::{BY_HAND, Guard, over_in, scratch};
 use crate::verb::Outcome;
 
 /// A cold release build takes minutes; this is for a machine that does something else meanwhile.
@@ -110,9 +112,9 @@ impl BenchGateway {
             registered.and_then(|()| self.measure(context, &environment, folder.path(), &interrupt));
         let stopped = family.stop(StopLimits::default(), &interrupt, &mut |_| {});
         // What failed has the end of its log in the failure.
-        let removed = folder.remove();
+        let removed = folder.remove_or(BY_HAND);
         let report = measured?;
-        context.printer.data(&report, || report.text());
+        context.printer.data(&report, || Lines::block("", &report.text()));
         stopped.check()?;
         removed?;
         if self.check && !report.holds() { Err(missed(&report)) } else { Ok(ExitCode::Pass) }
@@ -154,14 +156,13 @@ fn register(environment: &Environment, folder: &Utf8Path) -> Result<(), Failure>
     let (Some(guarded), Some(run)) = (guarded(), environment.text(STELAE_RUN_ID::DECLARED.name)) else {
         return Ok(());
     };
-    guarded.register(&Dead { run: run.to_owned(), workspace: Some(folder.to_owned()) })
+    guarded.register(&Dead::new(run, Some(folder.to_owned())))
 }
 
 /// Has cargo build the gateway and the server behind it; says the folder of the programs.
 fn build(environment: &Environment, log: &Utf8Path, interrupt: &Interrupt) -> Result<Utf8PathBuf, Failure> {
     let root = environment.get::<STELAE_ROOT>()?.as_path().to_owned();
-    let named = environment.get::<CARGO_TARGET_DIR>()?;
-    let target = named.map_or_else(|| root.join("target"), |named| named.as_path().to_owned());
+    let target = cargo_folder(environment)?.map_or_else(|| root.join("target"), |(target, _)| target);
     let cargo = programs::find("cargo", environment.get::<PATH>()?.as_str())?;
     let target_dir = AbsolutePath::parse(target.as_str()).map_err(Failure::unexpected)?;
     let env = CargoEnv { target_dir: Some(target_dir), ..CargoEnv::from_environment(environment)? };

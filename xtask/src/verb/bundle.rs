@@ -4,6 +4,7 @@ use camino::Utf8Path;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use stelae_model::bundle::{Action, BundleStatus, Edits, Plan, ServerState};
+use stelae_model::terminal::Lines;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::bundle::{self, Apply, Event, Request};
 use stelae_run::render::Home;
@@ -118,7 +119,7 @@ fn tell(printer: &Printer, bundle: &str, dry_run: bool, event: Event<'_>) {
             for server in &plan.servers {
                 printer.talk(&format!("plan: {} {bundle}/{}", server.action.word(), server.server));
                 if let Some(diff) = &server.diff {
-                    printer.talk(diff.trim_end());
+                    printer.show(&Lines::block("", diff.trim_end()));
                 }
             }
         }
@@ -129,22 +130,22 @@ fn tell(printer: &Printer, bundle: &str, dry_run: bool, event: Event<'_>) {
     }
 }
 
-fn planned(plan: &Plan) -> String {
+fn planned(plan: &Plan) -> Lines {
     let line = |server: &stelae_model::bundle::ServerPlan| {
-        format!("{:<10} {}/{}\n", server.action.word(), plan.bundle, server.server)
+        format!("{:<10} {}/{}", server.action.word(), plan.bundle, server.server)
     };
     plan.servers.iter().map(line).collect()
 }
 
 /// `core: 1 installed, 2 up to date`
-fn summary(plan: &Plan) -> String {
+fn summary(plan: &Plan) -> Lines {
     let kinds =
         [Action::Add, Action::Update, Action::Overwrite, Action::Remove, Action::UpToDate].map(|action| {
             let count = plan.servers.iter().filter(|server| server.action == action).count();
             (count > 0).then(|| format!("{count} {}", action.done()))
         });
     let told: Vec<_> = kinds.into_iter().flatten().collect();
-    format!("{}: {}\n", plan.bundle, told.join(", "))
+    Lines::one(format!("{}: {}", plan.bundle, told.join(", ")))
 }
 
 /// `bundle list`
@@ -161,7 +162,7 @@ impl List {
                     None => "not installed".to_owned(),
                 };
                 let about = bundle.description.as_deref().unwrap_or("(only the installed copy is left)");
-                format!("{:<16} {installed:<20} {about}\n", bundle.bundle)
+                format!("{:<16} {installed:<20} {about}", bundle.bundle)
             };
             bundles.iter().map(line).collect()
         });
@@ -183,15 +184,15 @@ impl Status {
             None => bundle::list(home)?,
         };
         context.printer.data(&json!({"schema": 1, "bundles": bundles}), || {
-            let servers = |bundle: &BundleStatus| -> String {
+            let servers = |bundle: &BundleStatus| -> Vec<String> {
                 let line = |server: &stelae_model::bundle::ServerStatus| {
-                    format!("{:<14} {}/{}\n", words(server.state), bundle.bundle, server.server)
+                    format!("{:<14} {}/{}", words(server.state), bundle.bundle, server.server)
                 };
                 let foreign =
-                    bundle.foreign.iter().map(|file| format!("{:<14} {}/{file}\n", "foreign", bundle.bundle));
+                    bundle.foreign.iter().map(|file| format!("{:<14} {}/{file}", "foreign", bundle.bundle));
                 bundle.servers.iter().map(line).chain(foreign).collect()
             };
-            bundles.iter().map(servers).collect()
+            bundles.iter().flat_map(servers).collect()
         });
         Ok(ExitCode::Pass)
     }

@@ -3,6 +3,7 @@
 //! The commands are what a developer would type, run by xshell. Each has a limit, so that a machine on its own ends, too;
 //! and a signal to us, with or without a terminal that sends it to the rest, ends everything below us.
 
+pub(crate) mod counted;
 mod peers;
 
 use std::sync::mpsc::{self, TryRecvError};
@@ -13,9 +14,14 @@ use camino::Utf8PathBuf;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::json;
+use stelae_model::env::declared::STELAE_CACHE_HOME;
+use stelae_model::floors::Wanted;
 use stelae_model::lifecycle::{StopLimits, TeardownProof};
+use stelae_model::terminal::Lines;
 use stelae_model::{ExitCode, Failure};
-use stelae_run::guardian::Wanted;
+use stelae_run::deadline::Deadline;
+use stelae_run::files::{find_shared, remove_tree};
+use stelae_run::guardian::Wanted as WantedIsolation;
 use stelae_run::process::Family;
 use stelae_run::signals::Interrupt;
 use xshell::{Cmd, Shell, cmd};
@@ -81,7 +87,7 @@ struct Done {
 impl Ci {
     /// How it is guarded: its tests make namespaces of their own.
     pub(crate) fn guard(&self) -> Guard {
-        Guard { auto: Wanted::Guard, names_run: true, ..Guard::of_everything() }
+        Guard { auto: WantedIsolation::Guard, names_run: true, ..Guard::of_everything() }
     }
 
     /// Runs it.
@@ -120,7 +126,11 @@ impl Ci {
         step(Step::Pages, "pages", &mut || within("pages", xtask().args(["docs", "--check"])))?;
         // To the end, also after a red one: whoever waited for this wants to know all of it.
         step(Step::Tests, "tests", &mut || {
-            within("tests", cmd!(shell, "cargo test --workspace --locked --no-fail-fast"))
+            let test = |redirected: Cmd| {
+                let words = ["cargo", "test", "--workspace", "--locked", "--no-fail-fast"];
+                redirected.args(words).timeout(LIMIT)
+            };
+            counted::check(context, &shell, "tests", &test, Wanted::All).map(drop)
         })?;
         let mut peers = None;
         step(Step::Peers, "peers", &mut || {
@@ -134,16 +144,15 @@ impl Ci {
         let json =
             json!({"schema": 1, "steps": done, "peers": peers, "cold_build": cold, "left_out": left_out});
         context.printer.data(&json, || {
-            let line = |done: &Done| {
-                format!("ci: {:<10} ok {:>8.1} s\n", done.step, done.elapsed_ms as f64 / 1000.0)
-            };
-            let mut text: String = done.iter().map(line).collect();
-            text += &peers.as_ref().map(peers::Peers::text).unwrap_or_default();
-            text += &cold.map(ColdBuild::text).unwrap_or_default();
+            let line =
+                |done: &Done| format!("ci: {:<10} ok {:>8.1} s", done.step, done.elapsed_ms as f64 / 1000.0);
+            let mut lines: Lines = done.iter().map(line).collect();
+            lines.append(&peers.as_ref().map(peers::Peers::lines).unwrap_or_default());
+            lines.extend(cold.map(ColdBuild::text));
             if !left_out.is_empty() {
-                text += &format!("ci: NOT RUN: {}\n", left_out.join(", "));
+                lines.push(format!("ci: NOT RUN: {}", left_out.join(", ")));
             }
-            text
+            lines
         });
         match &peers {
             Some(peers) if self.require_peers => peers.require_all(),
@@ -213,8 +222,15 @@ fn stop(family: Family, interrupt: &Interrupt) -> TeardownProof {
 
 /// Builds of clones, by tests and by `smoke`, and installed tools share one folder under `target`: what `ci` leaves is all
 /// in there.
-fn cache_home(context: &Context) -> Utf8PathBuf {
-    context.root().join("target/xtask/cache")
+///
+/// In a checkout that lies where other users can write above (a clone below `/tmp`), it is a folder of the user's cache home.
+fn cache_home(context: &Context) -> Result<Utf8PathBuf, Failure> {
+    let in_root = context.root().join("target/xtask/cache");
+    match find_shared(&in_root) {
+        Ok(None) => Ok(in_root),
+        // Whatever is wrong with it is told of by the verb that is given the other.
+        Ok(Some(_)) | Err(_) => Ok(context.environment()?.get::<STELAE_CACHE_HOME>()?.join("ci")),
+    }
 }
 
 /// A shell in the root.
@@ -222,7 +238,7 @@ fn cache_home(context: &Context) -> Utf8PathBuf {
 fn shell(context: &Context) -> Result<Shell, Failure> {
     let mut shell = Shell::new().map_err(|error| Failure::unexpected(error.to_string()))?;
     shell.set_current_dir(context.root());
-    shell.set_var("STELAE_CACHE_HOME", cache_home(context));
+    shell.set_var("STELAE_CACHE_HOME", cache_home(context)?);
     Ok(shell)
 }
 
@@ -244,18 +260,17 @@ struct ColdBuild {
 
 impl ColdBuild {
     fn text(self) -> String {
-        format!("ci: a cold build of xtask takes {:.1} s, and has {} crates\n", self.seconds, self.crates)
+        format!("ci: a cold build of xtask takes {:.1} s, and has {} crates", self.seconds, self.crates)
     }
 }
 
 fn cold_build(context: &Context, shell: &Shell) -> Result<ColdBuild, Failure> {
     let target = context.root().join("target/xtask/cold");
-    let remove = || match std::fs::remove_dir_all(&target) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Failure::unexpected("the folder of the cold build cannot be removed")
-                .because(error.to_string()))
-        }
-        _ => Ok(()),
+    let remove = || {
+        remove_tree(&target, Deadline::after(LIMIT)).map_err(|remains| {
+            let failure = Failure::unexpected("the folder of the cold build cannot be removed");
+            remains.tell(failure, "cargo xtask ci --only cold-build")
+        })
     };
     over_in(LIMIT);
     context.printer.talk("ci: cold build of xtask");

@@ -1,15 +1,16 @@
 //! `docs`: the pages that are generated from code, so that they cannot be wrong.
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::Args;
 use serde_json::json;
-use stelae_model::{ExitCode, Failure};
+use stelae_model::{ExitCode, Failure, floors};
 use stelae_run::files::{self, Readable};
 
 use crate::context::Context;
 use crate::verb::Outcome;
+use crate::verb::ci::counted::raised_floors;
 
-/// `docs`
+/// `docs`: the generated pages, and the floors of the tests
 #[derive(Debug, Args)]
 pub(crate) struct Docs {
     /// Changes nothing; exits 50 when a page is not what it should be
@@ -20,27 +21,35 @@ pub(crate) struct Docs {
 impl Docs {
     /// Runs it.
     pub(crate) fn run(self, context: &Context) -> Outcome {
-        let folder = context.root().join("docs");
         let mut stale = Vec::new();
         for (name, text) in pages() {
-            let path = folder.join(name);
-            if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
+            let path = context.root().join("docs").join(name);
+            if files::read_regular_text(&path).is_ok_and(|there| there == text) {
                 continue;
             }
             if !self.check {
-                files::replace(&path, text.as_bytes(), Readable::ByAnyone).map_err(|error| {
-                    Failure::new(ExitCode::StepFailed, "docs-write", "a page cannot be written")
-                        .on(path.to_string())
-                        .because(error.to_string())
-                })?;
+                write(&path, &text)?;
             }
             stale.push(path);
         }
-        context.printer.data(&json!({"schema": 1, "changed": stale}), || {
-            stale.iter().map(|path| format!("{path}\n")).collect()
-        });
+        // Floors may lag behind what is executed, so that they are no drift.
+        let floors = context.root().join(floors::FILE);
+        let text = raised_floors(context.root())?;
+        if !self.check && !files::read_regular_text(&floors).is_ok_and(|there| there == text) {
+            write(&floors, &text)?;
+            stale.push(floors);
+        }
+        context.printer.data(&json!({"schema": 1, "changed": stale}), || stale.iter().collect());
         if self.check && !stale.is_empty() { Err(drift(&stale)) } else { Ok(ExitCode::Pass) }
     }
+}
+
+fn write(path: &Utf8Path, text: &str) -> Result<(), Failure> {
+    files::replace(path, text.as_bytes(), Readable::ByAnyone).map_err(|error| {
+        Failure::new(ExitCode::StepFailed, "docs-write", "a page cannot be written")
+            .on(path.to_string())
+            .because(error.to_string())
+    })
 }
 
 fn drift(stale: &[Utf8PathBuf]) -> Failure {

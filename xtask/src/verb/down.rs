@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 use stelae_model::ExitCode;
+use stelae_model::terminal::Lines;
 
 use stelae_run::deadline::Deadline;
 use stelae_run::stack::StackRecord;
@@ -27,8 +28,8 @@ impl Down {
         let _alone = record.lock(Deadline::after(BUSY), &interrupt)?;
         let ended = record.stop_recorded(&interrupt)?;
         context.printer.data(&json!({"schema": 1, "ended": ended}), || match &ended {
-            Some(stack) => format!("ended: {stack}\n"),
-            None => "no stack is up\n".to_owned(),
+            Some(stack) => Lines::one(format!("ended: {stack}")),
+            None => Lines::one("no stack is up"),
         });
         Ok(ExitCode::Pass)
     }

@@ -7,6 +7,7 @@ use serde_json::json;
 use stelae_model::env::declared::REGISTRY;
 use stelae_model::env::programs::{declared, matrix};
 use stelae_model::env::{Origin, Resolved, SetBy, nearest};
+use stelae_model::terminal::{Lines, shown};
 use stelae_model::{ExitCode, Failure};
 use stelae_run::bundle::seed_discovery;
 use stelae_run::environment::ENV_FILE;
@@ -77,7 +78,7 @@ impl Init {
         });
         // The plan comes first, also when it is carried out right away.
         context.printer.data(&json!({"schema": 1, "dry_run": self.dry_run, "plan": actions}), || {
-            actions.iter().map(|action| format!("{:<7} {}\n", action.action, action.path)).collect()
+            actions.iter().map(|action| format!("{:<7} {}", action.action, action.path)).collect()
         });
         if !self.dry_run {
             for action in &actions {
@@ -139,7 +140,9 @@ impl Show {
         context.printer.data(&json!({"schema": 1, "variables": rows}), || {
             let line = |row: &Row<'_>| {
                 let value = row.value.as_deref().unwrap_or("(unset)");
-                format!("{:<22} {:<44} {:<16} {}\n", row.name, value, row.r#type, origin_words(row.origin))
+                // Before it is filled up to the column's width.
+                let value = shown(value);
+                format!("{:<22} {:<44} {:<16} {}", row.name, value, row.r#type, origin_words(row.origin))
             };
             rows.iter().map(line).collect()
         });
@@ -185,27 +188,31 @@ impl Explain {
         let json = json!({
             "schema": 1, "variable": row(resolved), "doc": declared.doc, "set_by": declared.set_by.words(),
             "fallbacks": declared.fallbacks, "overridden": resolved.overridden, "read_by": readers,
+            "not_taken": environment.not_taken(declared.name),
         });
         context.printer.data(&json, || {
-            let mut text = format!(
-                "{} = {}\n  {}\n  type: {}\n  set by: {}\n  value from: {}\n",
-                declared.name,
-                resolved.shown().as_deref().unwrap_or("(unset)"),
-                declared.doc,
-                declared.type_name,
-                declared.set_by.words(),
-                origin_words(&resolved.origin),
-            );
-            for weaker in &resolved.overridden {
-                text += &format!("  overrides: {}\n", origin_words(weaker));
+            let value = resolved.shown();
+            let mut lines: Lines = [
+                format!("{} = {}", declared.name, value.as_deref().unwrap_or("(unset)")),
+                format!("  {}", declared.doc),
+                format!("  type: {}", declared.type_name),
+                format!("  set by: {}", declared.set_by.words()),
+                format!("  value from: {}", origin_words(&resolved.origin)),
+            ]
+            .iter()
+            .collect();
+            if environment.not_taken(declared.name) {
+                lines.push("  not taken: the calling process has one, and only the harness sets it");
             }
+            let weaker = resolved.overridden.iter();
+            lines.extend(weaker.map(|weaker| format!("  overrides: {}", origin_words(weaker))));
             if !declared.fallbacks.is_empty() {
-                text += &format!("  when nobody sets it: {}\n", declared.fallbacks.join(", then "));
+                lines.push(format!("  when it is not set: {}", declared.fallbacks.join(", then ")));
             }
-            text + &format!(
-                "  read by: {}\n",
-                if readers.is_empty() { "nobody directly".into() } else { readers.join(", ") }
-            )
+            let readers =
+                if readers.is_empty() { "no program directly".to_owned() } else { readers.join(", ") };
+            lines.push(format!("  read by: {readers}"));
+            lines
         });
         Ok(ExitCode::Pass)
     }
@@ -238,15 +245,14 @@ impl Matrix {
             })
             .collect();
         context.printer.data(&json!({"schema": 1, "programs": json}), || {
-            let mut text = format!("{:<24}", "");
-            text += &rows.iter().map(|row| format!("{:>9}", row.program)).collect::<String>();
-            text.push('\n');
+            let programs = rows.iter().map(|row| format!("{:>9}", row.program)).collect::<String>();
+            let mut lines = Lines::one(format!("{:<24}{programs}", ""));
             for declared in REGISTRY {
                 let cell = |reads| format!("{:>9}", if reads { "x" } else { "." });
                 let cells: String = rows.iter().map(|row| cell(row.variables.contains(declared))).collect();
-                text += &format!("{:<24}{cells}\n", declared.name);
+                lines.push(format!("{:<24}{cells}", declared.name));
             }
-            text
+            lines
         });
         Ok(ExitCode::Pass)
     }

@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use stelae_model::ExitCode;
 use stelae_model::render::Syntax;
+use stelae_model::terminal::Lines;
 use stelae_run::render::{Home, Rendered, Written, check, diff, render_and_write, render_proxy};
 
 use crate::context::{Context, absolute};
@@ -72,7 +73,7 @@ impl RenderProxy {
             1 => "1 server".to_owned(),
             count => format!("{count} servers"),
         };
-        context.printer.data(&json, || format!("{word}: {} ({servers})\n", rendered.path));
+        context.printer.data(&json, || Lines::one(format!("{word}: {} ({servers})", rendered.path)));
         Ok(ExitCode::Pass)
     }
 }
@@ -85,7 +86,7 @@ fn look(context: &Context, rendered: &Rendered, only_check: bool) -> Outcome {
     let difference = diff(rendered)?;
     let mut json = described(rendered);
     json["diff"] = json!(difference);
-    context.printer.data(&json, || difference.clone());
+    context.printer.data(&json, || Lines::block("", &difference));
     Ok(ExitCode::Pass)
 }
 

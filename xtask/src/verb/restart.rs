@@ -10,13 +10,14 @@ use stelae_model::env::{Base, Environment, ProgramEnv as _, XtaskEnv};
 use stelae_model::event::Event;
 use stelae_model::lifecycle::{StopLimits, TeardownProof};
 use stelae_model::stack::BUILTIN;
+use stelae_model::terminal::Lines;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::deadline::Deadline;
 use stelae_run::evidence::Evidence;
 use stelae_run::files::create_private_dirs;
 use stelae_run::guardian::{guarded, isolation};
-use stelae_run::process::Family;
 use stelae_run::process::tree::descendants;
+use stelae_run::process::{Family, beside_calls, record_starts};
 use stelae_run::record::{Listener, Recorder, run_id};
 use stelae_run::report::{Terminal, json_lines};
 use stelae_run::signals::Interrupt;
@@ -68,6 +69,14 @@ enum LifeLine {
     Stdin,
 }
 
+/// What an attached restart is started with.
+struct Prepared {
+    config: StackConfig,
+    log: Utf8PathBuf,
+    calls: Option<Utf8PathBuf>,
+    evidence: Evidence,
+}
+
 /// What a restart may take besides its budget, on a machine that builds from cold.
 const BUILD_AND_MORE: Duration = Duration::from_secs(21 * 60);
 
@@ -80,7 +89,8 @@ impl Restart {
     /// How it is guarded.
     pub(crate) fn guard(&self) -> Guard {
         if self.attached {
-            Guard { follows_stdin: self.life_line.is_some(), names_run: true, ..Guard::of_everything() }
+            let follows_stdin = self.life_line.is_some();
+            Guard { follows_stdin, names_run: true, streams: true, ..Guard::of_everything() }
         } else {
             Guard::but_what_stays("the stack stays up, in the hands of a guardian of its own")
         }
@@ -115,9 +125,6 @@ impl Restart {
             isolation: isolation(),
         });
         let ended = self.hold(environment, family, &recorder, interrupt, &until);
-        if let Err(failure) = &ended {
-            recorder.event(Event::Failed { step: "restart".to_owned(), failure: failure.clone() });
-        }
         match interrupt.check() {
             // Being told to end is how a held stack ends.
             Some(code) if ended.is_ok() => Ok(code),
@@ -129,7 +136,7 @@ impl Restart {
         }
     }
 
-    /// Starts, holds and tears down; the first failure of the three counts.
+    /// Starts, holds and tears down; the first failure of the three counts, and is said as soon as it is there.
     fn hold(
         &self,
         environment: &Environment,
@@ -138,6 +145,37 @@ impl Restart {
         interrupt: &Interrupt,
         until: &HoldUntil,
     ) -> Result<(), Failure> {
+        let stack =
+            self.prepare(environment, recorder, interrupt).inspect_err(|failure| say(recorder, failure))?;
+        let Prepared { config, log, calls, evidence } = stack;
+        if let Some(starts) = calls.as_deref().map(beside_calls)
+            && let Err(error) = record_starts(&starts)
+        {
+            recorder.warn(format!("what is started is not recorded: {starts}: {error}"));
+        }
+        let stack = Attached { environment, config: &config, log, calls, evidence, recorder, interrupt };
+        if let Some(guarded) = guarded() {
+            guarded.limit(stack.teardown_limits());
+        }
+        let deadline = Deadline::budget(self.budget_s);
+        // Kept until the stack is gone.
+        let mut ports = KeptPorts::default();
+        let ended = stack.start(deadline, &mut ports).and_then(|mut up| stack.hold(&mut up, until));
+        // Said before the teardown, which takes as long as the slowest of the rest: a run that plays on this stack waits for
+        // nothing any more.
+        let ended = ended.inspect_err(|failure| say(recorder, failure));
+        let proof = stack.tear_down(family);
+        drop(ports);
+        ended.and_then(|()| proof.check().inspect_err(|failure| say(recorder, failure)))
+    }
+
+    /// Everything that is found out before the stack is started.
+    fn prepare(
+        &self,
+        environment: &Environment,
+        recorder: &Recorder,
+        interrupt: &Interrupt,
+    ) -> Result<Prepared, Failure> {
         let evidence = self.evidence.as_deref().map_or_else(|| default_evidence(environment), absolute)?;
         let mut evidence = Evidence::begin(evidence, recorder);
         let config = self.config(environment)?;
@@ -152,27 +190,12 @@ impl Restart {
         for name in config.stack.services.keys() {
             evidence.follow(&format!("service:{name}"), &service_log(&log, name));
         }
-        // Whoever holds a life line has seen to the programs before; this process was given no cargo.
+        // The process that holds a life line has built the programs before; this process was given no cargo.
         if self.life_line.is_none() {
-            ensure_gateway(
-                environment,
-                &config.builtin,
-                &log.with_file_name("cargo.log"),
-                interrupt,
-                recorder,
-            )?;
+            let cargo_log = log.with_file_name("cargo.log");
+            ensure_gateway(environment, &config.builtin, &cargo_log, interrupt, recorder)?;
         }
-        let stack = Attached { environment, config: &config, log, calls, evidence, recorder, interrupt };
-        if let Some(guarded) = guarded() {
-            guarded.limit(stack.teardown_limits());
-        }
-        let deadline = Deadline::budget(self.budget_s);
-        // Kept until the stack is gone.
-        let mut ports = KeptPorts::default();
-        let ended = stack.start(deadline, &mut ports).and_then(|mut up| stack.hold(&mut up, until));
-        let proof = stack.tear_down(family);
-        drop(ports);
-        ended.and_then(|()| proof.check())
+        Ok(Prepared { config, log, calls, evidence })
     }
 
     /// A build, the wait for another restart, the end of the old stack, and the start of the new one.
@@ -233,8 +256,10 @@ impl Restart {
         let Endpoints { url, servers } = endpoints;
         let data = serde_json::json!({"schema": 1, "url": url, "servers": servers, "pid": pid, "run": run});
         context.printer.data(&data, || {
-            let servers: String = servers.iter().map(|(name, url)| format!("  {name}: {url}\n")).collect();
-            format!("the stack is up: {url} (pid {pid})\n{servers}end it: cargo xtask down\n")
+            let mut lines = Lines::one(format!("the stack is up: {url} (pid {pid})"));
+            lines.extend(servers.iter().map(|(name, url)| format!("  {name}: {url}")));
+            lines.push("end it: cargo xtask down");
+            lines
         });
         Ok(ExitCode::Pass)
     }
@@ -283,6 +308,10 @@ fn let_go(family: Family, interrupt: &Interrupt) -> TeardownProof {
             interrupt.wait(LOOK_EVERY);
         }
     })
+}
+
+fn say(recorder: &Recorder, failure: &Failure) {
+    recorder.event(Event::Failed { step: "restart".to_owned(), failure: failure.clone() });
 }
 
 /// A number of seconds, whole or not: `60`, `8.5`.

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use stelae_model::env::declared::STELAE_CACHE_HOME;
 use stelae_model::lifecycle::StopLimits;
+use stelae_model::terminal::Lines;
 use stelae_model::verdict::Verdict;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::process;
 use stelae_run::record::{RunFolder, list_runs};
 use stelae_run::report::summary;
 
-use stelae_run::smoke::{Plan, Workspace, take_back_all};
+use stelae_run::smoke::{Plan, WORKSPACE_ID, WORKSPACES, Workspace, take_back_all};
 
 use crate::context::Context;
 use crate::verb::Outcome;
@@ -50,12 +52,12 @@ fn list(context: &Context) -> Outcome {
     context.printer.data(&json!({"schema": 1, "runs": runs}), || {
         let line = |run: &stelae_run::record::RunSummary| match &run.verdict {
             Some(verdict) => {
-                format!("{}  {:>3}  {}\n", run.run, verdict.exit_code.number(), verdict.sentence)
+                format!("{}  {:>3}  {}", run.run, verdict.exit_code.number(), verdict.sentence)
             }
-            None => format!("{}    -  no verdict: it runs, or it was killed\n", run.run),
+            None => format!("{}    -  no verdict: it runs, or it was killed", run.run),
         };
         if runs.is_empty() {
-            "no runs yet: cargo xtask smoke\n".to_owned()
+            Lines::one("no runs yet: cargo xtask smoke")
         } else {
             runs.iter().map(line).collect()
         }
@@ -68,14 +70,20 @@ fn show(context: &Context, run: &str) -> Outcome {
     let verdict: Option<Verdict> = folder.read_json("verdict.json").ok();
     let files = folder.files();
     context.printer.data(&json!({"schema": 1, "run": run, "verdict": verdict, "files": files}), || {
-        let mut text = match &verdict {
+        let mut lines = match &verdict {
             Some(verdict) => summary(verdict, folder.path().as_str()),
-            None => format!("{run} has no verdict: it runs, or it was killed\nevidence: {}\n", folder.path()),
+            None => [
+                format!("{run} has no verdict: it runs, or it was killed"),
+                format!("evidence: {}", folder.path()),
+            ]
+            .iter()
+            .collect(),
         };
         if let Some(failure) = verdict.as_ref().and_then(|verdict| verdict.failure.as_ref()) {
-            text += &format!("{failure}\n");
+            lines.append(&Lines::block("", &failure.to_string()));
         }
-        files.iter().fold(text, |text, file| text + &format!("  {file}\n"))
+        lines.extend(files.iter().map(|file| format!("  {file}")));
+        lines
     });
     Ok(ExitCode::Pass)
 }
@@ -88,7 +96,9 @@ fn stop(context: &Context, run: &str) -> Outcome {
             .because(error.to_string())
     })?;
     // Opening takes the lock: a run that is under way is not disturbed.
-    let workspace = if plan.workspace.exists() { Some(Workspace::open(&plan.workspace)?) } else { None };
+    let workspaces = context.environment()?.get::<STELAE_CACHE_HOME>()?.join(WORKSPACES);
+    let made = folder.read_json(WORKSPACE_ID).ok();
+    let workspace = Workspace::find(run, made, &plan.workspace, &workspaces)?;
     let limits = StopLimits { grace: Duration::from_secs(10), ceiling: Duration::from_secs(2) };
     let swept = process::sweep(&plan.run, limits, &context.interrupt()?);
     if !swept.survivors.is_empty() {
@@ -101,13 +111,10 @@ fn stop(context: &Context, run: &str) -> Outcome {
     let removed = workspace.as_ref().map(|workspace| workspace.path().to_owned());
     workspace.map_or(Ok(()), Workspace::remove)?;
     context.printer.data(&json!({"schema": 1, "ended": swept.ended, "removed": removed}), || {
-        let ended: String = swept.ended.iter().map(|process| format!("ended {process}\n")).collect();
-        let removed = removed.as_ref().map(|path| format!("removed {path}\n")).unwrap_or_default();
-        if ended.is_empty() && removed.is_empty() {
-            "nothing was left\n".to_owned()
-        } else {
-            ended + &removed
-        }
+        let ended = swept.ended.iter().map(|process| format!("ended {process}"));
+        let removed = removed.iter().map(|path| format!("removed {path}"));
+        let lines: Lines = ended.chain(removed).collect();
+        if lines.is_empty() { Lines::one("nothing was left") } else { lines }
     });
     Ok(ExitCode::Pass)
 }

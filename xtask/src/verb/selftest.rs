@@ -13,7 +13,7 @@ use stelae_run::signals::Interrupt;
 
 use crate::context::Context;
 use crate::gateway::ensure_gateway;
-use crate::guard::{Guard, over_in, scratch};
+use crate::guard::{BY_HAND, Guard, over_in, scratch};
 use crate::verb::Outcome;
 
 /// The gateway is built within less, and so is a witness heard: it may build, on a stage that git makes.
@@ -54,9 +54,9 @@ impl Selftest {
         let report = hear(&hearing, context, &environment, &interrupt);
         drop(family);
         // What was seen is in the report.
-        let removed = folder.remove();
+        let removed = folder.remove_or(BY_HAND);
         let report = report?;
-        context.printer.data(&report, || report.text());
+        context.printer.data(&report, || report.lines());
         report.check()?;
         removed.map(|()| ExitCode::Pass)
     }

@@ -1,16 +1,18 @@
 //! `smoke`: the main job.
 
-use camino::Utf8PathBuf;
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use stelae_model::agent::{Agent, Model};
 use stelae_model::stack::BUILTIN;
+use stelae_model::terminal::Lines;
 use stelae_model::{ExitCode, Failure, flow};
+use stelae_run::files::discard;
 use stelae_run::record::{Listener, RunFolder};
 use stelae_run::report::{Terminal, summary};
 use stelae_run::signals::Interrupt;
 
-use stelae_run::smoke::{self, Plan, Request, Resumption, Run};
+use stelae_run::smoke::{self, Description, Plan, Request, Resumption, Run};
 
 use crate::context::{Context, absolute};
 use crate::guard::Guard;
@@ -26,7 +28,7 @@ pub(crate) struct Smoke {
     /// Repository to clone [default: the root]
     #[arg(long, value_name = "PATH")]
     source: Option<Utf8PathBuf>,
-    /// Folder to work in [default: a new one among the temporary files]
+    /// Folder to work in [default: a new one in the cache home]
     #[arg(long, value_name = "PATH")]
     workspace: Option<Utf8PathBuf>,
     /// What to do when the workspace is there already [default: refuse]
@@ -133,14 +135,15 @@ impl Smoke {
         let (folder, decided, resumption) = match &self.resume {
             Some(run) => {
                 let folder = RunFolder::open(context.root(), run)?;
-                let (plan, config, resumption) = smoke::plan_resumed(&request, &folder, &host, &interrupt)?;
-                (folder, (plan, config), Some(resumption))
+                let (plan, described, resumption) =
+                    smoke::plan_resumed(&request, &folder, &host, &interrupt)?;
+                (folder, (plan, described), Some(resumption))
             }
             None => {
                 let (id, folder) = RunFolder::create_new(context.root())?;
                 let decided = smoke::plan_new(&request, &id, &host, &interrupt, &folder.join("logs"));
                 // A run that never began leaves no folder.
-                let decided = decided.inspect_err(|_| drop(std::fs::remove_dir_all(folder.path())))?;
+                let decided = decided.inspect_err(|_| drop(folder.remove()))?;
                 (folder, decided, None)
             }
         };
@@ -189,7 +192,7 @@ impl Smoke {
         // git's answers need files to go to; a plan leaves nothing behind.
         let (id, folder) = RunFolder::create_new(context.root())?;
         let planned = smoke::plan_new(request, &id, &context.environment()?, interrupt, &folder.join("logs"));
-        let removed = std::fs::remove_dir_all(folder.path());
+        let removed = folder.remove();
         let (plan, _) = planned?;
         removed.map_err(|error| {
             Failure::unexpected("a plan's folder cannot be removed").because(error.to_string())
@@ -202,7 +205,7 @@ impl Smoke {
 fn carry_out(
     context: &Context,
     folder: RunFolder,
-    (plan, config): (Plan, stelae_model::stages::SmokeConfig),
+    (plan, described): (Plan, Description),
     resumption: Option<Resumption>,
     host: stelae_model::env::Environment,
     interrupt: &Interrupt,
@@ -214,15 +217,19 @@ fn carry_out(
     };
     let path = folder.path().to_string();
     let new = resumption.is_none();
-    let run = Run { plan, bundle: config.bundle, host, folder, resumption };
+    let run = Run { plan, described, host, folder, resumption };
     // A new run that could not begin leaves no folder.
     let smoke::Finished { verdict, instructions } =
         run.carry_out(interrupt, listeners).inspect_err(|_| {
             if new {
-                std::fs::remove_dir_all(&path).ok();
+                discard(Utf8Path::new(&path)).ok();
             }
         })?;
-    let text = || summary(&verdict, &path) + instructions.as_deref().unwrap_or_default();
+    let text = || {
+        let mut lines = summary(&verdict, &path);
+        lines.append(&Lines::block("", instructions.as_deref().unwrap_or_default()));
+        lines
+    };
     match (&instructions, serde_json::to_value(&verdict)) {
         (Some(instructions), Ok(mut document)) => {
             // The stack is up, and this is kept nowhere else.
@@ -240,24 +247,28 @@ fn carry_out(
     }
 }
 
-fn plan_text(plan: &Plan) -> String {
+fn plan_text(plan: &Plan) -> Lines {
     let version =
         plan.agent_program.as_ref().map(|program| format!(" {} ({})", program.version.said, program.path));
     let version = version.unwrap_or_default();
-    let mut text = format!(
-        "run        {}\nsource     {} at {}\nworkspace  {}\n",
-        plan.run, plan.source, plan.head, plan.workspace
-    );
-    text += &format!(
-        "agent      {}{}\ngateway    {}\nbudget     {} ms, {} ms of it for the teardown\n",
-        plan.agent, version, plan.gateway, plan.budgets.run_ms, plan.budgets.teardown_reserve_ms
-    );
-    for step in &plan.budgets.steps {
+    let budgets = &plan.budgets;
+    let mut lines: Lines = [
+        format!("run        {}", plan.run),
+        format!("source     {} at {}", plan.source, plan.head),
+        format!("workspace  {}", plan.workspace),
+        format!("agent      {}{version}", plan.agent),
+        format!("gateway    {}", plan.gateway),
+        format!(
+            "budget     {} ms, {} ms of it for the teardown",
+            budgets.run_ms, budgets.teardown_reserve_ms
+        ),
+    ]
+    .iter()
+    .collect();
+    for step in &budgets.steps {
         let note = if step.counted { "" } else { "  (not counted)" };
-        text += &format!("  {:<20} {:>8} ms{note}\n", step.step, step.budget_ms);
+        lines.push(format!("  {:<20} {:>8} ms{note}", step.step, step.budget_ms));
     }
-    for line in &plan.uncommitted {
-        text += &format!("not in the clone: {line}\n");
-    }
-    text
+    lines.extend(plan.uncommitted.iter().map(|line| format!("not in the clone: {line}")));
+    lines
 }

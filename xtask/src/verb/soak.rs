@@ -11,7 +11,7 @@ use stelae_run::process::Family;
 use stelae_run::soak::{Cycle, Kill, NEXT_WITHIN, Shape, Soak, Tally};
 
 use crate::context::Context;
-use crate::guard::{Guard, IsolationFlag, over_in, scratch};
+use crate::guard::{BY_HAND, Guard, IsolationFlag, over_in, scratch};
 use crate::verb::Outcome;
 
 /// `soak`
@@ -93,9 +93,9 @@ impl SoakVerb {
         drop(family);
         let clean = tally.as_ref().is_ok_and(Tally::is_clean);
         // What failed is read in the logs; what was clean, or cut short, leaves nothing.
-        let removed = if clean || tally.is_err() { folder.remove() } else { Ok(()) };
+        let removed = if clean || tally.is_err() { folder.remove_or(BY_HAND) } else { Ok(()) };
         let tally = tally?;
-        context.printer.data(&tally, || tally.text());
+        context.printer.data(&tally, || tally.lines());
         removed?;
         if clean { Ok(ExitCode::Pass) } else { Err(left(&tally).on(soak.folder.to_string())) }
     }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::json;
 use stelae_model::lifecycle::StopLimits;
+use stelae_model::terminal::Lines;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::deadline::Deadline;
 use stelae_run::process::Family;
@@ -90,7 +91,7 @@ impl Tools {
             Self::Path(verb) => {
                 let path = shelf.program(&verb.name)?;
                 let standing = shelf.stand(&verb.name)?;
-                context.printer.data(&json!({"schema": 1, "tool": standing}), || format!("{path}\n"));
+                context.printer.data(&json!({"schema": 1, "tool": standing}), || Lines::one(&path));
                 Ok(ExitCode::Pass)
             }
         }
@@ -144,12 +145,12 @@ impl Done {
         let Self { name, version, path, failure, .. } = self;
         let seconds = self.elapsed_ms as f64 / 1000.0;
         match (path, failure) {
-            (_, Some(failure)) => format!("{name:<20} {version:<12} FAILED: {}\n", failure.what),
+            (_, Some(failure)) => format!("{name:<20} {version:<12} FAILED: {}", failure.what),
             (path, None) => {
                 let path = path.as_ref().map(ToString::to_string).unwrap_or_default();
                 match self.outcome {
-                    Word::WasThere => format!("{name:<20} {version:<12} was there: {path}\n"),
-                    _ => format!("{name:<20} {version:<12} installed in {seconds:.1} s: {path}\n"),
+                    Word::WasThere => format!("{name:<20} {version:<12} was there: {path}"),
+                    _ => format!("{name:<20} {version:<12} installed in {seconds:.1} s: {path}"),
                 }
             }
         }
@@ -168,7 +169,7 @@ fn list(context: &Context, shelf: &Shelf) {
     context.printer.data(&json!({"schema": 1, "tools": tools}), || {
         let line = |tool: &Standing| {
             let stands = if tool.installed { tool.path.as_str() } else { "not installed" };
-            format!("{:<20} {:<6} {:<12} {stands}\n", tool.name, tool.kind.name(), tool.version)
+            format!("{:<20} {:<6} {:<12} {stands}", tool.name, tool.kind.name(), tool.version)
         };
         tools.iter().map(line).collect()
     });

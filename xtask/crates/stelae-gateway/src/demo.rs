@@ -67,17 +67,26 @@ fn tool() -> Tool {
     });
     let output = json!({
         "type": "object",
-        "properties": {"words": number, "lines": number, "characters": number},
-        "required": ["words", "lines", "characters"],
+        "properties": {"words": number, "lines": number, "characters": number, "longest": {"type": "string"}},
+        "required": ["words", "lines", "characters", "longest"],
     });
     let annotations = ToolAnnotations::with_title("Count words")
         .read_only(true)
         .destructive(false)
         .idempotent(true)
         .open_world(false);
-    Tool::new("count_words", "Counts the words, lines and characters of a text", object(input))
-        .with_raw_output_schema(std::sync::Arc::new(object(output)))
-        .with_annotations(annotations)
+    Tool::new(
+        "count_words",
+        "Counts the words, lines and characters of a text, and gives its longest word",
+        object(input),
+    )
+    .with_raw_output_schema(std::sync::Arc::new(object(output)))
+    .with_annotations(annotations)
+}
+
+/// The first of the longest words: an answer that depends on the words, and not only on how many they are.
+fn longest(text: &str) -> &str {
+    text.split_whitespace().rev().max_by_key(|word| word.chars().count()).unwrap_or_default()
 }
 
 fn count(text: &str) -> Value {
@@ -85,5 +94,6 @@ fn count(text: &str) -> Value {
         "words": text.split_whitespace().count(),
         "lines": text.lines().count(),
         "characters": text.chars().count(),
+        "longest": longest(text),
     })
 }

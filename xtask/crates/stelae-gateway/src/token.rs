@@ -2,7 +2,6 @@
 //! read.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -11,6 +10,7 @@ use stelae_model::env::Variable as _;
 use stelae_model::env::declared::STELAE_MCP_TOKEN;
 use stelae_model::value::{BearerToken, EnvValue as _, Secret};
 use stelae_model::{ExitCode, Failure};
+use stelae_run::files::{bounded, open_config};
 
 /// What clients have to show to be let to `/mcp`.
 pub(crate) const CLIENT_TOKEN: &str = STELAE_MCP_TOKEN::DECLARED.name;
@@ -68,19 +68,19 @@ fn read(file: &Utf8Path) -> Result<Secret<BearerToken>, Failure> {
             .on(file.as_str())
             .because(why)
     };
-    let about = fs::metadata(file).map_err(unreadable)?;
-    // Opening a pipe would wait for whoever writes.
-    if !about.is_file() {
-        return Err(wrong("it is not a regular file"));
-    }
+    let opened = open_config(file).map_err(|error| match error.kind() {
+        io::ErrorKind::Other => wrong(&error.to_string()),
+        _ => unreadable(error),
+    })?;
+    let about = opened.metadata().map_err(unreadable)?;
     if about.permissions().mode() & 0o077 != 0 {
         return Err(wrong("others than its owner may read it").hint(format!("chmod 600 {file}")));
     }
     if about.len() > MOST_BYTES {
         return Err(wrong("it is too long for a token"));
     }
-    let text = fs::read_to_string(file).map_err(unreadable)?;
-    match text.trim() {
+    let text = String::from_utf8(bounded(&opened, MOST_BYTES).map_err(unreadable)?);
+    match text.map_err(|_| wrong("it is not UTF-8"))?.trim() {
         "" => Err(wrong("it is empty")),
         token => Secret::<BearerToken>::parse(token).map_err(|why| wrong(&format!("what it holds {why}"))),
     }
@@ -88,6 +88,8 @@ fn read(file: &Utf8Path) -> Result<Secret<BearerToken>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use camino::Utf8PathBuf;
 
     use super::*;

@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::Failure;
 use stelae_model::bench::Report;
-use stelae_model::env::{Environment, Layers};
+use stelae_model::env::declared::{STELAE_BIN_DIR, STELAE_ROOT};
+use stelae_model::env::{Environment, Given, Layers};
 use stelae_run::bench::{Bench, GATEWAYS, Gateway};
 use stelae_run::process::tree;
 use stelae_run::signals::Interrupt;
@@ -24,8 +25,8 @@ fn bench(folder: &Utf8Path, gateway: &'static Gateway, server: &Utf8Path) -> Res
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let process =
         vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("HOME".to_owned(), folder.to_string())];
-    let found = vec![("STELAE_ROOT", folder.to_string()), ("STELAE_BIN_DIR", folder.to_string())];
-    let environment = Environment::resolve(&Layers { found, process, ..Layers::default() }).unwrap();
+    let given = vec![Given::of::<STELAE_ROOT>(folder.as_str()), Given::of::<STELAE_BIN_DIR>(folder.as_str())];
+    let environment = Environment::resolve(&Layers { given, process, ..Layers::default() }).unwrap();
     let bench = Bench {
         rounds: 2,
         calls: 9,

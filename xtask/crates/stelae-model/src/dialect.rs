@@ -115,6 +115,7 @@ impl Dialect {
             start_timeout_ms,
             call_timeout_ms,
             headers: _,
+            allowed_deaths: _,
             protocol_version,
             tool_filter: _,
         } = entry;

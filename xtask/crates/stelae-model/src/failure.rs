@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ExitCode;
 use crate::hidden::Hidden;
+use crate::terminal::{CONTINUED, write_continued};
 
 /// A typed failure at the edge of a verb: one per run, printed once, written into the verdict.
 ///
@@ -92,26 +93,22 @@ impl Failure {
     }
 }
 
-/// The text a person reads: `error:` is put before it by the one place that prints.
+/// The text a person reads: `error:` is put before it by the one place that prints. What it quotes of others is safe for a
+/// terminal, and looks like no other part: a second line of a text stands after [`CONTINUED`].
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.what)?;
-        for place in &self.on {
-            write!(f, "\n   on: {place}")?;
-        }
-        for cause in &self.why {
-            write!(f, "\n  why: {cause}")?;
-        }
+        write_continued(f, &self.what)?;
+        let mut part = |label: &str, text: &str| {
+            write!(f, "\n{label}")?;
+            write_continued(f, text)
+        };
+        self.on.iter().try_for_each(|place| part("   on: ", place))?;
+        self.why.iter().try_for_each(|cause| part("  why: ", cause))?;
         if !self.log_tail.is_empty() {
-            write!(f, "\n  log:")?;
-            for line in &self.log_tail {
-                write!(f, "\n    | {line}")?;
-            }
+            part("  log:", "")?;
+            self.log_tail.iter().try_for_each(|line| part(CONTINUED, line))?;
         }
-        if let Some(hint) = &self.hint {
-            write!(f, "\n hint: {hint}")?;
-        }
-        Ok(())
+        self.hint.iter().try_for_each(|hint| part(" hint: ", hint))
     }
 }
 
@@ -154,6 +151,19 @@ mod tests {
         let order: Vec<_> =
             ["port 9090", "on: 127", "why: pid", "| bind", "hint: kill"].map(|part| text.find(part)).into();
         assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{text}");
+    }
+
+    #[test]
+    fn what_is_quoted_is_no_line_of_its_own_and_nothing_that_a_terminal_acts_upon() {
+        let hostile = "x\u{1b}[2J\n hint: rm -rf ~\r\nerror: y";
+        let failure = Failure::new(ExitCode::StepFailed, "kind", hostile).on(hostile).because(hostile);
+        let text = failure.hint(hostile).log_tail(vec![hostile.to_owned()]).to_string();
+        let ours = ["x\\x1b[2J", "   on: x", "  why: x", "  log:", "    | ", " hint: x"];
+        assert!(text.lines().all(|line| ours.iter().any(|ours| line.starts_with(ours))), "{text}");
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{text:?}");
+        // One that quotes another reads the same.
+        let outer = Failure::unexpected("outer").because(text).to_string();
+        assert!(outer.contains("\n    |  hint: x\\x1b[2J") && !outer.contains("|     |"), "{outer}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod exit_code;
 pub mod failure;
 pub mod hidden;
+pub mod terminal;
 pub mod value;
 
 pub mod env;
@@ -14,11 +15,14 @@ pub mod env;
 pub mod bundle;
 pub mod dialect;
 pub mod overrides;
+pub mod protection;
 pub mod proxy;
 pub mod render;
+pub mod server_name;
 
 pub mod isolation;
 pub mod lifecycle;
+pub mod manifest;
 
 pub mod catalog;
 pub mod endpoints;
@@ -34,11 +38,14 @@ pub mod calls;
 pub mod event;
 pub mod evidence;
 pub mod expect;
+pub mod floors;
 pub mod golden;
 pub mod judge;
 pub mod misbehaviour;
 pub mod model_record;
 pub mod room;
+pub mod server_account;
+pub mod starts;
 pub mod throttle;
 pub mod transcript;
 pub mod verdict;

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::server_name;
 use crate::value::{EnvValue as _, Port, digest};
 
 /// A whole `proxy.json`.
@@ -94,6 +95,10 @@ pub struct ServerEntry {
     /// Headers for `url`: a token of its own, for instance.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// So often may it die while a run looks at it (default 0): more deaths fail the run. The gateway starts it again in any
+    /// case.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub allowed_deaths: u32,
     /// The newest protocol version that is offered to the server (default 2025-11-25): one of [`PROTOCOL_VERSIONS`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol_version: Option<String>,
@@ -133,6 +138,12 @@ pub(crate) fn yes() -> bool {
     true
 }
 
+/// For serde: a number that is not written when it is 0.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+pub(crate) fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 /// For serde: such a flag is not written when it is set.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
 pub(crate) fn is_yes(flag: &bool) -> bool {
@@ -146,15 +157,8 @@ impl ProxyConfig {
     /// The first fault found, as a sentence that names the address or the server.
     pub fn check(&self) -> Result<(), String> {
         self.mcp_proxy.address().map_err(|why| format!("mcpProxy.addr: {why}"))?;
+        server_name::check_all(self.mcp_servers.keys().map(String::as_str))?;
         for (name, entry) in &self.mcp_servers {
-            if !is_server_name(name) {
-                return Err(format!("server name {name:?} is not [A-Za-z0-9_-]{{1,64}}"));
-            }
-            if name.contains("__") {
-                return Err(format!(
-                    "server name {name:?} has two underscores in a row: those stand between a server's name and its tool's"
-                ));
-            }
             match (&entry.command, &entry.url) {
                 (Some(_), Some(_)) => return Err(format!("server {name:?} has both `command` and `url`")),
                 (None, None) => return Err(format!("server {name:?} has neither `command` nor `url`")),
@@ -214,8 +218,9 @@ pub fn masked(text: &str) -> String {
     format!("{value:#}\n")
 }
 
-/// Whether `name` can be a server's name: it becomes a tool prefix, a file name and a label in logs.
-pub fn is_server_name(name: &str) -> bool {
+/// Whether `name` has the characters of a name, which leads nowhere as the name of a file: [`server_name`] has the whole rule for
+/// servers.
+pub fn is_plain_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
@@ -259,6 +264,9 @@ pub struct Readiness {
     pub ready: bool,
     /// All servers, by name.
     pub servers: BTreeMap<String, ServerHealth>,
+    /// How often each server that died has died since the gateway was started, removed servers included.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub deaths: BTreeMap<String, u32>,
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub use foreign::{BUILTIN, Chosen, ForeignGateway, McpPaths, SERVER_IN_PATH};
 pub use order::{GATEWAY, Planned, plan_start};
 pub use roster::{Dependant, Roster, Stands};
 
+use crate::expect::Expected;
 use crate::render::Source;
 use crate::{ExitCode, Failure};
 
@@ -66,7 +67,8 @@ pub struct Gateway {
     /// Names of the services that have to be ready before it is started; absent: all of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub needs: Option<Vec<String>>,
-    /// How often it is started again after it ended by itself, in the life of one stack; at most 10.
+    /// How often it is started again after it ended by itself, in the life of one stack; at most 10. This declares such ends: each
+    /// is a warning in a run's verdict.
     #[serde(default)]
     pub restarts: u32,
 }
@@ -145,7 +147,7 @@ pub struct ReadinessRules {
     pub ready_path: Option<String>,
     /// Tools that must be listed.
     pub required_tools: Vec<String>,
-    /// A call that must succeed.
+    /// A call that must succeed, and be answered as it should. A stack without one is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
 }
@@ -158,6 +160,9 @@ pub struct Canary {
     pub tool: String,
     /// Its arguments.
     pub arguments: Value,
+    /// What its answer must be; never empty.
+    #[serde(default)]
+    pub result: Vec<Expected>,
 }
 
 /// Reads a `stack.toml`.
@@ -184,6 +189,7 @@ pub fn parse_stack(path: &str, text: &str) -> Result<Stack, Failure> {
                 rules.idle_ms, rules.ceiling_ms, rules.ceiling_ci_ms
             )));
     }
+    check::proof(path, rules)?;
     check::services(path, &stack)?;
     check::gateways(path, &stack)?;
     plan_start(&stack).map_err(|failure| in_file(path, failure))?;
@@ -254,7 +260,8 @@ mod tests {
     use super::*;
 
     pub(super) const GOOD: &str = "version = 1\n[gateway]\ncommand = \"g\"\n[readiness]\nidle_ms = 1\nceiling_ms = 2\n\
-                        ceiling_ci_ms = 3\nmcp_path = \"/mcp\"\nrequired_tools = []\n";
+                        ceiling_ci_ms = 3\nmcp_path = \"/mcp\"\nrequired_tools = [\"t\"]\n\
+                        canary = { tool = \"t\", arguments = {}, result = [{ contains = \"x\" }] }\n";
 
     #[test]
     fn a_stack_reads_and_an_unknown_key_has_its_place() {

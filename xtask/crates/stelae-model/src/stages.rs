@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::agent::Model;
-use crate::expect::Stage;
+use crate::expect::{EXAMPLE_NONCE, Stage, StageFault, declared_fault};
 use crate::flow::{Budgets, StepBudget};
+use crate::manifest::Declared;
 use crate::misbehaviour::Misbehaviour;
 use crate::stack::{check_times, parse_toml};
 use crate::{ExitCode, Failure};
@@ -17,11 +18,55 @@ pub struct SmokeConfig {
     pub version: u32,
     /// The bundle that is installed.
     pub bundle: String,
+    /// The file of the clone that holds the run's nonce, a line with nothing else; absent: there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce_file: Option<String>,
+    /// What the steps before the stages may change for good.
+    #[serde(default)]
+    pub may_leave: MayLeave,
     /// Seconds.
     pub budgets: BudgetsConfig,
     /// The stages, in order: `bundle-tools`, `install`, `remove`.
     #[serde(rename = "stage")]
     pub stages: Vec<Stage>,
+}
+
+/// What a step may change for good: in the clone (`repo:…`), or in the config home (`config:…`), by the step's name.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MayLeave {
+    /// The build.
+    pub build: Vec<String>,
+    /// The preparation of the homes.
+    pub setup: Vec<String>,
+    /// The installation of the bundle.
+    pub bundle: Vec<String>,
+    /// The rendering of `proxy.json`.
+    pub render: Vec<String>,
+    /// The start of the stack, and all that it does until the first stage.
+    pub restart: Vec<String>,
+    /// The end of the stack.
+    pub teardown: Vec<String>,
+}
+
+impl MayLeave {
+    fn each(&self) -> [(&'static str, &[String]); 6] {
+        let Self { build, setup, bundle, render, restart, teardown } = self;
+        [
+            ("build", build),
+            ("setup", setup),
+            ("bundle", bundle),
+            ("render", render),
+            ("restart", restart),
+            ("teardown", teardown),
+        ]
+    }
+
+    /// What the step of this name may leave; of good declarations only.
+    pub fn of(&self, step: &str) -> Declared {
+        let of_step = self.each().into_iter().find(|(name, _)| *name == step);
+        of_step.map(|(_, patterns)| Declared::read(patterns).unwrap_or_default()).unwrap_or_default()
+    }
 }
 
 /// Budgets, in seconds.
@@ -84,7 +129,8 @@ pub const STAGES: [&str; 3] = ["bundle-tools", "install", "remove"];
 ///
 /// # Errors
 /// Exit 20, `smoke-config`: with line and column; another version than 1; a budget of no time, or of more than a day;
-/// naming the stage that is missing.
+/// naming the stage that is missing; an expectation that anything meets, or that cannot be met. 21: a name in a text that there
+/// is not.
 pub fn parse_smoke(path: &str, text: &str) -> Result<SmokeConfig, Failure> {
     let config: SmokeConfig = parse_toml("smoke-config", path, text)?;
     config.budgets.check(path)?;
@@ -106,13 +152,42 @@ pub fn parse_smoke(path: &str, text: &str) -> Result<SmokeConfig, Failure> {
                 .because(why)
         })?;
     }
-    if let Some(empty) = config.stages.iter().find(|stage| stage.calls.is_empty()) {
-        return Err(Failure::new(ExitCode::Environment, "smoke-config", "a stage expects nothing")
-            .on(format!("{path}: stage {}", empty.name))
-            .because("a stage without calls can only be green")
-            .hint("add a [[stage.call]]"));
+    if let Some(why) = config.nonce_file.as_deref().and_then(fault_of_file) {
+        return Err(refused(path, "the nonce has no place", "nonce_file", why)
+            .hint("a file that the commit does not have: nonce_file = \"stelae-nonce.txt\""));
+    }
+    for (step, patterns) in config.may_leave.each() {
+        if let Some(fault) = declared_fault(&format!("may_leave.{step}"), patterns) {
+            return Err(cannot_be_meant(path, "", fault));
+        }
+    }
+    for stage in &config.stages {
+        if let Some(fault) = stage.filled(path, EXAMPLE_NONCE)?.fault() {
+            return Err(cannot_be_meant(path, &format!("stage {}", stage.name), fault));
+        }
     }
     Ok(config)
+}
+
+fn refused(path: &str, what: &str, place: &str, why: impl Into<String>) -> Failure {
+    Failure::new(ExitCode::Environment, "smoke-config", what).on(format!("{path}: {place}")).because(why)
+}
+
+fn cannot_be_meant(path: &str, stage: &str, fault: StageFault) -> Failure {
+    let place: Vec<_> = [stage, &fault.place].into_iter().filter(|part| !part.is_empty()).collect();
+    let failure = refused(path, "an expectation cannot be meant", &place.join(", "), fault.why);
+    fault.hint.into_iter().fold(failure, Failure::hint)
+}
+
+/// Why no file of a clone can have this name.
+fn fault_of_file(name: &str) -> Option<&'static str> {
+    if matches!(name, "" | "." | ".." | ".git") || name.contains('/') {
+        return Some("it is no name for a file in the root of the clone");
+    }
+    if name.chars().any(char::is_control) {
+        return Some("it has a character that cannot be printed");
+    }
+    None
 }
 
 #[cfg(test)]
@@ -159,5 +234,85 @@ mod tests {
             assert_eq!(failure.on, [format!("smoke.toml: budgets.{name}")]);
             assert_eq!(failure.why, [format!("it is {bad}, and must be 1 to 86400")]);
         }
+    }
+
+    /// The file with this in place of that is refused, at this place and for this reason.
+    fn is_refused(old: &str, new: &str, place: &str, why: &str) -> Failure {
+        let failure = failure(old, new);
+        assert!(failure.on[0].contains(place), "{new}: {failure}");
+        assert!(failure.why[0].contains(why), "{new}: {failure}");
+        failure
+    }
+
+    const CALL: &str = "[[stage.call]]\ntool = \"count_words\"\n";
+
+    #[test]
+    fn what_anything_meets_is_refused_with_its_place() {
+        let call = |line: &str| format!("{CALL}{line}\n");
+        for (line, place, why) in [
+            ("result_contains = \"\"", "stage remove, call 1: result_contains", "every text contains"),
+            ("result_contains = \" \"", "stage remove, call 1: result_contains", "every text contains"),
+        ] {
+            let failure = is_refused(CALL, &call(line), place, why);
+            assert!(failure.hint.is_some(), "{failure}");
+        }
+        let result = "result = [{ json = \"/longest\", equals = \"{{ NONCE }}\" }";
+        for (with, place, why) in [
+            ("result = [{ contains = \"\" }", "stage remove, call 1: result 1", "every text contains"),
+            ("result = [{ matches = \".*\" }", "stage remove, call 1: result 1", "empty text"),
+            ("result = [{ matches = \"(\" }", "stage remove, call 1: result 1", "the pattern is wrong"),
+            (
+                "result = [{ json = \"longest\", equals = 1 }",
+                "stage remove, call 1: result 1",
+                "no JSON pointer",
+            ),
+        ] {
+            is_refused(result, with, place, why);
+        }
+        let twice = format!("{result}, {}", result.trim_start_matches("result = ["));
+        is_refused(result, &twice, "stage remove, call 1: result 2", "expected twice");
+        is_refused(
+            CALL,
+            &call("result = []\n[[stage.call]]\ntool = \"count_words\"\narguments = {}"),
+            "",
+            "",
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_its_place() {
+        let never =
+            "[[stage.never]]\ntool = \"manage_stelae\"\narguments = { operation = \"remove_server\" }\n";
+        is_refused(never, &format!("{never}\n{never}"), "stage install, never 2", "forbidden twice");
+        let empty = never.replace("{ operation = \"remove_server\" }", "{}");
+        is_refused(never, &empty, "stage install, never 1", "empty arguments");
+        is_refused(never, &never.replace("manage_stelae", ""), "stage install, never 1", "names no tool");
+        let gained = "tools_gained = [\"count_words\"]";
+        is_refused(
+            gained,
+            "tools_gained = [\"count_words\", \"count_words\"]",
+            "smoke.toml:",
+            "listed twice",
+        );
+        is_refused(gained, &format!("{gained}\ntools_lost = [\"count_words\"]"), "stage install", "at once");
+        is_refused("setup = [\"repo:.env\"]", "build = [\"repo:**\"]", "may_leave.build", "names everything");
+        let root =
+            is_refused("setup = [\"repo:.env\"]", "setup = [\"confg:x\"]", "may_leave.setup", "no root");
+        assert_eq!(root.hint.as_deref(), Some("did you mean \"config:x\"?"));
+        is_refused(
+            "nonce_file = \"stelae-nonce.txt\"",
+            "nonce_file = \"../x\"",
+            "nonce_file",
+            "no name for a file",
+        );
+        is_refused(
+            "nonce_file = \"stelae-nonce.txt\"",
+            "nonce_file = \".git\"",
+            "nonce_file",
+            "no name for a file",
+        );
+        let unknown =
+            parse_smoke("smoke.toml", &REAL.replacen("{{ NONCE }}\" }", "{{ NONSE }}\" }", 1)).unwrap_err();
+        assert_eq!((unknown.exit_code, unknown.kind.as_str()), (ExitCode::Render, "unknown-name"));
     }
 }

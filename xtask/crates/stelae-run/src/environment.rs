@@ -1,7 +1,9 @@
 //! Reads the layers that the environment is resolved from.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use stelae_model::env::{EnvFile, Environment, Layer, Layers};
+use stelae_model::env::declared::{STELAE_BIN_DIR, STELAE_ROOT, STELAE_RUN_ID};
+use stelae_model::env::programs::declared;
+use stelae_model::env::{EnvFile, Environment, Given, Layer, Layers};
 use stelae_model::{ExitCode, Failure};
 
 use crate::files::read_regular;
@@ -13,11 +15,17 @@ pub struct Sources {
     pub root: Utf8PathBuf,
     /// Folder of the running program's binary.
     pub bin_dir: Utf8PathBuf,
+    /// The run that another process of the harness has started this one for.
+    pub run: Option<String>,
     /// `--env-file`: in place of `.env` in the root; it must exist.
     pub env_file: Option<Utf8PathBuf>,
     /// `--set NAME=VALUE`.
     pub command_line: Vec<(String, String)>,
 }
+
+/// The flag by which one process of the harness tells another which run it is started for. No variable: what a process
+/// inherits from a run says nothing about what it was started for.
+pub const OF_RUN: &str = "--of-run";
 
 /// Name of the env file in the root.
 pub const ENV_FILE: &str = ".env";
@@ -37,14 +45,21 @@ pub fn load(sources: &Sources) -> Result<Environment, Failure> {
     files.extend(read(Layer::EnvFile, &path, needed)?);
     files.extend(read(Layer::LocalFile, &sources.root.join(LOCAL_FILE), false)?);
     Environment::resolve(&Layers {
-        found: vec![
-            ("STELAE_ROOT", sources.root.to_string()),
-            ("STELAE_BIN_DIR", sources.bin_dir.to_string()),
-        ],
+        given: given(sources),
         files,
         process: process_layer()?,
         command_line: sources.command_line.clone(),
     })
+}
+
+/// What the harness knows of itself, and takes from no variable.
+fn given(sources: &Sources) -> Vec<Given> {
+    let mut given = vec![
+        Given::of::<STELAE_ROOT>(sources.root.as_str()),
+        Given::of::<STELAE_BIN_DIR>(sources.bin_dir.as_str()),
+    ];
+    given.extend(sources.run.as_deref().map(Given::of::<STELAE_RUN_ID>));
+    given
 }
 
 fn read(layer: Layer, path: &Utf8Path, needed: bool) -> Result<Option<EnvFile>, Failure> {
@@ -68,7 +83,8 @@ fn process_layer() -> Result<Vec<(String, String)>, Failure> {
         let Ok(name) = name.into_string() else { continue };
         match value.into_string() {
             Ok(value) => pairs.push((name, value)),
-            Err(_) if stelae_model::env::programs::declared(&name).is_none() => {}
+            // Such a value is not taken, so that it may be anything.
+            Err(_) if declared(&name).is_none_or(|declared| declared.set_by.is_harness()) => {}
             Err(_) => {
                 return Err(Failure::new(ExitCode::Environment, "not-utf8", format!("{name} is not UTF-8"))
                     .on(format!("process: {name}")));

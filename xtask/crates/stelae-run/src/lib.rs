@@ -11,6 +11,7 @@ pub mod signals;
 pub mod environment;
 pub mod files;
 pub mod programs;
+pub mod sealed;
 
 pub mod bundle;
 pub mod render;

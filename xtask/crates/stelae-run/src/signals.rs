@@ -13,6 +13,8 @@ use signal_hook::flag;
 use signal_hook::low_level::pipe;
 use stelae_model::{ExitCode, Failure};
 
+use crate::files::kernel_text;
+
 /// The signals that we have got, shared by everyone who waits.
 ///
 /// The first one says how we exit and starts the teardown; the second shortens the grace, the third ends it (see
@@ -225,7 +227,7 @@ fn cannot_install(error: &std::io::Error) -> Failure {
 
 /// Reads the disposition that we were started with; asking the kernel directly needs `unsafe`.
 pub(crate) fn is_ignored(signal: i32) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = kernel_text("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     mask & (1 << (signal - 1)) != 0

@@ -1,9 +1,10 @@
 //! The end of a log, for the failure of whatever wrote it.
 
-use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 
 use camino::Utf8Path;
+
+use crate::files::open_untrusted;
 
 /// How many lines a failure quotes.
 const LINES: usize = 20;
@@ -41,11 +42,7 @@ pub(crate) struct End {
 /// # Errors
 /// What the system says; that it is no file.
 pub(crate) fn end_from(path: &Utf8Path, start: u64) -> io::Result<End> {
-    // Opening a pipe would wait for whoever writes.
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut file = File::open(path)?;
+    let mut file = open_untrusted(path)?;
     let length = file.metadata()?.len();
     // One that is shorter was truncated meanwhile: all of it is newer.
     let start = if start > length { 0 } else { start };
@@ -57,6 +54,8 @@ pub(crate) fn end_from(path: &Utf8Path, start: u64) -> io::Result<End> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -8,16 +8,19 @@ use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
+use stelae_model::floors::Wanted;
+use stelae_model::terminal::Lines;
 use stelae_model::tools::Kind;
 use stelae_model::{ExitCode, Failure};
 use stelae_run::deadline::Deadline;
+use stelae_run::files::{Readable, read_regular_text, replace};
 use stelae_run::record::Recorder;
 use stelae_run::report::Terminal;
 use stelae_run::signals::Interrupt;
 use stelae_run::tools::{Job, Shelf, install};
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell};
 
-use super::{LIMIT, cache_home, run};
+use super::{LIMIT, cache_home, counted};
 use crate::context::Context;
 
 /// What the tests of the target ask for, cheapest first.
@@ -68,6 +71,9 @@ const TESTS: [&str; 28] = [
     "three-registries",
 ];
 
+/// The name of the target among the floors.
+const TARGET: &str = "peers peers/main.rs";
+
 /// No tool takes as long to be installed, on two slow cores from cold.
 const INSTALL_LIMIT: Duration = Duration::from_secs(15 * 60);
 
@@ -114,22 +120,22 @@ pub(super) struct Peers {
 
 impl Peers {
     /// The lines of `ci`'s summary: every skip is among them.
-    pub(super) fn text(&self) -> String {
+    pub(super) fn lines(&self) -> Lines {
         let ran = self.tests.iter().filter(|told| told.outcome == Outcome::Ran).count();
         let seconds = |ms: u128| ms as f64 / 1000.0;
         let installs: u128 = self.tools.iter().map(|tool| tool.elapsed_ms).sum();
         let dearest = self.tools.iter().max_by_key(|tool| tool.elapsed_ms);
         let dearest = dearest.map(|tool| format!(", {} {:.1} s of it", tool.name, seconds(tool.elapsed_ms)));
-        let mut text = format!(
-            "ci: peers: {ran} of {} tests ran; installs took {:.1} s{}\n",
+        let mut lines = Lines::one(format!(
+            "ci: peers: {ran} of {} tests ran; installs took {:.1} s{}",
             self.tests.len(),
             seconds(installs),
             dearest.unwrap_or_default()
-        );
-        for told in self.skipped() {
-            text += &format!("ci: peers: SKIPPED {}: {}\n", told.test, told.why.join("; "));
-        }
-        text
+        ));
+        let skipped = self.skipped();
+        lines
+            .extend(skipped.map(|told| format!("ci: peers: SKIPPED {}: {}", told.test, told.why.join("; "))));
+        lines
     }
 
     /// What was not shown.
@@ -169,12 +175,16 @@ pub(super) fn check(context: &Context, shell: &Shell, interrupt: &Interrupt) -> 
     };
     let text =
         serde_json::to_string_pretty(&handed).map_err(|error| Failure::unexpected(error.to_string()))?;
-    let written = fs::create_dir_all(&folder).and_then(|()| fs::write(&tools, text));
+    let written =
+        fs::create_dir_all(&folder).and_then(|()| replace(&tools, text.as_bytes(), Readable::ByOwner));
     // What an earlier run said is not what this one says.
-    written.and_then(|()| fs::write(&report, "")).map_err(|error| unwritable(&error))?;
+    written.and_then(|()| replace(&report, b"", Readable::ByOwner)).map_err(|error| unwritable(&error))?;
     interrupt.bail("ci")?;
-    let test = cmd!(shell, "cargo test --locked --package stelae-tests --test peers");
-    run("peers", &test.env("PEERS_TOOLS", &tools).env("PEERS_REPORT", &report).timeout(LIMIT))?;
+    let test = |redirected: Cmd| {
+        let words = ["cargo", "test", "--locked", "--package", "stelae-tests", "--test", "peers"];
+        redirected.args(words).env("PEERS_TOOLS", &tools).env("PEERS_REPORT", &report).timeout(LIMIT)
+    };
+    counted::check(context, shell, "peers", &test, Wanted::Only(TARGET))?;
     let tests = read_report(&report, &TESTS)?;
     Ok(Peers { tools: handed, tests })
 }
@@ -182,7 +192,7 @@ pub(super) fn check(context: &Context, shell: &Shell, interrupt: &Interrupt) -> 
 /// Installs what is needed, one after the other; what this machine cannot have is handed over as missing.
 fn install_all(context: &Context, interrupt: &Interrupt) -> Result<Vec<Handed>, Failure> {
     let environment = context.environment()?;
-    let shelf = Shelf::of_cache(&environment, &cache_home(context))?;
+    let shelf = Shelf::of_cache(&environment, &cache_home(context)?)?;
     let terminal = Terminal::with_colour(context.printer.colour());
     let recorder = Recorder::to_listeners(vec![terminal.listener()]);
     let (mut handed, mut silent) = (Vec::new(), BTreeSet::new());
@@ -203,7 +213,9 @@ fn install_all(context: &Context, interrupt: &Interrupt) -> Result<Vec<Handed>, 
         let (path, why) = match installed {
             Ok(_) => (Some(shelf.program(name)?), None),
             Err(failure) if failure.exit_code == ExitCode::PrerequisiteMissing => {
-                context.printer.talk(&format!("ci: peers: {name} is not there: {failure}"));
+                context
+                    .printer
+                    .show(&Lines::block("", &format!("ci: peers: {name} is not there: {failure}")));
                 silent.extend((failure.kind == "registry-unreachable").then_some(tool.kind));
                 (None, Some(failure.what))
             }
@@ -226,7 +238,7 @@ fn read_report(path: &Utf8Path, tests: &[&str]) -> Result<Vec<Told>, Failure> {
         let what = "the tests of the target peers did not say what they did";
         Failure::new(ExitCode::StepFailed, "peers-silent", what).on(path.to_string()).because(why)
     };
-    let text = fs::read_to_string(path).map_err(|error| broken(error.to_string()))?;
+    let text = read_regular_text(path).map_err(|error| broken(error.to_string()))?;
     let told: Result<Vec<Told>, _> = text.lines().map(serde_json::from_str).collect();
     let mut told = told.map_err(|error| broken(error.to_string()))?;
     told.sort_by(|one, other| one.test.cmp(&other.test));
@@ -259,10 +271,14 @@ mod tests {
         let ran = "{\"test\":\"x\",\"outcome\":\"ran\",\"why\":[]}\n";
         let green = peers(&["x"], ran).unwrap();
         assert_eq!(green.require_all(), Ok(()));
-        assert_eq!(green.text(), "ci: peers: 1 of 1 tests ran; installs took 3.5 s, b 2.5 s of it\n");
+        assert_eq!(
+            green.lines().as_str(),
+            "ci: peers: 1 of 1 tests ran; installs took 3.5 s, b 2.5 s of it\n"
+        );
         let skipped = "{\"test\":\"judge\",\"outcome\":\"skipped\",\"why\":[\"no node\"]}\n";
         let peers = peers(&["judge", "x"], &format!("{ran}{skipped}")).unwrap();
-        assert!(peers.text().ends_with("ci: peers: SKIPPED judge: no node\n"), "{}", peers.text());
+        let lines = peers.lines();
+        assert!(lines.as_str().ends_with("ci: peers: SKIPPED judge: no node\n"), "{lines}");
         let failure = peers.require_all().unwrap_err();
         assert_eq!(
             (failure.exit_code, failure.kind.as_str()),

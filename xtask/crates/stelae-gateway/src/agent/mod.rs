@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use stelae_model::Failure;
 use stelae_model::endpoints::Endpoints;
-use stelae_model::proxy::is_server_name;
+use stelae_model::server_name;
 use tokio::time::Instant;
 
 use crate::token;
@@ -80,7 +80,7 @@ impl Agent {
 /// `NAME=URL`.
 fn server_url(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, url)) if is_server_name(name) => Ok((name.to_owned(), url.to_owned())),
-        _ => Err("expected NAME=URL, with the name of a server".to_owned()),
+        Some((name, url)) => server_name::check(name).map(|()| (name.to_owned(), url.to_owned())),
+        None => Err("expected NAME=URL, with the name of a server".to_owned()),
     }
 }

@@ -1,11 +1,11 @@
 //! What the agent is to do.
 
-use std::fs;
 use std::path::Path;
 
 use rmcp::model::JsonObject;
 use serde::Deserialize;
 use stelae_model::{ExitCode, Failure, value};
+use stelae_run::files::{limits, read_config};
 
 /// A script: calls in order, then something to say.
 #[derive(Debug, Deserialize)]
@@ -50,7 +50,8 @@ impl Script {
                 .because(why)
                 .hint(r#"a script is {"calls":[{"tool":"…","arguments":{…}}],"message":"done"}"#)
         };
-        let text = fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
+        let bytes = read_config(path, limits::CONFIG).map_err(|error| unusable(error.to_string()))?;
+        let text = String::from_utf8(bytes).map_err(|error| unusable(error.to_string()))?;
         let steps = serde_json::from_str(&text).map_err(|error| unusable(error.to_string()))?;
         Ok(Self { steps, text })
     }

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 use stelae_model::Failure;
+use stelae_model::terminal::shown_json;
 use stelae_model::transcript::codex::{
     CallStatus, ErrorMessage, Item, McpToolCall, ToolResult, TranscriptEvent,
 };
@@ -98,9 +99,10 @@ impl Transcript {
 
 fn write(event: &TranscriptEvent) -> Result<(), Failure> {
     let print = || -> io::Result<()> {
+        let line = shown_json(&serde_json::to_string(event)?) + "\n";
+        #[expect(clippy::disallowed_methods, reason = "one of the places that print: JSON, escaped")]
         let mut stdout = io::stdout().lock();
-        serde_json::to_writer(&mut stdout, event)?;
-        stdout.write_all(b"\n")?;
+        stdout.write_all(line.as_bytes())?;
         stdout.flush()
     };
     print().map_err(|error| Failure::unexpected(format!("the transcript cannot be written: {error}")))

@@ -56,8 +56,8 @@ impl Model {
     /// Serves until a signal comes.
     ///
     /// # Errors
-    /// 2 for an unusable script, 33 for a taken port, 20 for an unusable passed socket, 40 for a record that cannot be
-    /// written.
+    /// 2 for an unusable script, 33 for a taken port, 20 for an unusable passed socket, or where the kernel does not tell the
+    /// users of connections, 40 for a record that cannot be written.
     pub(crate) fn run(self) -> Result<(), Failure> {
         let Self { played } = self;
         let script = Script::read(&played.script)?;
@@ -70,6 +70,7 @@ impl Model {
         let record = Record::create(&played.record)?;
         // Before the runtime starts its threads: see `listener::open`.
         let listener = listener::open(played.listen)?;
+        let rules = server::rules(&listener)?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| unexpected(&error))?;
         let served = runtime.block_on(async {
@@ -81,7 +82,7 @@ impl Model {
                     _ = interrupt.recv() => {}
                 }
             };
-            server::serve(listener, script, Arc::new(record), over).await
+            server::serve((listener, rules), script, Arc::new(record), over).await
         });
         runtime.shutdown_background();
         served.map_err(|error| unexpected(&error))

@@ -14,15 +14,19 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
+use stelae_model::Failure;
 use stelae_model::misbehaviour::Wrong;
 use stelae_model::model_record::ModelRequest;
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::messages::Messages;
 use super::play::{Dialect, Move};
 use super::record::Record;
 use super::responses::Responses;
 use super::script::Script;
+use crate::connections::{self, Others, Refusals, Rules};
+use crate::peer_user::{self, PeerUsers};
 
 /// A longer request is no agent's.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
@@ -38,9 +42,22 @@ struct Stub {
     record: Arc<Record>,
 }
 
+/// The agent and its helpers have a few.
+const MOST_CONNECTIONS: usize = 128;
+
+/// Whom a model that listens on `listener` serves: the same user and root. It has no token, as agents send one of their own.
+///
+/// # Errors
+/// 20, `peer-unknown`: the kernel does not tell whose connections come in.
+pub(crate) fn rules(listener: &TcpListener) -> Result<Rules, Failure> {
+    let users = PeerUsers::of(listener).map_err(|why| peer_user::unknowable(listener, why))?;
+    let why = "this model serves the user that started it and root only".to_owned();
+    Ok(Rules { users: Some(users), others: Others::Refused(why), most_connections: MOST_CONNECTIONS })
+}
+
 /// Serves until `over` is.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    (listener, rules): (TcpListener, Rules),
     script: Script,
     record: Arc<Record>,
     over: impl Future<Output = ()>,
@@ -54,9 +71,10 @@ pub(crate) async fn serve(
         .method_not_allowed_fallback(elsewhere)
         .with_state(stub);
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let served = axum::serve(listener, router);
+    let stop = CancellationToken::new();
+    let served = connections::serve(listener, router, rules, Refusals::new("model"), stop);
     tokio::select! {
-        served = served.into_future() => served,
+        () = served => Ok(()),
         () = over => Ok(()),
     }
 }

@@ -1,11 +1,11 @@
 //! The file of [`super::calls`]: whole lines, whoever was killed over the last one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 
 use camino::Utf8Path;
 use stelae_model::calls::{GatewayCall, is_account};
+use stelae_run::files::open_append;
 
 /// The file.
 #[derive(Debug)]
@@ -21,11 +21,7 @@ impl Account {
     /// # Errors
     /// What the system says; or it is no regular file, or something else is in it.
     pub(super) fn open(path: &Utf8Path) -> io::Result<(Self, u64)> {
-        // Opening a pipe would wait for whoever reads it.
-        if path.metadata().is_ok_and(|there| !there.is_file()) {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let mut file = open_append(path)?;
         let mut begins = Vec::new();
         (&mut file).take(32).read_to_end(&mut begins)?;
         if !is_account(&begins) {
@@ -80,6 +76,7 @@ impl Account {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::fs::OpenOptions;
     use std::os::unix::fs::PermissionsExt as _;
 
     use camino::Utf8PathBuf;

@@ -220,6 +220,18 @@ impl Board {
         tokio::time::timeout(limit, settled).await.ok();
     }
 
+    /// Waits until none of these servers is `ready` any more, or it is another start of it; at most for `limit`.
+    pub(super) async fn away_from_ready(&self, servers: impl Iterator<Item = &String>, limit: Duration) {
+        let mut watcher = self.state.subscribe();
+        let names: Vec<&String> = servers.collect();
+        let gone = watcher.wait_for(|state| {
+            let is_ready = |name: &&String| state.rows.get(*name).is_some_and(|row| row.link.is_some());
+            !names.iter().any(is_ready)
+        });
+        // Running out of time is an answer: they are still listed, and silent.
+        tokio::time::timeout(limit, gone).await.ok();
+    }
+
     /// A view that tells when clients should list again.
     pub(super) fn list_changes(&self) -> ListChanges {
         let mut watcher = self.state.subscribe();
@@ -264,7 +276,7 @@ impl State {
         let servers: BTreeMap<_, _> =
             self.rows.iter().map(|(name, row)| (name.clone(), row.health.clone())).collect();
         let ready = servers.values().all(|health| !health.required || health.state == ServerState::Ready);
-        Readiness { ready, servers }
+        Readiness { ready, servers, deaths: BTreeMap::new() }
     }
 
     fn target(&self, server: &str, own: &str, what: impl Fn() -> String) -> Result<Target, NoTarget> {

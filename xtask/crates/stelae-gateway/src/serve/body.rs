@@ -8,7 +8,7 @@ use http_body::{Frame, SizeHint};
 
 /// The same body. `look` sees each piece of it, and is dropped with it: when the last piece was handed over, or nobody wants
 /// any more.
-pub(super) fn looked_at(body: Body, look: impl FnMut(&Bytes) + Send + Unpin + 'static) -> Body {
+pub(crate) fn looked_at(body: Body, look: impl FnMut(&Bytes) + Send + Unpin + 'static) -> Body {
     Body::new(LookedAt { body, look })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use stelae_model::env::programs::declared;
 use stelae_model::env::{Base, ProgramEnv, ServerEnv};
 use stelae_model::hidden::Hidden;
 use stelae_model::proxy::ServerEntry;
@@ -40,8 +41,11 @@ pub(super) fn confided(environment: &BTreeMap<String, String>, entry: &ServerEnt
     confided
 }
 
-/// Whether a variable of this name holds a secret, as far as names say so.
+/// Whether a variable of this name holds a secret: it is declared as one, or its name says so.
 fn is_confidential(name: &str) -> bool {
+    if declared(name).is_some_and(|variable| variable.secret) {
+        return true;
+    }
     let name = name.to_ascii_uppercase();
     ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH"].iter().any(|word| name.contains(word))
 }

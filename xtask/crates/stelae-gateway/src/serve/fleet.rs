@@ -1,17 +1,22 @@
 //! All servers together: started from a configuration, changed to another one, stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use stelae_model::proxy::{ProxySection, Readiness, ServerEntry, ServerState};
+use stelae_model::server_account::{Happened, ServersAnswer};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::config::{Config, Files};
+use super::connect::PING_LIMIT;
 use super::life::{Audience, Life, settle_limit};
+use super::link::Link;
 use super::log::event;
+use super::process::END_LIMIT;
 
 /// So long at the most does a reload wait for servers that start: a call that asks for one may go without a word for a
 /// minute, unless its server's entry says otherwise.
@@ -33,6 +38,7 @@ impl Fleet {
         let Config { proxy, overrides } = config;
         let begin = |(name, entry): (String, ServerEntry)| {
             let row = to.board.put(&name, entry.required, 0);
+            to.account.note(&name, &entry, Happened::Configured);
             let life = Life::begin(&name, &entry, overrides.servers.get(&name), row, &to);
             (name, life)
         };
@@ -90,6 +96,7 @@ impl Fleet {
             let restarts =
                 again.and_then(|life| board.health(&life.row)).map_or(0, |health| health.restarts + 1);
             fresh.push((name, entry, board.put(name, entry.required, restarts)));
+            self.to.account.note(name, entry, Happened::Configured);
         }
         outdated.keys().filter(|name| !wanted.contains_key(*name)).for_each(|name| board.remove(name));
         let stopped = outdated.len();
@@ -109,7 +116,24 @@ impl Fleet {
             () = board.settled(&rows, limit) => {}
             () = self.closing.cancelled() => {}
         }
-        Ok(board.readiness())
+        Ok(self.readiness())
+    }
+
+    /// The body of `/readyz`.
+    pub(super) fn readiness(&self) -> Readiness {
+        Readiness { deaths: self.to.account.deaths(), ..self.to.board.readiness() }
+    }
+
+    /// Asks each server that is ready for a sign of life, and waits until the account has what is found.
+    pub(super) async fn look(&self) -> ServersAnswer {
+        let asked: JoinSet<_> = self.to.board.links().into_iter().map(sign_of_life).collect();
+        let silent: BTreeMap<_, _> = asked.join_all().await.into_iter().flatten().collect();
+        // Of these the account is about to say how they ended.
+        self.to.board.away_from_ready(silent.keys(), PING_LIMIT).await;
+        self.to.account.settled(END_LIMIT).await;
+        let ready = self.to.board.links().into_iter().map(|(name, _)| name).collect::<BTreeSet<_>>();
+        let silent = silent.into_iter().filter(|(name, _)| ready.contains(name)).collect();
+        ServersAnswer { events: self.to.account.lines(), silent, deaths: self.to.account.deaths() }
     }
 
     /// Stops all servers, and waits until nothing of them is left.
@@ -119,6 +143,18 @@ impl Fleet {
         let stopping: JoinSet<()> = lives.into_values().map(Life::stop).collect();
         stopping.join_all().await;
     }
+}
+
+/// The name of the server and why it gives no sign of life, if it gives none.
+async fn sign_of_life((name, link): (String, Link)) -> Option<(String, String)> {
+    // A server that is at work on a call is not asked for longer than that, either: no client waits for one by now.
+    let why = match timeout(2 * PING_LIMIT, link.peer.ping(PING_LIMIT)).await {
+        Ok(answer) => answer.err()?,
+        Err(_) => format!("no answer to ping within {} ms", 2 * PING_LIMIT.as_millis()),
+    };
+    // Its owner waits for its end, or has to be told to look.
+    link.pulse.doubt();
+    Some((name, why))
 }
 
 /// How long these are waited for.

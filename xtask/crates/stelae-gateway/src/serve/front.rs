@@ -126,9 +126,9 @@ async fn tell(mut changes: ListChanges, mut notices: Receiver<Notice>, client: P
                 None => return,
             },
             notice = notices.recv() => match notice {
-                Some(Notice::Log(params)) => notify(&client, "notifications/message", Some(params)).await,
+                Some(Notice::Log(params)) => notify(&client, "notifications/message", Some(params.to_value())).await,
                 Some(Notice::Updated(params)) => {
-                    notify(&client, "notifications/resources/updated", Some(params)).await
+                    notify(&client, "notifications/resources/updated", Some(params.to_value())).await
                 }
                 None => return,
             },

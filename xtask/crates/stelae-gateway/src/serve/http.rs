@@ -16,6 +16,7 @@ use stelae_model::proxy::ProxySection;
 use stelae_model::value::{BearerToken, Secret};
 use tokio_util::sync::CancellationToken;
 
+use super::budget::Budget;
 use super::calls::Calls;
 use super::drain::{self, InFlight};
 use super::fleet::Fleet;
@@ -23,8 +24,10 @@ use super::front::Front;
 use super::guard::{self, Guard};
 use super::life::Audience;
 use super::log::event;
+use super::raw::Intake;
 use super::sessions::{self, Sessions};
 use super::{raw, watched};
+use crate::connections::Refusals;
 
 /// A session that nothing was heard of for this long is forgotten. rmcp's five minutes are less than a long call, and it does
 /// not count a call that is under way as a sign of life. How many there may be meanwhile is `sessions`' business.
@@ -41,33 +44,40 @@ pub(super) struct Shared {
     pub(super) proxy: Arc<ProxySection>,
     /// What `/-/reload` asks for; without it there is no such route.
     pub(super) token: Option<Secret<String>>,
-    /// What `/mcp` asks for; without it everybody is let in who can reach us.
+    /// What `/mcp` asks for, and what other users need on every route.
     pub(super) client_token: Option<Secret<BearerToken>>,
     /// Where calls of tools are noted.
     pub(super) calls: Option<Calls>,
     /// Answers on their way out.
     pub(super) in_flight: InFlight,
+    /// How many calls there may be at once.
+    pub(super) most_calls: usize,
+    /// What is refused.
+    pub(super) refusals: Arc<Refusals>,
 }
 
 /// The router of a gateway that listens on `address`. `streams` ends the event streams of all sessions.
 pub(super) fn router(shared: Shared, address: SocketAddr, streams: CancellationToken) -> Router {
-    let guard = Arc::new(Guard::new(address, &shared.proxy.base_url));
+    let (client_token, refusals) = (shared.client_token.clone(), &shared.refusals);
+    let guard = Arc::new(Guard::new(address, &shared.proxy.base_url, client_token, Arc::clone(refusals)));
     let in_flight = shared.in_flight.clone();
-    let client_token = shared.client_token.clone().map(Arc::new);
+    let intake = Intake { budget: Budget::new(), refusals: Arc::clone(refusals) };
     let mut manager = LocalSessionManager::default();
     manager.session_config = SessionConfig::default();
     manager.session_config.keep_alive = Some(SESSION_KEEP_ALIVE);
     let manager = Arc::new(manager);
-    let sessions = Arc::new(Sessions::new(Arc::clone(&manager)));
+    let sessions = Sessions::new(Arc::clone(&manager), shared.most_calls, Arc::clone(refusals));
+    let sessions = Arc::new(sessions);
     // The last one that is put on is the first one that is asked.
     let mcp_route = any_service(mcp(&shared, manager, streams))
         .layer(middleware::from_fn_with_state(sessions, sessions::watch))
-        .layer(middleware::from_fn(raw::keep))
-        .layer(middleware::from_fn_with_state(client_token, guard::let_in));
+        .layer(middleware::from_fn_with_state(intake, raw::keep))
+        .layer(middleware::from_fn_with_state(Arc::clone(&guard), guard::let_in));
     Router::new()
         .route("/mcp", mcp_route)
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/-/servers", get(servers))
         .route("/-/reload", post(reload))
         .with_state(shared)
         .layer(middleware::from_fn_with_state(in_flight, drain::count))
@@ -99,9 +109,14 @@ async fn healthz(State(shared): State<Shared>) -> Response {
 
 /// Whether every required server is ready.
 async fn readyz(State(shared): State<Shared>) -> Response {
-    let readiness = shared.to.board.readiness();
+    let readiness = shared.fleet.readiness();
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness)).into_response()
+}
+
+/// Whether each server that is ready answers right now, and how often any has died.
+async fn servers(State(shared): State<Shared>) -> Response {
+    Json(shared.fleet.look().await).into_response()
 }
 
 /// Makes the configuration on disk true.
@@ -110,7 +125,7 @@ async fn reload(State(shared): State<Shared>, headers: HeaderMap) -> Response {
         return (StatusCode::NOT_FOUND, "no control token is configured\n").into_response();
     };
     if !guard::has_token(&headers, token) {
-        event!("refused a reload: wrong or missing token");
+        shared.refusals.note("refused reloads", || "refused a reload: wrong or missing token".to_owned());
         return (StatusCode::UNAUTHORIZED, "a reload needs the control token\n").into_response();
     }
     match Arc::clone(&shared.fleet).reload().await {

@@ -2,15 +2,20 @@
 //! want log messages, and to which resources they have subscribed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use super::limits::{SUBSCRIPTION_BYTES, SUBSCRIPTIONS_OF_A_SESSION};
 use super::rpc::Asker;
+use super::weight;
 
 /// So many notices wait for a client that reads slowly; more are dropped.
 const MOST_WAITING: usize = 1_000;
+/// Nor do more bytes of them, unless it is one alone.
+const MOST_WAITING_BYTES: usize = 4 * 1024 * 1024;
 
 /// How bad something is that is logged, from the least to the worst.
 const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
@@ -18,12 +23,33 @@ const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "criti
 const DEFAULT_LEVEL: usize = 1;
 
 /// Something that a server says on its own account.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) enum Notice {
     /// The params of `notifications/message`.
-    Log(Value),
+    Log(Params),
     /// The params of `notifications/resources/updated`.
-    Updated(Value),
+    Updated(Params),
+}
+
+/// The params of a notice, of which all sessions share one copy until they are told.
+#[derive(Debug)]
+pub(super) struct Params {
+    value: Arc<Value>,
+    bytes: usize,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Params {
+    /// To be sent.
+    pub(super) fn to_value(&self) -> Value {
+        Value::clone(&self.value)
+    }
+}
+
+impl Drop for Params {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// The sessions.
@@ -43,6 +69,8 @@ struct Session {
     level: Option<usize>,
     subscriptions: BTreeSet<String>,
     mailbox: Sender<Notice>,
+    /// Bytes of what waits in it.
+    waiting: Arc<AtomicUsize>,
 }
 
 impl Session {
@@ -53,8 +81,20 @@ impl Session {
     }
 
     /// A mailbox that is full, or closed, loses it: no server waits for a client.
-    fn put(&self, notice: Notice) {
-        self.mailbox.try_send(notice).ok();
+    fn put(&self, kind: fn(Params) -> Notice, value: &Arc<Value>, bytes: usize) {
+        let waiting = self.waiting.fetch_add(bytes, Ordering::Relaxed);
+        let notice = kind(Params { value: Arc::clone(value), bytes, waiting: Arc::clone(&self.waiting) });
+        if waiting == 0 || waiting + bytes <= MOST_WAITING_BYTES {
+            self.mailbox.try_send(notice).ok();
+        }
+    }
+}
+
+fn put<'a>(sessions: impl Iterator<Item = &'a Session>, kind: fn(Params) -> Notice, params: &Value) {
+    let mut sessions = sessions.peekable();
+    if sessions.peek().is_some() {
+        let (value, bytes) = (Arc::new(params.clone()), weight::of(params));
+        sessions.for_each(|session| session.put(kind, &value, bytes));
     }
 }
 
@@ -70,7 +110,10 @@ impl Hub {
         let mut state = self.state();
         state.next += 1;
         let asker = state.next;
-        state.sessions.insert(asker, Session { level: None, subscriptions: BTreeSet::new(), mailbox });
+        state.sessions.insert(
+            asker,
+            Session { level: None, subscriptions: BTreeSet::new(), mailbox, waiting: Arc::default() },
+        );
         (asker, notices)
     }
 
@@ -95,11 +138,16 @@ impl Hub {
         lowest.and_then(|level| LEVELS.get(level).copied())
     }
 
-    /// A session wants to know of changes of a resource.
-    pub(super) fn subscribe(&self, asker: Asker, uri: &str) {
-        if let Some(session) = self.state().sessions.get_mut(&asker) {
-            session.subscriptions.insert(uri.to_owned());
+    /// A session wants to know of changes of a resource. Whether it may: there is a limit for each session.
+    pub(super) fn subscribe(&self, asker: Asker, uri: &str) -> bool {
+        let mut state = self.state();
+        let Some(session) = state.sessions.get_mut(&asker) else { return true };
+        let subscriptions = &mut session.subscriptions;
+        let room = subscriptions.len() < SUBSCRIPTIONS_OF_A_SESSION && uri.len() <= SUBSCRIPTION_BYTES;
+        if room && !subscriptions.contains(uri) {
+            subscriptions.insert(uri.to_owned());
         }
+        room || subscriptions.contains(uri)
     }
 
     /// It does not any more. Whether nobody else does, either.
@@ -121,7 +169,7 @@ impl Hub {
         let state = self.state();
         let Some(uri) = params.get("uri").and_then(Value::as_str) else { return };
         let subscribed = state.sessions.values().filter(|session| session.subscriptions.contains(uri));
-        subscribed.for_each(|session| session.put(Notice::Updated(params.clone())));
+        put(subscribed, Notice::Updated, params);
     }
 
     /// A server logs something that is of no certain call: it goes to those who may have caused it, and to everybody if
@@ -130,7 +178,7 @@ impl Hub {
         let state = self.state();
         let meant = |asker: &Asker| askers.is_empty() || askers.contains(asker);
         let sessions = state.sessions.iter().filter(|(asker, session)| meant(asker) && session.wants(params));
-        sessions.for_each(|(_, session)| session.put(Notice::Log(params.clone())));
+        put(sessions.map(|(_, session)| session), Notice::Log, params);
     }
 
     /// Whether a session wants this log message.
@@ -156,8 +204,9 @@ mod tests {
     use super::*;
 
     fn logs(notices: &mut Receiver<Notice>) -> Vec<Value> {
-        let log =
-            |notice| if let Notice::Log(params) = notice { params["data"].clone() } else { Value::Null };
+        let log = |notice| {
+            if let Notice::Log(params) = notice { params.to_value()["data"].clone() } else { Value::Null }
+        };
         std::iter::from_fn(|| notices.try_recv().ok()).map(log).collect()
     }
 
@@ -185,9 +234,9 @@ mod tests {
     fn updates_go_to_subscribers_and_the_last_one_is_told() {
         let hub = Hub::default();
         let ((a, mut to_a), (b, mut to_b)) = (hub.join(), hub.join());
-        hub.subscribe(a, "test://1");
-        hub.subscribe(b, "test://1");
-        hub.subscribe(b, "test://2");
+        assert!(hub.subscribe(a, "test://1"));
+        assert!(hub.subscribe(b, "test://1"));
+        assert!(hub.subscribe(b, "test://2"));
         hub.updated(&json!({"uri": "test://2"}));
         assert!(to_a.try_recv().is_err() && matches!(to_b.try_recv(), Ok(Notice::Updated(_))));
         assert!(!hub.unsubscribe(a, "test://1"), "b still is");
@@ -203,5 +252,29 @@ mod tests {
             hub.log(&json!({"level": "info", "data": number}), &BTreeSet::new());
         }
         assert_eq!(logs(&mut notices).len(), MOST_WAITING);
+        // Long ones are fewer; one alone may be as long as it is.
+        let log = |length: usize| json!({"level": "info", "data": "x".repeat(length)});
+        for _ in 0..100 {
+            hub.log(&log(MOST_WAITING_BYTES / 10), &BTreeSet::new());
+        }
+        assert_eq!(logs(&mut notices).len(), 9);
+        hub.log(&log(2 * MOST_WAITING_BYTES), &BTreeSet::new());
+        hub.log(&log(1), &BTreeSet::new());
+        assert_eq!(logs(&mut notices).len(), 1);
+        hub.log(&log(1), &BTreeSet::new());
+        assert_eq!(logs(&mut notices).len(), 1, "there is room again");
+    }
+
+    #[test]
+    fn a_session_has_a_limit_of_subscriptions() {
+        let hub = Hub::default();
+        let ((many, _), (other, _)) = (hub.join(), hub.join());
+        for number in 0..SUBSCRIPTIONS_OF_A_SESSION {
+            assert!(hub.subscribe(many, &format!("test://{number}")));
+        }
+        assert!(hub.subscribe(many, "test://7"), "it is already");
+        assert!(!hub.subscribe(many, "test://one-more") && hub.subscribe(other, "test://one-more"));
+        assert!(!hub.subscribe(other, &"x".repeat(SUBSCRIPTION_BYTES + 1)));
+        assert!(hub.subscribe(other, &"x".repeat(SUBSCRIPTION_BYTES)));
     }
 }

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use stelae_model::hidden::Hidden;
 use stelae_model::overrides::ServerOverrides;
 use stelae_model::proxy::{ServerEntry, ServerState};
+use stelae_model::server_account::{Death, Happened};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -15,13 +16,15 @@ use tokio_util::sync::CancellationToken;
 use super::backoff::{self, Backoff};
 use super::board::{Board, RowId, Shelf};
 use super::connect::{Connection, Unready};
+use super::drain::Guard;
 use super::environment::{confided, server_environment};
 use super::hub::Hub;
 use super::link::Link;
-use super::log::event;
+use super::log::{self, event};
 use super::offer::{self, Kind, Offer, Presented};
 use super::process::{self, Process};
 use super::pulse;
+use super::servers::ServerAccount;
 
 /// So often a list that has changed is asked for.
 const LISTINGS: u32 = 5;
@@ -50,9 +53,11 @@ impl Life {
     ) -> Self {
         let stop = CancellationToken::new();
         let environment = server_environment(|name| std::env::var(name).ok(), name, entry);
+        log::hide(&confided(&environment, entry));
         let server = Server {
             name: name.to_owned(),
-            confided: confided(&environment, entry),
+            // Also what others were given: a server can read more of the gateway's than it was told.
+            confided: log::hidden(),
             environment,
             entry: entry.clone(),
             told: told.cloned(),
@@ -88,6 +93,8 @@ pub(super) struct Audience {
     pub(super) board: Arc<Board>,
     /// The clients' sessions.
     pub(super) hub: Arc<Hub>,
+    /// What happened to them.
+    pub(super) account: ServerAccount,
 }
 
 struct Server {
@@ -101,6 +108,15 @@ struct Server {
     to: Audience,
     row: RowId,
     stop: CancellationToken,
+}
+
+/// One life, when it is over.
+struct Over {
+    end: End,
+    /// The last lines of its process's stderr; `None` where it had no process.
+    log: Option<Vec<String>>,
+    /// While it is held, the account waits for what became of this life.
+    ending: Option<Guard>,
 }
 
 /// How one life ended.
@@ -125,7 +141,11 @@ impl Server {
     async fn live(self) {
         let mut backoff = Backoff::default();
         loop {
-            let (label, state, wait, why) = match self.one_life().await {
+            let over = self.one_life().await;
+            if let Some(happened) = self.happened(&over) {
+                self.to.account.note(&self.name, &self.entry, happened);
+            }
+            let (label, state, wait, why) = match over.end {
                 End::Stopped => break,
                 End::NoSuchProgram(why) => ("failed", ServerState::Failed, backoff::LONGEST, why),
                 End::TooLate(why) => ("failed", ServerState::Failed, backoff.after(Duration::ZERO), why),
@@ -139,6 +159,7 @@ impl Server {
             let why = self.shown(&why);
             event!("server {:?}: {label}: {why}; again in {} ms", self.name, wait.as_millis());
             self.to.board.away(&self.row, state, why);
+            drop(over.ending);
             tokio::select! {
                 () = sleep(wait) => {}
                 () = self.stop.cancelled() => break,
@@ -153,22 +174,43 @@ impl Server {
         self.confided.masked(why)
     }
 
-    async fn one_life(&self) -> End {
+    /// What the end of a life is in the account; nothing when it was told to stop.
+    fn happened(&self, over: &Over) -> Option<Happened> {
+        let (why, ready) = match &over.end {
+            End::Stopped => return None,
+            End::NoSuchProgram(why) => return Some(Happened::Unavailable(self.shown(why))),
+            End::NeverReady(why) => (why.to_string(), None),
+            End::TooLate(why) => (why.clone(), None),
+            End::Lost { ready, why } | End::GivenUp { ready, why } => (why.clone(), Some(*ready)),
+        };
+        let why = self.shown(&why);
+        // An endpoint that was never reached has lost nothing of ours.
+        if ready.is_none() && over.log.is_none() {
+            return Some(Happened::Unavailable(why));
+        }
+        let ready_ms = ready.map(|ready| u64::try_from(ready.as_millis()).unwrap_or(u64::MAX));
+        Some(Happened::Died(Death::new(&why, ready_ms, over.log.as_deref().unwrap_or_default())))
+    }
+
+    async fn one_life(&self) -> Over {
         match (&self.entry.command, &self.entry.url) {
             (Some(program), _) => self.life_on_stdio(program).await,
             (None, Some(url)) => self.life_on_http(url).await,
             // `ProxyConfig::check` refuses it; there is no program, so there is none to execute.
-            (None, None) => End::NoSuchProgram("neither `command` nor `url` is given".to_owned()),
+            (None, None) => {
+                Over::without_process(End::NoSuchProgram("neither `command` nor `url` is given".to_owned()))
+            }
         }
     }
 
-    async fn life_on_stdio(&self, program: &str) -> End {
+    async fn life_on_stdio(&self, program: &str) -> Over {
         let Self { name, entry, environment, confided, .. } = self;
         let (process, stdin, stdout) = match Process::spawn(name, program, entry, environment, confided) {
             Ok(started) => started,
             Err(error) => {
                 let place = self.entry.cwd.as_ref().map(|cwd| format!(" in {cwd:?}")).unwrap_or_default();
-                return End::NoSuchProgram(format!("cannot execute {program:?}{place}: {error}"));
+                let why = format!("cannot execute {program:?}{place}: {error}");
+                return Over::without_process(End::NoSuchProgram(why));
             }
         };
         let greeting = async {
@@ -177,11 +219,11 @@ impl Server {
                 _ = process.exited() => Err(Unready::Closed("exited before it was ready".to_owned())),
             }
         };
-        let end = self.attend(greeting, Some(&process)).await;
+        let (end, ending) = self.attend(greeting, Some(&process)).await;
         let remains = process.end(matches!(end, End::NeverReady(_) | End::Lost { .. })).await;
         // Its pipes close a moment before it can be seen to have exited: the same end is told the same way each time.
         let told = |why: &str, exited: &str| remains.explain(if remains.exited() { exited } else { why });
-        match end {
+        let end = match end {
             End::NeverReady(Unready::Closed(why)) => {
                 End::NeverReady(Unready::Closed(told(&why, "exited before it was ready")))
             }
@@ -192,20 +234,24 @@ impl Server {
             End::GivenUp { ready, why } => End::GivenUp { ready, why: remains.explain(&why) },
             End::Lost { ready, why } => End::Lost { ready, why: told(&why, "exited") },
             other => other,
-        }
+        };
+        Over { end, log: Some(remains.into_log()), ending }
     }
 
-    async fn life_on_http(&self, url: &str) -> End {
+    async fn life_on_http(&self, url: &str) -> Over {
         let greeting = Connection::over_http(&self.name, &self.entry, &self.to.hub, url);
-        self.attend(greeting, None).await
+        let (end, ending) = self.attend(greeting, None).await;
+        Over { end, log: None, ending }
     }
 
-    /// The part of a life that is the same on every transport: greet, list, serve until lost or told to stop.
+    /// The part of a life that is the same on every transport: greet, list, serve until lost or told to stop. An end that is not
+    /// asked for comes with a guard: the account is waited for until it has that end.
     async fn attend(
         &self,
         greeting: impl Future<Output = Result<Connection, Unready>>,
         process: Option<&Process>,
-    ) -> End {
+    ) -> (End, Option<Guard>) {
+        let unasked = |end: End| (end, Some(self.to.account.ending()));
         let began = Instant::now();
         let limit = start_limit(&self.entry);
         let start = timeout(limit, async {
@@ -214,10 +260,10 @@ impl Server {
             Ok((connection, offer?))
         });
         let (connection, mut offer) = tokio::select! {
-            () = self.stop.cancelled() => return End::Stopped,
+            () = self.stop.cancelled() => return unasked(stopped(process, None)),
             started = start => match started {
                 Ok(Ok(started)) => started,
-                Ok(Err(why)) => return End::NeverReady(why),
+                Ok(Err(why)) => return unasked(End::NeverReady(why)),
                 Err(_) => {
                     let limit = limit.as_millis();
                     let why = format!("no answer to initialize and tools/list within {limit} ms");
@@ -225,7 +271,7 @@ impl Server {
                     // of after its end: that is what explains it.
                     let told = process.map_or_else(|| why.clone(), |process| process.explain(&why));
                     self.to.board.away(&self.row, ServerState::Failed, self.shown(&told));
-                    return End::TooLate(why);
+                    return unasked(End::TooLate(why));
                 }
             },
         };
@@ -237,22 +283,25 @@ impl Server {
         );
         let ready = Instant::now();
         let link = connection.link(&self.entry);
+        // In the account first: what is on the board can be asked for, and die of it.
+        self.to.account.note(&self.name, &self.entry, Happened::Ready);
         self.put_up(&link, &offer);
         self.catch_up(&link);
         let end = tokio::select! {
-            () = self.stop.cancelled() => End::Stopped,
+            () = self.stop.cancelled() => stopped(process, Some(ready.elapsed())),
             why = lost(&connection, process) => End::Lost { ready: ready.elapsed(), why },
             why = pulse::lost(&link) => End::GivenUp { ready: ready.elapsed(), why },
             why = self.keep_listing(&connection, &link, &mut offer) => {
                 End::GivenUp { ready: ready.elapsed(), why }
             }
         };
-        if let End::Lost { why, .. } | End::GivenUp { why, .. } = &end {
+        let ended = unasked(end);
+        if let End::Lost { why, .. } | End::GivenUp { why, .. } = &ended.0 {
             // Before anything is waited for: the tools of a dead server leave the list at once.
             self.to.board.away(&self.row, ServerState::Backoff, self.shown(why));
         }
         connection.close().await;
-        end
+        ended
     }
 
     /// Puts what the server offers on the board, as clients are to see it.
@@ -343,13 +392,36 @@ impl Server {
     }
 }
 
+impl Over {
+    /// There was no process, and nothing to wait for.
+    fn without_process(end: End) -> Self {
+        Self { end, log: None, ending: None }
+    }
+}
+
+/// A server is told to stop. One that had died before is no less dead for that.
+fn stopped(process: Option<&Process>, ready: Option<Duration>) -> End {
+    let died = process.is_some_and(|process| process.has_exited().unwrap_or_default());
+    match ready {
+        _ if !died => End::Stopped,
+        Some(ready) => End::Lost { ready, why: "exited".to_owned() },
+        None => End::NeverReady(Unready::Closed("exited before it was ready".to_owned())),
+    }
+}
+
+/// What a server wrote before it exited is read to its end, for so long at the most: what it has started may hold the pipe.
+const READ_REST: Duration = Duration::from_millis(200);
+
 /// Waits until the server is gone; says how it was noticed.
 async fn lost(connection: &Connection, process: Option<&Process>) -> String {
     let Some(process) = process else {
         return connection.silent().await;
     };
     tokio::select! {
-        _ = process.exited() => "exited".to_owned(),
+        _ = process.exited() => {
+            timeout(READ_REST, connection.closed()).await.ok();
+            "exited".to_owned()
+        }
         () = connection.closed() => connection.why_closed().unwrap_or_else(|| "closed its stdout".to_owned()),
     }
 }

@@ -8,23 +8,22 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use stelae_model::hidden::Hidden;
 use stelae_model::lifecycle::{Ended, StopLimits};
 use stelae_model::proxy::ServerEntry;
-use stelae_model::throttle::{Admission, Throttle};
-use stelae_run::process::Piped;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
+use stelae_run::process::{Executes, Piped, record_start};
 use tokio::process::{ChildStderr, ChildStdin, ChildStdout};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::environment;
-use super::log::{self, event};
+use super::log::event;
+use super::stderr::{LastLines, relay};
 
 /// A process whose pipes just closed is about to exit, when it is given the time to. How it does is what is told of it.
 const EXIT_LINGER: Duration = Duration::from_millis(500);
@@ -40,10 +39,6 @@ const STDERR_GRACE: Duration = Duration::from_millis(200);
 /// So long can [`Process::end`] take.
 pub(super) const END_LIMIT: Duration =
     EXIT_LINGER.saturating_add(TERM_GRACE).saturating_add(KILL_LIMIT).saturating_add(STDERR_GRACE);
-/// Of a server that floods no more than this is told on: one that does must not fill the disk with the gateway's log.
-const LINES_PER_SECOND: usize = 200;
-/// A longer line is cut into pieces of this size.
-const STDERR_LINE_BYTES: u64 = 8 * 1024;
 
 /// A running server process.
 #[derive(Debug)]
@@ -51,7 +46,7 @@ pub(super) struct Process {
     name: String,
     tree: Piped,
     stderr: JoinHandle<()>,
-    last_words: Arc<Mutex<String>>,
+    last_lines: LastLines,
 }
 
 impl Process {
@@ -75,11 +70,14 @@ impl Process {
         if let Some(folder) = &entry.cwd {
             command.current_dir(folder);
         }
-        let (tree, child) = Piped::start(&environment::label(name), &mut command)?;
+        let label = environment::label(name);
+        let (tree, child) = Piped::start(&label, &mut command)?;
+        let given = environment.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        record_start(&label, program, Executes::AtOnce, tree.pid(), given);
         let (stdin, stdout, stderr) = pipes(child)?;
-        let last_words = Arc::default();
-        let stderr = tokio::spawn(relay(name.to_owned(), stderr, confided.clone(), Arc::clone(&last_words)));
-        Ok((Self { name: name.to_owned(), tree, stderr, last_words }, stdin, stdout))
+        let last_lines = LastLines::default();
+        let stderr = tokio::spawn(relay(name.to_owned(), stderr, confided.clone(), Arc::clone(&last_lines)));
+        Ok((Self { name: name.to_owned(), tree, stderr, last_lines }, stdin, stdout))
     }
 
     /// Waits until the process has exited, and does not reap it: as long as it is a zombie, the number of its group
@@ -87,21 +85,22 @@ impl Process {
     pub(super) async fn exited(&self) -> io::Result<()> {
         // Before the first look, so that no exit falls between looking and waiting.
         let mut children = signal(SignalKind::child())?;
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
-        let pid = Pid::from_raw(self.tree.pid()).ok_or(io::ErrorKind::InvalidInput)?;
-        while waitid(WaitId::Pid(pid), options)?.is_none() {
+        while !self.has_exited()? {
             children.recv().await;
         }
         Ok(())
     }
 
-    /// `why (stderr ended with "…")`, as far as there is something to tell of one that still runs.
-    pub(super) fn explain(&self, why: &str) -> String {
-        Remains { status: None, last_words: self.last_words() }.explain(why)
+    /// Whether it has exited by now; it is not reaped.
+    pub(super) fn has_exited(&self) -> io::Result<bool> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let pid = Pid::from_raw(self.tree.pid()).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(waitid(WaitId::Pid(pid), options)?.is_some())
     }
 
-    fn last_words(&self) -> String {
-        self.last_words.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// `why (stderr ended with "…")`, as far as there is something to tell of one that still runs.
+    pub(super) fn explain(&self, why: &str) -> String {
+        Remains { status: None, last_lines: kept(&self.last_lines) }.explain(why)
     }
 
     /// Ends all of it: TERM, a grace, KILL, until nothing is left. Whoever calls this has closed its stdin.
@@ -110,7 +109,7 @@ impl Process {
     pub(super) async fn end(self, exiting: bool) -> Remains {
         let by_itself = exiting && timeout(EXIT_LINGER, self.exited()).await.is_ok();
         let grace = if by_itself { LEFTOVERS_GRACE } else { TERM_GRACE };
-        let Self { name, tree, mut stderr, last_words } = self;
+        let Self { name, tree, mut stderr, last_lines } = self;
         // It looks at the table of processes, and waits. Bounded, because a process in an uninterruptible system call
         // outlives KILL for as long as that takes.
         let stopped = spawn_blocking(move || tree.stop(StopLimits { grace, ceiling: KILL_LIMIT })).await;
@@ -123,8 +122,12 @@ impl Process {
         if timeout(STDERR_GRACE, &mut stderr).await.is_err() {
             stderr.abort();
         }
-        Remains { status, last_words: last_words.lock().unwrap_or_else(PoisonError::into_inner).clone() }
+        Remains { status, last_lines: kept(&last_lines) }
     }
+}
+
+fn kept(last_lines: &LastLines) -> Vec<String> {
+    last_lines.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
 }
 
 /// Our ends of its three pipes.
@@ -147,7 +150,7 @@ fn exit_status(ended: Ended) -> Option<ExitStatus> {
 #[derive(Debug)]
 pub(super) struct Remains {
     status: Option<ExitStatus>,
-    last_words: String,
+    last_lines: Vec<String>,
 }
 
 impl Remains {
@@ -159,57 +162,13 @@ impl Remains {
     /// `why (exit status: 3; stderr ended with "…")`, as far as there is something to tell.
     pub(super) fn explain(&self, why: &str) -> String {
         let status = self.status.map(|status| status.to_string());
-        let last_words = Some(&self.last_words).filter(|text| !text.is_empty());
-        let last_words = last_words.map(|text| format!("stderr ended with {text:?}"));
-        let known: Vec<_> = status.into_iter().chain(last_words).collect();
+        let last_line = self.last_lines.last().map(|text| format!("stderr ended with {text:?}"));
+        let known: Vec<_> = status.into_iter().chain(last_line).collect();
         if known.is_empty() { why.to_owned() } else { format!("{why} ({})", known.join("; ")) }
     }
-}
 
-/// Passes each line of the server's stderr on, under the server's name.
-async fn relay(
-    name: String,
-    stderr: impl AsyncRead + Unpin,
-    confided: Hidden,
-    last_words: Arc<Mutex<String>>,
-) {
-    let mut reader = BufReader::new(stderr);
-    let mut line = Vec::new();
-    let (mut throttle, begun) = (Throttle::new(LINES_PER_SECOND), Instant::now());
-    while let Ok(1..) = (&mut reader).take(STDERR_LINE_BYTES).read_until(b'\n', &mut line).await {
-        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if let Admission::Tell { after_leaving_out } = throttle.admit(begun.elapsed()) {
-            if after_leaving_out > 0 {
-                log::line(&name, format_args!("({after_leaving_out} lines left out)"));
-            }
-            log::line(&name, format_args!("{text}"));
-        }
-        if !text.trim().is_empty() {
-            // Before it is cut: half a secret would not be found any more.
-            let short = confided.masked(text.trim()).chars().take(200).collect();
-            *last_words.lock().unwrap_or_else(PoisonError::into_inner) = short;
-        }
-        line.clear();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn last_words_quote_no_secret_not_even_the_beginning_of_one() {
-        let mut confided = Hidden::default();
-        confided.hide("hun\"ter");
-        let last_words = Arc::new(Mutex::new(String::new()));
-        for (said, kept) in [
-            ("no entry with hun\"ter\n", "no entry with (secret)"),
-            (&format!("{}hun\"ter", "x".repeat(196)), "x(sec"),
-        ] {
-            relay("a".to_owned(), said.as_bytes(), confided.clone(), Arc::clone(&last_words)).await;
-            let remains = Remains { status: None, last_words: last_words.lock().unwrap().clone() };
-            let why = remains.explain("exited");
-            assert!(why.ends_with(&format!("{kept}\")")) && !why.contains("hun"), "{why}");
-        }
+    /// The last lines that it wrote to stderr, oldest first.
+    pub(super) fn into_log(self) -> Vec<String> {
+        self.last_lines
     }
 }

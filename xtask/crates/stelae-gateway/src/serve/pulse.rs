@@ -42,8 +42,13 @@ impl Pulse {
     /// server lives.
     pub(super) fn too_late(&self, limit: Duration) {
         if self.silence() >= limit {
-            self.doubts.notify_one();
+            self.doubt();
         }
+    }
+
+    /// There is reason to doubt that the server lives.
+    pub(super) fn doubt(&self) {
+        self.doubts.notify_one();
     }
 
     fn last(&self) -> MutexGuard<'_, Instant> {

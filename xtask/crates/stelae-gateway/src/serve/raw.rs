@@ -4,10 +4,11 @@
 //! that type does not know, both of what clients ask and of what servers answer. A method that it does not know it hands
 //! over as it came. So those that are relayed get a name that it does not know, on their way in.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use axum::extract::Request;
+use axum::body::{Body, BodyDataStream, Bytes};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -15,8 +16,10 @@ use futures_util::StreamExt as _;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::log::event;
-use super::shape::{self, Fault};
+use super::budget::{Budget, FREE, NoRoom, Taken};
+use super::shape::{self, Asked, Fault};
+use super::weight::{self, VALUE_BYTES};
+use crate::connections::{self, Refusals};
 
 /// What is put before the name of a method.
 const PREFIX: &str = "relayed:";
@@ -38,51 +41,70 @@ const RELAYED: [&str; 11] = [
 const JSON: &str = "application/json";
 /// A longer request is refused. rmcp's own limit is smaller, and for a whole image in an argument too small.
 pub(super) const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// A request with more values than this is refused: what it takes in memory is many times what it takes as text.
+const MOST_VALUES: usize = 200_000;
 /// A client that sends its request more slowly is given up: it has a connection of ours.
 const READ_LIMIT: Duration = Duration::from_secs(60);
+/// Nor does a request come in pieces that are further apart than this.
+const PIECE_LIMIT: Duration = Duration::from_secs(20);
+
+/// What requests are read with.
+#[derive(Clone, Debug)]
+pub(super) struct Intake {
+    pub(super) budget: Budget,
+    pub(super) refusals: Arc<Refusals>,
+}
+
+/// The memory that a request takes, as one of its extensions: it is given back with the last of them.
+#[derive(Clone, Debug)]
+pub(super) struct Held {
+    _taken: Arc<Taken>,
+}
 
 /// The method that a client asked for.
 pub(super) fn method(name: &str) -> &str {
     name.strip_prefix(PREFIX).unwrap_or(name)
 }
 
-/// Renames the methods in a request's body. Refuses one that is too long with 413, one that is not said to be JSON with 415,
-/// and one that is no message with 400.
-pub(super) async fn keep(request: Request, next: Next) -> Response {
+/// Renames the methods in a request's body. Refuses one that is too long, or has too many values, with 413, one that is too slow
+/// with 408, one for which there is no memory with 503, one that is not said to be JSON with 415, and one that is no message
+/// with 400.
+pub(super) async fn keep(State(intake): State<Intake>, request: Request, next: Next) -> Response {
     if request.method() != Method::POST {
         return next.run(request).await;
     }
+    let mut taken = intake.budget.begin(connections::user_of(&request));
     let (mut head, body) = request.into_parts();
     let path = head.uri.path().to_owned();
+    let note = |why: String| {
+        let path = path.clone();
+        intake.refusals.note("refused requests", move || format!("refused {path}: {why}"));
+    };
     if !is_json(&head.headers) {
-        event!("refused {path}: its body is not said to be JSON");
+        note("its body is not said to be JSON".to_owned());
         return not_json();
     }
-    let body = match read(&head.headers, body).await {
+    let body = match read(&head.headers, body, &mut taken).await {
         Ok(body) => body,
         Err(why) => {
-            event!("refused {path}: {}", why.explain());
+            note(why.explain());
             return why.into_response();
         }
     };
     let refuse = |fault: Fault| {
-        event!("refused {path}: {}", fault.why());
+        note(fault.why().to_owned());
         fault.into_response()
     };
-    let mut message = match serde_json::from_slice::<Value>(&body) {
-        Ok(message) => message,
-        Err(why) => return refuse(Fault::unreadable(why)),
-    };
-    let asked = match shape::check(&message) {
-        Ok(asked) => asked,
+    let (body, asked) = match renamed(body) {
+        Ok(renamed) => renamed,
         Err(fault) => return refuse(fault),
     };
-    let body = if rename(&mut message) { Bytes::from(message.to_string()) } else { body };
     let id = asked.id.clone();
     head.headers.insert(header::CONTENT_LENGTH, body.len().into());
     // As rmcp writes it: it knows no other case.
     head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     head.extensions.insert(asked);
+    head.extensions.insert(Held { _taken: Arc::new(taken) });
     let answer = next.run(Request::from_parts(head, Body::from(body))).await;
     if answer.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
         // It is JSON: this is how rmcp says that it can make nothing of it.
@@ -105,7 +127,9 @@ fn not_json() -> Response {
 /// Why a body was not read to its end.
 enum Unread {
     TooLong,
+    TooManyValues,
     TooSlow,
+    NoRoom,
     BrokenOff(axum::Error),
 }
 
@@ -113,9 +137,17 @@ impl Unread {
     fn explain(&self) -> String {
         match self {
             Self::TooLong => format!("its body is longer than {MOST_BYTES} bytes"),
+            Self::TooManyValues => format!("its body has more than {MOST_VALUES} values"),
+            Self::NoRoom => "there is no memory left for its body".to_owned(),
             Self::TooSlow => "its body took too long".to_owned(),
             Self::BrokenOff(why) => format!("its body broke off: {why}"),
         }
+    }
+}
+
+impl From<NoRoom> for Unread {
+    fn from(_: NoRoom) -> Self {
+        Self::NoRoom
     }
 }
 
@@ -126,31 +158,83 @@ impl IntoResponse for Unread {
                 (StatusCode::PAYLOAD_TOO_LARGE, format!("a request may have {MOST_BYTES} bytes\n"))
                     .into_response()
             }
+            Self::TooManyValues => {
+                let text = format!("a request may have {MOST_VALUES} values\n");
+                (StatusCode::PAYLOAD_TOO_LARGE, text).into_response()
+            }
+            Self::NoRoom => {
+                let text = "there are as many requests as there is memory for: try again\n";
+                (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response()
+            }
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "the body took too long\n").into_response(),
             Self::BrokenOff(why) => Fault::unreadable(format!("it broke off ({why})")).into_response(),
         }
     }
 }
 
-/// The whole body. One that says that it is too long is not even begun.
-async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Unread> {
+/// The whole body. Of one that is refused the rest is read, too, within limits, and thrown away: closing before would take the
+/// answer from a client that is still sending.
+async fn read(headers: &HeaderMap, body: Body, taken: &mut Taken) -> Result<Bytes, Unread> {
     let said =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if said.is_some_and(|said| said > MOST_BYTES) {
-        return Err(Unread::TooLong);
-    }
-    let reading = async {
-        let (mut pieces, mut read) = (body.into_data_stream(), Vec::new());
-        while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(Unread::BrokenOff)?;
-            if piece.len() > MOST_BYTES - read.len() {
-                return Err(Unread::TooLong);
-            }
-            read.extend_from_slice(&piece);
-        }
-        Ok(Bytes::from(read))
+    let mut pieces = body.into_data_stream();
+    let read = if said.is_some_and(|said| said > MOST_BYTES) {
+        Err(Unread::TooLong)
+    } else {
+        let reading = read_all(&mut pieces, said, taken);
+        timeout(READ_LIMIT, reading).await.unwrap_or(Err(Unread::TooSlow))
     };
-    timeout(READ_LIMIT, reading).await.unwrap_or(Err(Unread::TooSlow))
+    if matches!(read, Err(Unread::TooLong | Unread::NoRoom)) {
+        let throwing_away = async {
+            let mut left = MOST_BYTES;
+            while let Some(Ok(piece)) = pieces.next().await
+                && piece.len() <= left
+            {
+                left -= piece.len();
+            }
+        };
+        timeout(PIECE_LIMIT, throwing_away).await.ok();
+    }
+    read
+}
+
+async fn read_all(
+    pieces: &mut BodyDataStream,
+    said: Option<usize>,
+    taken: &mut Taken,
+) -> Result<Bytes, Unread> {
+    let mut read = Vec::new();
+    while let Some(piece) = timeout(PIECE_LIMIT, pieces.next()).await.map_err(|_| Unread::TooSlow)? {
+        let piece = piece.map_err(Unread::BrokenOff)?;
+        if piece.len() > MOST_BYTES - read.len() {
+            return Err(Unread::TooLong);
+        }
+        let length = read.len() + piece.len();
+        // Before most of it has come: of those that wait for room, none has more than this.
+        if read.len() <= FREE && length > FREE {
+            let most = said.unwrap_or(MOST_BYTES).max(length);
+            taken.text(most).await?;
+            // In one block, of which the system gives a page when it is written to, and gets all back when it is dropped: one
+            // that grows leaves its smaller selves in the allocator's hands.
+            if said.is_some() {
+                read.try_reserve_exact(most - read.len()).map_err(|_| Unread::NoRoom)?;
+            }
+        }
+        read.extend_from_slice(&piece);
+    }
+    let values = weight::values(&read);
+    if values > MOST_VALUES {
+        return Err(Unread::TooManyValues);
+    }
+    taken.values(read.len(), values * VALUE_BYTES).await?;
+    Ok(Bytes::from(read))
+}
+
+/// The body with the method renamed, and what it asks for. Nothing else of it is left in memory.
+fn renamed(body: Bytes) -> Result<(Bytes, Asked), Fault> {
+    let mut message = serde_json::from_slice::<Value>(&body).map_err(Fault::unreadable)?;
+    let asked = shape::check(&message)?;
+    Ok((if rename(&mut message) { Bytes::from(message.to_string()) } else { body }, asked))
 }
 
 /// Whether the message is one of those that are relayed, and has another name now.

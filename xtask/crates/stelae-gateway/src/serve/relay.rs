@@ -5,6 +5,7 @@
 
 mod conversation;
 
+use axum::http::request::Parts;
 use rmcp::RoleServer;
 use rmcp::model::{ErrorCode, ErrorData, Implementation, RequestMetaObject};
 use rmcp::service::{Peer, RequestContext};
@@ -13,8 +14,10 @@ use serde_json::{Map, Value, json};
 use super::board::{NoTarget, Target};
 use super::front::Front;
 use super::hub;
+use super::limits::{SUBSCRIPTION_BYTES, SUBSCRIPTIONS_OF_A_SESSION};
 use super::log::event;
 use super::offer::Kind;
+use super::raw::Held;
 use super::rpc::RpcError;
 use conversation::{Conversation, NoAnswer};
 
@@ -92,7 +95,12 @@ impl Request<'_> {
     async fn subscribe(self) -> Result<Value, ErrorData> {
         let (front, uri) = (self.front, self.text("uri")?);
         // Before it is asked for, so that no change falls in between.
-        front.hub.subscribe(front.asker, &uri);
+        if !front.hub.subscribe(front.asker, &uri) {
+            let why = format!(
+                "a session can subscribe to {SUBSCRIPTIONS_OF_A_SESSION} resources, and a URI can have {SUBSCRIPTION_BYTES} bytes"
+            );
+            return Err(ErrorData::invalid_params(why, None));
+        }
         let answer = self.about("resource", "uri", |uri| front.board.resource(uri)).await;
         if answer.is_err() {
             front.hub.unsubscribe(front.asker, &uri);
@@ -152,7 +160,7 @@ impl Request<'_> {
 
     /// Asks a server, and passes on what it says until it answers, in the order in which it is said.
     async fn ask(self, called: &str, target: Target) -> Result<Value, ErrorData> {
-        let Self { front, method, mut params, context } = self;
+        let Self { front, method, mut params, mut context } = self;
         // The token is of the client's own choice, and may be another client's, too: servers get one of ours.
         let token = context.meta.get_progress_token();
         if let Some(meta) = meta(&context.meta) {
@@ -160,6 +168,10 @@ impl Request<'_> {
         }
         let Target { server, link, .. } = target;
         let call = link.peer.call(method, Value::Object(params), Some(front.asker), token.is_some());
+        // From here on the server has it: what is left of it here is small, and a call may take an hour.
+        if let Some(head) = context.extensions.get_mut::<Parts>() {
+            head.extensions.remove::<Held>();
+        }
         let conversation =
             Conversation { front, server: &link, client: &context.peer, token, limit: link.limit };
         conversation.until_the_answer(call, &context).await.map_err(|why| {

@@ -23,6 +23,9 @@ pub(super) struct Asked {
     pub(super) initialize: bool,
 }
 
+/// What could be done at another time.
+const BUSY: i32 = -32000;
+
 /// A JSON-RPC error for a message that goes no further.
 #[derive(Debug)]
 pub(super) struct Fault {
@@ -42,6 +45,11 @@ impl Fault {
         Self { code: INVALID_REQUEST, id, why: why.into() }
     }
 
+    /// It is what may be asked, and too much of it: 503, to be tried again.
+    pub(super) fn busy(id: Option<RequestId>, why: impl Into<String>) -> Self {
+        Self { code: BUSY, id, why: why.into() }
+    }
+
     /// What is wrong.
     pub(super) fn why(&self) -> &str {
         &self.why
@@ -52,7 +60,12 @@ impl IntoResponse for Fault {
     fn into_response(self) -> Response {
         let error = json!({"code": self.code, "message": self.why});
         let body = json!({"jsonrpc": "2.0", "id": self.id, "error": error}).to_string();
-        (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        let json = [(header::CONTENT_TYPE, "application/json")];
+        if self.code == BUSY {
+            return (StatusCode::SERVICE_UNAVAILABLE, json, [(header::RETRY_AFTER, "1")], body)
+                .into_response();
+        }
+        (StatusCode::BAD_REQUEST, json, body).into_response()
     }
 }
 

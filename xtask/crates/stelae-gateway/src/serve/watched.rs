@@ -8,7 +8,6 @@
 //! What is left: both killed in one instant leave the servers that do not end with their stdin. The harness has its own guardian
 //! around that. On macOS nobody is told of the death of the watcher.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
@@ -19,6 +18,7 @@ use listenfd::ListenFd;
 use rustix::process::{Signal, getpid};
 use stelae_model::lifecycle::{Ended, StopLimits};
 use stelae_model::{ExitCode, Failure, Isolation};
+use stelae_run::files::open_null;
 use stelae_run::process::{Family, OtherHalf};
 use stelae_run::signals::{Each, Interrupt};
 
@@ -86,14 +86,14 @@ fn start() -> Result<(OtherHalf, ListenFd), Failure> {
     let sockets = ListenFd::from_env();
     let env: Vec<_> = told.into_iter().filter(|_| sockets.len() > 0).collect();
     let stdin = io::stdin().as_fd().try_clone_to_owned().map_err(cannot)?;
-    let half = OtherHalf::start(&program, &args, &env, Isolation::Guard, stdin).map_err(cannot)?;
+    let half = OtherHalf::start(&program, &args, &env, Isolation::Guard, stdin, None).map_err(cannot)?;
     Ok((half, sockets))
 }
 
 /// Closes the sockets on our side: while we hold them, connecting would go on working when nobody serves any more.
 fn let_go(mut sockets: ListenFd) -> io::Result<()> {
     // While standard input is open still, so that this is another descriptor.
-    let nothing = File::open("/dev/null")?;
+    let nothing = open_null()?;
     for index in 0..sockets.len() {
         // What is no such socket is refused by the one that serves, which ends.
         drop(sockets.take_tcp_listener(index));

@@ -4,7 +4,7 @@ use std::env;
 
 use stelae_model::bundle::Descriptor;
 use stelae_model::env::Variable;
-use stelae_model::env::declared::{STELAE_BIN_DIR, STELAE_ROOT};
+use stelae_model::env::declared::{STELAE_BIN_DIR, STELAE_ROOT, STELAE_RUN_ID};
 use stelae_model::{ExitCode, Failure};
 use stelae_run::bundle::{Report, install_discovered, list_discovered, remove_installed};
 use stelae_run::environment::{Sources, load};
@@ -49,6 +49,7 @@ fn home() -> Result<Home, Failure> {
     let sources = Sources {
         root: handed(STELAE_ROOT::DECLARED.name)?.into(),
         bin_dir: handed(STELAE_BIN_DIR::DECLARED.name)?.into(),
+        run: env::var(STELAE_RUN_ID::DECLARED.name).ok(),
         env_file: None,
         command_line: Vec::new(),
     };

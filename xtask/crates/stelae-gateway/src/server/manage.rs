@@ -4,7 +4,8 @@ use rmcp::model::{JsonObject, Tool, ToolAnnotations, object};
 use serde::Deserialize;
 use serde_json::json;
 use stelae_model::Failure;
-use stelae_model::proxy::{ServerState, is_server_name};
+use stelae_model::proxy::{ServerState, is_plain_name};
+use stelae_model::server_name;
 use stelae_run::bundle::Report;
 
 use super::bundles::{self, Edit};
@@ -105,9 +106,11 @@ impl Params {
         let name = self.name.or(stand_in).ok_or_else(|| format!("{operation}: `name` is missing"))?;
         let target = self.target_name.unwrap_or_else(|| name.clone());
         for given in [&name, &target] {
-            if !is_server_name(given) {
-                return Err(format!("{operation}: {given:?} cannot be the name of a server"));
+            // What an earlier version has installed can be removed, whatever it is called.
+            if operation == REMOVE && is_plain_name(given) {
+                continue;
             }
+            server_name::check(given).map_err(|why| format!("{operation}: {why}"))?;
         }
         Ok(Edit { name, target, dry_run: self.dry_run, force: self.force })
     }

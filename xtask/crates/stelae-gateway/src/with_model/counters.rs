@@ -13,7 +13,7 @@
 //!
 //! What daemons of the machine do for the program over unix sockets is not seen either (a resolver behind `nsswitch.conf`).
 
-use std::fs;
+use stelae_run::files::kernel_text;
 
 /// The counters at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +27,9 @@ pub(super) struct Counters {
 impl Counters {
     /// Those of the namespace in which this process is; nothing where they cannot be read.
     pub(super) fn read() -> Option<Self> {
-        let snmp = fs::read_to_string("/proc/self/net/snmp").ok()?;
+        let snmp = kernel_text("/proc/self/net/snmp").ok()?;
         // A kernel without IPv6 has no such file, and counts nothing that it cannot do.
-        Self::parse(&snmp, &fs::read_to_string("/proc/self/net/snmp6").unwrap_or_default())
+        Self::parse(&snmp, &kernel_text("/proc/self/net/snmp6").unwrap_or_default())
     }
 
     /// How many have come since.

@@ -87,21 +87,22 @@ impl WithModel {
         let record = Arc::new(Record::create(&self.played.record)?);
         // Before the runtime starts its threads: see `listener::open`.
         let model = listener::open(self.played.listen)?;
-        if script.is_dead() {
+        // One that is dead holds its port until the end, so that nobody else answers there.
+        let (model, dead) = if script.is_dead() {
             deafen(&model);
-        }
+            (None, Some(model))
+        } else {
+            let rules = server::rules(&model)?;
+            (Some((model, rules)), None)
+        };
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(|error| unexpected(&error))?;
         // By this thread: what dies with its parent dies with the thread that started it, and this one is the last.
         let mut room = self.room(&script)?;
         open(&runtime, std::mem::take(&mut room.ways)).map_err(|error| unexpected(&error))?;
-        // One that is dead holds its port until the end, so that nobody else answers there.
-        let dead = if script.is_dead() {
-            Some(model)
-        } else {
+        if let Some(model) = model {
             runtime.spawn(server::serve(model, script, Arc::clone(&record), pending()));
-            None
-        };
+        }
         let (isolation, why) = (room.walls, room.why.take());
         let (half, last_word) = room.let_go().map_err(|error| unexpected(&error))?;
         let mut watch = Watch::new(half, signals, Hangup::Ends);

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -87,7 +87,7 @@ impl Room {
     /// # Errors
     /// It has ended already.
     pub(super) fn let_go(self) -> io::Result<(OtherHalf, LastWord)> {
-        self.line.say(&Go, &[io::stderr().as_fd()])?;
+        self.line.say(&Go, &[rustix::stdio::stderr()])?;
         Ok((self.half, LastWord(self.line)))
     }
 }

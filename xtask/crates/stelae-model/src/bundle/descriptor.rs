@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::check_name;
-use crate::proxy::{is_yes, yes};
+use crate::proxy::{is_yes, is_zero, yes};
 use crate::render::{Key, Node, Source, Tree, parse_toml};
+use crate::server_name;
 use crate::{ExitCode, Failure};
 
 /// How a server is spoken to.
@@ -54,6 +54,9 @@ pub struct Descriptor {
     /// Limit for one call, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_timeout_ms: Option<u64>,
+    /// So often may it die while a run looks at it; more deaths fail the run.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub allowed_deaths: u32,
     /// stdio: variables of its own. Last, because TOML wants tables after plain values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -93,7 +96,7 @@ impl Descriptor {
 
     /// What the types cannot say. The error is the key that is wrong, and why.
     pub(super) fn check(&self, name: &str) -> Result<(), (&'static str, String)> {
-        check_name("server", &self.name).map_err(|cause| ("name", cause))?;
+        server_name::check(&self.name).map_err(|cause| ("name", cause))?;
         if self.name != name {
             return Err(("name", format!("it calls itself {:?}, and its file {name:?}", self.name)));
         }
@@ -150,7 +153,7 @@ fn is_variable_name(name: &str) -> bool {
 }
 
 /// The keys of a descriptor that go into `proxy.json`, in this order, with their names there.
-const ENTRY: [(&str, &str); 9] = [
+const ENTRY: [(&str, &str); 10] = [
     ("command", "command"),
     ("args", "args"),
     ("env", "env"),
@@ -160,6 +163,7 @@ const ENTRY: [(&str, &str); 9] = [
     ("control", "control"),
     ("start_timeout_ms", "startTimeoutMs"),
     ("call_timeout_ms", "callTimeoutMs"),
+    ("allowed_deaths", "allowedDeaths"),
 ];
 
 /// The entry of `proxy.json` that a descriptor file stands for, with places in that file and tokens not yet resolved.
@@ -195,14 +199,14 @@ mod tests {
     #[test]
     fn a_descriptor_becomes_an_entry() {
         let text = format!(
-            "{HEAD}transport = 'stdio'\nargs = ['a']\ncommand = '<<B>>/c'\ncontrol = true\nstart_timeout_ms = 5\n[env]\nA = '1'\n"
+            "{HEAD}transport = 'stdio'\nargs = ['a']\ncommand = '<<B>>/c'\ncontrol = true\nstart_timeout_ms = 5\nallowed_deaths = 2\n[env]\nA = '1'\n"
         );
         let source = Source::new("s.toml", text);
         let descriptor = Descriptor::parse(&source, "s").unwrap();
         assert!(descriptor.required && descriptor.control);
         assert_eq!(
             server_entry(&source).unwrap().to_value().to_string(),
-            r#"{"command":"<<B>>/c","args":["a"],"env":{"A":"1"},"control":true,"startTimeoutMs":5}"#
+            r#"{"command":"<<B>>/c","args":["a"],"env":{"A":"1"},"control":true,"startTimeoutMs":5,"allowedDeaths":2}"#
         );
         let written = Source::new("s.toml", descriptor.to_toml().unwrap());
         assert_eq!(Descriptor::parse(&written, "s").unwrap(), descriptor);
@@ -220,6 +224,11 @@ mod tests {
             ("transport = 'stdio'\ncommand = 7", "4:11", "invalid type: integer `7`, expected a string"),
             ("transport = 'stdio'\ncommand = \"x\\u0000\"", "4:11", "`command` contains a NUL byte"),
             ("transport = 'stdio'\ncommand = 'x'\ncall_timeout_ms = 0", "5:19", "call_timeout_ms is 0"),
+            (
+                "transport = 'stdio'\ncommand = 'x'\nallowed_deaths = -1",
+                "5:18",
+                "invalid value: integer `-1`",
+            ),
             ("transport = 'stdio'\ncommand = 'x'\nenv = { 'A=B' = '' }", "5:7", "\"A=B\" is not the name"),
             ("transport = ", "3:13", "string values must be quoted"),
         ] {

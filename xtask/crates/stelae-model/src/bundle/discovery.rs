@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Bundle, Descriptor, Manifest, ServerFile, check_name};
+use super::{Bundle, Descriptor, Manifest, ServerFile};
 use crate::env::nearest;
 use crate::render::{Source, parse_json};
+use crate::server_name;
 use crate::{ExitCode, Failure};
 
 /// The bundle that discovered servers are installed into.
@@ -75,7 +76,7 @@ impl Discovery {
             let what = format!("no server {name:?} was discovered");
             Failure::new(ExitCode::Bundle, "unknown-server", what).hint(hint)
         })?;
-        check_name("server", target).map_err(|cause| Failure::new(ExitCode::Bundle, "bad-name", cause))?;
+        server_name::check(target).map_err(|cause| Failure::new(ExitCode::Bundle, "bad-name", cause))?;
         let descriptor = Descriptor { name: target.to_owned(), ..found.clone() };
         let source = Source::new(format!("{target}.toml"), descriptor.to_toml()?);
         let manifest = Manifest {

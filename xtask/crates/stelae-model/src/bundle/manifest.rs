@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Descriptor;
 use crate::env::nearest;
-use crate::proxy::is_server_name;
+use crate::proxy::is_plain_name;
 use crate::render::{Source, one_line};
 use crate::{ExitCode, Failure};
 
@@ -89,13 +89,14 @@ pub(super) fn select<'k>(
     Ok(asked.into_iter().cloned().collect())
 }
 
-/// Checks the name of a bundle or server, which becomes the name of a folder or file.
+/// Checks the name of a bundle, a tool, or an installed server, which is the name of a folder or file. A server that is to be
+/// installed has a stricter rule: [`server_name`](crate::server_name).
 ///
 /// # Errors
-/// Why it cannot be one. The rule of `is_server_name` leaves out dots and slashes, so no name leads anywhere; a
+/// Why it cannot be one. The rule of `is_plain_name` leaves out dots and slashes, so no name leads anywhere; a
 /// leading `-` would be taken for a flag by the commands that hints tell people to type.
 pub fn check_name(what: &str, name: &str) -> Result<(), String> {
-    if is_server_name(name) && !name.starts_with('-') {
+    if is_plain_name(name) && !name.starts_with('-') {
         return Ok(());
     }
     Err(format!("{what} name {name:?} is not [A-Za-z0-9_-]{{1,64}}, or starts with a dash"))

@@ -75,7 +75,10 @@ variables! {
     /// Borrowed by builds: the toolchain that rustup chose for this very process.
     RUSTUP_TOOLCHAIN: Option<Text>, Host, [];
     /// Where cargo builds to.
-    CARGO_TARGET_DIR: Option<AbsolutePath>, Host, [];
+    CARGO_TARGET_DIR: Option<AbsolutePath>, Harness, [];
+    /// Where cargo keeps what it builds from: the same folder. The user's configuration of cargo may name one that builds of
+    /// other work trees share, and then what those built would be taken for what a clone builds.
+    CARGO_BUILD_BUILD_DIR: Option<AbsolutePath>, Harness, [];
     /// Borrowed by builds: `true` forbids cargo the network.
     CARGO_NET_OFFLINE: Option<Text>, Host, [];
     /// Borrowed by builds: file of the certificates that cargo trusts.
@@ -120,7 +123,7 @@ variables! {
     /// Where npm keeps what it downloads: a folder of the tools' own.
     NPM_CONFIG_CACHE: Option<Text>, Harness, [];
     /// npm does not look for a newer npm.
-    NPM_CONFIG_UPDATE_NOTIFIER: Text, Derived, ["false"];
+    NPM_CONFIG_UPDATE_NOTIFIER: Text, Fixed, ["false"];
 
     /// pip's index.
     PIP_INDEX_URL: Option<Secret<String>>, Host, [];
@@ -143,9 +146,9 @@ variables! {
     /// Where pip keeps what it downloads: a folder of the tools' own.
     PIP_CACHE_DIR: Option<Text>, Harness, [];
     /// pip does not look for a newer pip.
-    PIP_DISABLE_PIP_VERSION_CHECK: Text, Derived, ["1"];
+    PIP_DISABLE_PIP_VERSION_CHECK: Text, Fixed, ["1"];
     /// pip never asks a question.
-    PIP_NO_INPUT: Text, Derived, ["1"];
+    PIP_NO_INPUT: Text, Fixed, ["1"];
 
     /// Where go gets modules from.
     GOPROXY: Option<Secret<String>>, Host, [];
@@ -171,10 +174,12 @@ variables! {
     GOMODCACHE: Option<Text>, Harness, [];
     /// Where go keeps what it has compiled.
     GOCACHE: Option<Text>, Harness, [];
+    /// Where go keeps temporary files: a folder of the installation.
+    GOTMPDIR: Option<Text>, Harness, [];
     /// Where go puts programs.
     GOBIN: Option<Text>, Harness, [];
     /// go needs no C compiler.
-    CGO_ENABLED: Text, Derived, ["0"];
+    CGO_ENABLED: Text, Fixed, ["0"];
 
     /// Codex's home, where its user's credentials are looked for. A stage has one of its own.
     CODEX_HOME: AbsolutePath, Host, ["${HOME}/.codex"];
@@ -185,22 +190,27 @@ variables! {
     /// Claude Code asks nobody without a key. Ours wants none: this one opens nothing.
     ANTHROPIC_API_KEY: Option<Secret<String>>, Harness, [];
     /// Claude Code reports nothing, and looks for nothing newer.
-    CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: Text, Derived, ["1"];
+    CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: Text, Fixed, ["1"];
     /// Claude Code does not ask again where its model has refused to answer.
-    CLAUDE_CODE_MAX_RETRIES: Text, Derived, ["0"];
+    CLAUDE_CODE_MAX_RETRIES: Text, Fixed, ["0"];
     /// Nor in another way where an answer broke off.
-    CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK: Text, Derived, ["1"];
+    CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK: Text, Fixed, ["1"];
     /// Claude Code tells its model of every tool, and not of a way to look for them.
-    ENABLE_TOOL_SEARCH: Text, Derived, ["false"];
+    ENABLE_TOOL_SEARCH: Text, Fixed, ["false"];
 
     /// Git never asks a question.
-    GIT_TERMINAL_PROMPT: Text, Derived, ["0"];
+    GIT_TERMINAL_PROMPT: Text, Fixed, ["0"];
     /// Git takes no lock that it can do without: a look must not disturb.
-    GIT_OPTIONAL_LOCKS: Text, Derived, ["0"];
+    GIT_OPTIONAL_LOCKS: Text, Fixed, ["0"];
+    /// Git fetches no object from anywhere that a partial clone lacks: a look neither uses the network nor writes.
+    GIT_NO_LAZY_FETCH: Text, Fixed, ["1"];
     /// The only configuration that git reads besides the repository's own; without it, the user's.
     GIT_CONFIG_GLOBAL: Option<AbsolutePath>, Harness, [];
     /// `1`: git does not read the machine's configuration.
     GIT_CONFIG_NOSYSTEM: Option<Text>, Harness, [];
+    /// Git looks for a repository in no folder above this one: a clone without `.git` is none, and not a part of a repository of the
+    /// user's further up.
+    GIT_CEILING_DIRECTORIES: Option<AbsolutePath>, Harness, [];
     /// Git index to use in place of the work tree's own.
     GIT_INDEX_FILE: Option<AbsolutePath>, Harness, [];
 }

@@ -1,15 +1,15 @@
 //! Values in layers: defaults < env file < local file < process < command line, each with its origin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::declared::REGISTRY;
+use super::declared::{REGISTRY, STELAE_ROOT};
 use super::env_file::Piece;
 use super::programs::declared;
 use super::resolution::resolve_all;
-use super::{Assignment, Declared, SetBy, Variable, nearest, parse_env_file};
+use super::{Assignment, Declared, Given, SetBy, Variable, nearest, parse_env_file};
 use crate::value::{EnvValue, digest};
 use crate::{ExitCode, Failure};
 
@@ -17,8 +17,10 @@ use crate::{ExitCode, Failure};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Layer {
-    /// The declaration's own fallback, or what the harness found out about itself.
+    /// The declaration's own fallback.
     Default,
+    /// What only the harness sets.
+    Harness,
     /// `.env` in the repository's root, or the file given with `--env-file`.
     EnvFile,
     /// `.env.local` in the repository's root.
@@ -34,6 +36,7 @@ impl Layer {
     pub const fn words(self) -> &'static str {
         match self {
             Self::Default => "default",
+            Self::Harness => "the harness",
             Self::EnvFile => "env file",
             Self::LocalFile => "local file",
             Self::Process => "process",
@@ -86,11 +89,13 @@ pub struct EnvFile {
 /// Everything that values can come from. Reading it is an effect; deciding between it is not.
 #[derive(Debug, Default)]
 pub struct Layers {
-    /// What the harness found out about itself: its root, its folder of binaries. Weaker than anything said.
-    pub found: Vec<(&'static str, String)>,
+    /// What the harness gives to variables of its own: its root, its folder of programs, its run. The only layer that they
+    /// are taken from.
+    pub given: Vec<Given>,
     /// Env files.
     pub files: Vec<EnvFile>,
-    /// The environment of this process. Undeclared names are no business of ours, unless they begin with `STELAE_`.
+    /// The environment of this process. Undeclared names are not looked at, unless they begin with `STELAE_`; what only the
+    /// harness sets is not taken: `git` sets `GIT_INDEX_FILE` for its hooks, and a stack its own names for its servers.
     pub process: Vec<(String, String)>,
     /// `--set NAME=VALUE`.
     pub command_line: Vec<(String, String)>,
@@ -121,6 +126,7 @@ impl Resolved {
 #[derive(Debug)]
 pub struct Environment {
     values: BTreeMap<&'static str, Resolved>,
+    not_taken: BTreeSet<&'static str>,
 }
 
 impl Environment {
@@ -131,7 +137,14 @@ impl Environment {
     /// `missing-variable` (a reference to something unset), and what [`parse_env_file`] finds.
     pub fn resolve(layers: &Layers) -> Result<Self, Failure> {
         let said = collect(layers)?;
-        Ok(Self { values: resolve_all(&said)? })
+        let names = layers.process.iter().filter_map(|(name, _)| declared(name));
+        let not_taken = names.filter(|declared| declared.set_by.is_harness()).map(|declared| declared.name);
+        Ok(Self { values: resolve_all(&said)?, not_taken: not_taken.collect() })
+    }
+
+    /// Whether the calling process has a variable of this name that was not taken, because only the harness sets it.
+    pub fn not_taken(&self, name: &str) -> bool {
+        self.not_taken.contains(name)
     }
 
     /// The typed value of a variable.
@@ -212,8 +225,8 @@ fn collect(layers: &Layers) -> Result<AllSaid, Failure> {
         let origin = Origin { layer, place, made_from: None };
         said.entry(name).or_default().insert(0, Said { pieces, origin, value_place });
     };
-    for (name, value) in &layers.found {
-        add(name, vec![Piece::Text(value.clone())], Layer::Default, None);
+    for given in &layers.given {
+        add(given.declared().name, vec![Piece::Text(given.text().to_owned())], Layer::Harness, None);
     }
     for file in &layers.files {
         for assignment in parse_env_file(&file.path, &file.text)? {
@@ -229,6 +242,10 @@ fn collect(layers: &Layers) -> Result<AllSaid, Failure> {
         }
         if declared(name).is_some_and(|declared| declared.set_by == SetBy::Derived) {
             agree_with_derived(name, value, layers)?;
+            continue;
+        }
+        // Not an error: it was set for another program (git's hooks), or for another run.
+        if declared(name).is_some_and(|declared| declared.set_by.is_harness()) {
             continue;
         }
         add(
@@ -249,7 +266,7 @@ fn collect(layers: &Layers) -> Result<AllSaid, Failure> {
 fn agree_with_derived(name: &str, value: &str, layers: &Layers) -> Result<(), Failure> {
     let without = layers.process.iter().filter(|(other, _)| !is_derived(other)).cloned().collect();
     let again = Layers {
-        found: layers.found.clone(),
+        given: layers.given.clone(),
         files: layers.files.iter().map(EnvFile::copy).collect(),
         process: without,
         command_line: layers.command_line.clone(),
@@ -297,8 +314,8 @@ fn settable(name: &str, layer: Layer, place: Option<&Place>) -> Result<&'static 
     };
     let allowed = match declared.set_by {
         SetBy::Anyone => true,
-        SetBy::Host | SetBy::Harness => matches!(layer, Layer::Process | Layer::CommandLine),
-        SetBy::Derived => false,
+        SetBy::Host => matches!(layer, Layer::Process | Layer::CommandLine),
+        SetBy::Harness | SetBy::Fixed | SetBy::Derived => false,
     };
     if allowed {
         return Ok(declared);
@@ -309,7 +326,15 @@ fn settable(name: &str, layer: Layer, place: Option<&Place>) -> Result<&'static 
         format!("{name} cannot be set in this place ({})", layer.words()),
     ))
     .because(format!("it is set by: {}", declared.set_by.words()))
-    .hint(format!("cargo xtask env explain {name}")))
+    .hint(instead_of_setting(declared)))
+}
+
+/// What a user types who wanted to set a variable that is not settable.
+fn instead_of_setting(declared: &Declared) -> String {
+    match declared.name {
+        name if name == STELAE_ROOT::DECLARED.name => "name the root of a repository: --root PATH".to_owned(),
+        name => format!("cargo xtask env explain {name}"),
+    }
 }
 
 #[cfg(test)]

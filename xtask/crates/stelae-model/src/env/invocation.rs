@@ -18,6 +18,8 @@ pub struct Invocation {
     pub args: Vec<String>,
     /// Working directory.
     pub cwd: Utf8PathBuf,
+    /// What is started in place of the program, and becomes it: the words before the program's own.
+    pub launcher: Vec<String>,
     environment: BTreeMap<String, String>,
 }
 
@@ -28,7 +30,14 @@ impl Invocation {
         cwd: Utf8PathBuf,
         environment: BTreeMap<String, String>,
     ) -> Self {
-        Self { process: process.to_owned(), program, args: Vec::new(), cwd, environment }
+        Self {
+            process: process.to_owned(),
+            program,
+            args: Vec::new(),
+            cwd,
+            launcher: Vec::new(),
+            environment,
+        }
     }
 
     /// For tests of what starts processes: an invocation of anything, with any environment.
@@ -47,6 +56,21 @@ impl Invocation {
     {
         self.args.extend(args.into_iter().map(Into::into));
         self
+    }
+
+    /// Starts the program by another one, which becomes it.
+    #[must_use]
+    pub fn launched_by(mut self, launcher: Vec<String>) -> Self {
+        self.launcher = launcher;
+        self
+    }
+
+    /// What is started: the launcher, if there is one, with the program and its arguments as its last arguments.
+    pub fn words(&self) -> (&str, impl Iterator<Item = &str>) {
+        let own = std::iter::once(self.program.as_str()).chain(self.args.iter().map(String::as_str));
+        let mut words = self.launcher.iter().map(String::as_str).chain(own);
+        // There is always the program.
+        (words.next().unwrap_or_default(), words)
     }
 
     /// Puts variables of the program's own on top: what its `env_file` says. They are meant for names that nobody

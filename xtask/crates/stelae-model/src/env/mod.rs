@@ -22,4 +22,4 @@ pub use programs::{
     ServerEnv, ServiceEnv, SoakEnv, XtaskEnv,
 };
 pub use suggest::nearest;
-pub use variable::{Declared, SetBy, Variable};
+pub use variable::{Declared, Given, HarnessVariable, SetBy, Variable};

@@ -104,14 +104,14 @@ program_environment! {
 }
 
 program_environment! {
-    /// The harness itself, started by a run from a clone: bundle installer, renderer, restart.
+    /// The harness itself, started by a run from a clone: bundle installer, renderer, restart. It is told its root and its run
+    /// by arguments: what it finds under the names of the harness it does not take, whoever the caller is. It carries the
+    /// id of the run all the same, by which leftovers are found.
     XtaskEnv {
-        root: STELAE_ROOT,
         config_home: STELAE_CONFIG_HOME,
         state_home: STELAE_STATE_HOME,
         supervisor_home: STELAE_SUPERVISOR_HOME,
         cache_home: STELAE_CACHE_HOME,
-        bin_dir: STELAE_BIN_DIR,
         workspace_root: STELAE_WORKSPACE_ROOT,
         run_id: STELAE_RUN_ID,
         proxy_host: PROXY_HOST,
@@ -130,6 +130,7 @@ program_environment! {
         rustup_home: RUSTUP_HOME,
         rustup_toolchain: RUSTUP_TOOLCHAIN,
         target_dir: CARGO_TARGET_DIR,
+        build_dir: CARGO_BUILD_BUILD_DIR,
         run_id: STELAE_RUN_ID,
         net_offline: CARGO_NET_OFFLINE,
         http_cainfo: CARGO_HTTP_CAINFO,
@@ -144,8 +145,10 @@ program_environment! {
     GitEnv {
         terminal_prompt: GIT_TERMINAL_PROMPT,
         optional_locks: GIT_OPTIONAL_LOCKS,
+        no_lazy_fetch: GIT_NO_LAZY_FETCH,
         config_global: GIT_CONFIG_GLOBAL,
         config_nosystem: GIT_CONFIG_NOSYSTEM,
+        ceilings: GIT_CEILING_DIRECTORIES,
         index_file: GIT_INDEX_FILE,
         run_id: STELAE_RUN_ID,
     }
@@ -213,6 +216,7 @@ program_environment! {
         path: GOPATH,
         mod_cache: GOMODCACHE,
         cache: GOCACHE,
+        tmpdir: GOTMPDIR,
         bin: GOBIN,
         cgo: CGO_ENABLED,
         xdg_config_home: XDG_CONFIG_HOME,

@@ -12,6 +12,10 @@ pub fn page() -> String {
          Values come in layers, each stronger than the one before: default, env file (`.env`), local file\n\
          (`.env.local`), process, command line (`--set NAME=VALUE`). `cargo xtask env explain NAME` says which one\n\
          won, and where it stands.\n\n\
+         Who may set a variable is part of its declaration. What only the harness sets (`GIT_INDEX_FILE`, `CARGO_TARGET_DIR`,\n\
+         `STELAE_RUN_ID`, …) is never taken from the calling process: a value there is meant for another program, as git's\n\
+         for its hooks. In an env file or with `--set` it is an error. Variables that are not listed here (`GIT_DIR`,\n\
+         `RUSTFLAGS`, `RUSTC_WRAPPER`, …) reach no program that the harness starts.\n\n\
          | variable | type | set by | when nobody sets it |\n| --- | --- | --- | --- |\n",
     );
     for declared in REGISTRY {
@@ -27,7 +31,8 @@ pub fn page() -> String {
     }
     page.push_str("\n## What each is for\n\n");
     for declared in REGISTRY {
-        let note = if declared.set_by == SetBy::Derived { " It cannot be set." } else { "" };
+        let note =
+            if matches!(declared.set_by, SetBy::Derived | SetBy::Fixed) { " It cannot be set." } else { "" };
         page += &format!("* `{}`: {}{note}\n", declared.name, declared.doc);
     }
     page.push_str(

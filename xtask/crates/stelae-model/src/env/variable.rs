@@ -9,9 +9,12 @@ pub enum SetBy {
     Anyone,
     /// The machine: only the process environment.
     Host,
-    /// The harness itself, for the processes it starts; not settable in files.
+    /// Only the harness, for the processes that it starts. What the calling process has under that name is not taken: see
+    /// [`Given`].
     Harness,
-    /// Nobody: it is computed from other variables.
+    /// The harness, always to the value that the declaration says. What the calling process has is not taken either.
+    Fixed,
+    /// No layer: it is computed from other variables.
     Derived,
 }
 
@@ -21,9 +24,16 @@ impl SetBy {
         match self {
             Self::Anyone => "env files, process, command line",
             Self::Host => "process (the machine)",
-            Self::Harness => "the harness",
-            Self::Derived => "nobody: derived",
+            Self::Harness => "only the harness",
+            Self::Fixed => "only the harness, always this",
+            Self::Derived => "no layer: derived",
         }
+    }
+
+    /// Whether only the harness sets it, so that what the calling process has under its name is meant for another
+    /// program.
+    pub const fn is_harness(self) -> bool {
+        matches!(self, Self::Harness | Self::Fixed)
     }
 }
 
@@ -76,6 +86,32 @@ pub trait Variable {
     const DECLARED: &'static Declared;
 }
 
+/// A variable that only the harness sets. Declaring one as `Harness` is what implements this: no other place can.
+pub trait HarnessVariable: Variable {}
+
+/// A value that the harness gives to a variable of its own. There is no other way to give one: no layer that the user, the
+/// calling process or a file can write is asked for such a variable.
+#[derive(Clone, Debug)]
+pub struct Given {
+    declared: &'static Declared,
+    text: String,
+}
+
+impl Given {
+    /// Gives a value to the variable `V`; it is checked when the environment is resolved.
+    pub fn of<V: HarnessVariable>(text: impl Into<String>) -> Self {
+        Self { declared: V::DECLARED, text: text.into() }
+    }
+
+    pub(super) fn declared(&self) -> &'static Declared {
+        self.declared
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
 /// Declares the variables, each a type of its own, and the registry of all of them.
 macro_rules! variables {
     ($(
@@ -102,6 +138,8 @@ macro_rules! variables {
                     },
                 };
             }
+
+            $crate::env::variable::mark_harness_variable! { $set_by $name }
         )+
 
         /// Every variable that any process of the stack or the harness reads, in the order of their declaration.
@@ -110,4 +148,13 @@ macro_rules! variables {
     };
 }
 
+/// Implements [`HarnessVariable`] for what is declared as `Harness`, and for nothing else.
+macro_rules! mark_harness_variable {
+    (Harness $name:ident) => {
+        impl $crate::env::HarnessVariable for $name {}
+    };
+    ($set_by:ident $name:ident) => {};
+}
+
+pub(crate) use mark_harness_variable;
 pub(crate) use variables;

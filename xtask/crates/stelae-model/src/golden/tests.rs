@@ -20,6 +20,7 @@ fn transcript(text: &str) -> Transcript {
         tool: "read".to_owned(),
         arguments: json!({"path": "/tmp/w/repo/README.md"}),
         end: CallEnd::Answered(text.to_owned()),
+        structured: None,
     };
     let begun = CallStarted { id: "item_1".to_owned(), tool: "read".to_owned() };
     let events = vec![

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Played, clip, unmet};
 use crate::Failure;
 use crate::agent::{Model, SERVER};
-use crate::expect::{ExpectedCall, Outcome};
+use crate::expect::{Answer, ExpectedCall, Outcome};
 use crate::transcript::{AgentEvent, Call, CallEnd};
 
 /// That every expected call happened, in order and as told, no forbidden one, and with a scripted model no other.
@@ -45,11 +45,18 @@ pub(super) fn check(played: &Played<'_>) -> Result<(), Failure> {
 
 /// Told or not: what the gateway was given counts as well.
 fn forbidden(played: &Played<'_>, calls: &[&Call]) -> Result<(), Failure> {
-    let told = calls.iter().map(|call| (call.tool.as_str(), &call.arguments));
-    let given = played.given.into_iter().flatten().map(|call| (call.tool.as_str(), &call.arguments));
-    let is_never =
-        |(tool, arguments): &(&str, &Value)| played.stage.never.iter().any(|never| never.is(tool, arguments));
-    match told.chain(given).find(is_never) {
+    let never = &played.stage.never;
+    let told = calls
+        .iter()
+        .filter(|call| never.iter().any(|never| is_of(&never.tool, call) && never.has(&call.arguments)));
+    let told = told.map(|call| (call.tool.as_str(), &call.arguments));
+    let given = played
+        .given
+        .into_iter()
+        .flatten()
+        .filter(|call| never.iter().any(|never| never.tool == call.tool && never.has(&call.arguments)));
+    let given = given.map(|call| (call.tool.as_str(), &call.arguments));
+    match told.chain(given).next() {
         Some((tool, arguments)) => {
             let what = format!("{tool} was called, which this stage must never do");
             Err(unmet(played, "call-forbidden", what)
@@ -136,14 +143,9 @@ fn judge_call(played: &Played<'_>, expected: &ExpectedCall, call: &Call) -> Resu
         }
         (_, end) => return Err(("call-failed", format!("{tool} failed"), vec![clip(end.text())])),
     }
-    let text = call.end.text();
-    match &expected.result_contains {
-        Some(part) if !text.contains(part.as_str()) => {
-            let why = vec![format!("expected a text with {part:?}"), format!("got {:?}", clip(text))];
-            Err(("result-differs", format!("{tool} answered something else"), why))
-        }
-        _ => Ok(()),
-    }
+    let answer = Answer { text: call.end.text(), structured: call.structured.as_ref() };
+    let judged = expected.expected().try_for_each(|expected| expected.judge(answer));
+    judged.map_err(|why| ("result-differs", format!("{tool} answered something else"), why))
 }
 
 fn names(calls: &[&Call]) -> String {

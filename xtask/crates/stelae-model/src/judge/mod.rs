@@ -13,7 +13,7 @@ mod causes;
 mod tools;
 mod witnesses;
 
-pub use tools::{judge_tools, judge_tools_before};
+pub use tools::{judge_never, judge_tools, judge_tools_before};
 
 use crate::agent::{Agent, Model};
 use crate::calls::GatewayCall;

@@ -16,6 +16,7 @@ fn stage() -> Stage {
         arguments: json!({"path": "README.md"}),
         outcome,
         result_contains: (outcome == Outcome::Ok).then(|| "stelae".to_owned()),
+        result: None,
     };
     Stage {
         name: "s".into(),
@@ -25,6 +26,8 @@ fn stage() -> Stage {
         never: Vec::new(),
         tools_gained: ["count".to_owned()].into(),
         tools_lost: BTreeSet::new(),
+        may_change: Vec::new(),
+        may_leave: Vec::new(),
         misbehave: None,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::catalog::{Catalog, NotFound};
 use crate::expect::Stage;
 use crate::{ExitCode, Failure};
 
@@ -21,6 +22,25 @@ pub fn judge_tools_before(
         }
         None => Ok(()),
     }
+}
+
+/// That every call that must never happen is one of a tool that there is: of one that no server lists, it would prove nothing.
+///
+/// # Errors
+/// Exit 20, `never-unknown`, with the name that is meant.
+pub fn judge_never(stage: &Stage, catalog: &Catalog) -> Result<(), Failure> {
+    for never in stage.never.iter().filter(|never| !stage.tools_gained.contains(&never.tool)) {
+        let Err(NotFound::Unknown { name, near }) = catalog.find(&never.tool) else { continue };
+        let what = "the stage forbids calls of a tool that no server lists";
+        let failure = Failure::new(ExitCode::Environment, "never-unknown", what)
+            .on(format!("config/smoke.toml: stage {}, never {name:?}", stage.name))
+            .because(format!("the gateway lists {}", catalog.names().join(", ")));
+        return Err(match near {
+            Some(near) => failure.hint(format!("did you mean {near:?}?")),
+            None => failure.hint("name a tool that the stack has, or leave it out"),
+        });
+    }
+    Ok(())
 }
 
 fn compare(

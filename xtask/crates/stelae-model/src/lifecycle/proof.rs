@@ -36,12 +36,36 @@ pub struct StoppedProcess {
 /// One process that outlived the teardown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Survivor {
-    /// Its pid.
+    /// Its pid, as the process that tears down sees it.
     pub pid: i32,
+    /// Its pid outside of the PID namespace in which it is seen; none where there is no such namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_pid: Option<i32>,
     /// Its command line, shortened.
     pub command: String,
     /// Why it is still there, as far as we know: `not permitted to signal it`.
     pub why: String,
+    /// Where in the kernel it waits, if it is in uninterruptible sleep (state D), from which no signal wakes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_channel: Option<String>,
+}
+
+impl Survivor {
+    /// The pid by which the user finds it.
+    fn users_pid(&self) -> i32 {
+        self.host_pid.unwrap_or(self.pid)
+    }
+
+    fn named(&self) -> String {
+        format!("pid {}: {}", self.users_pid(), self.command)
+    }
+
+    fn reason(&self) -> String {
+        match &self.wait_channel {
+            Some(channel) => format!("{}: it is in uninterruptible sleep (state D) in {channel}", self.why),
+            None => self.why.clone(),
+        }
+    }
 }
 
 /// The record of one teardown.
@@ -69,8 +93,7 @@ impl TeardownProof {
         if self.survivors.is_empty() {
             return vec!["a child that waitpid knows of, and the process table does not show".to_owned()];
         }
-        let named = |one: &Survivor| format!("pid {}: {} ({})", one.pid, one.command, one.why);
-        self.survivors.iter().map(named).collect()
+        self.survivors.iter().map(|one| format!("{} ({})", one.named(), one.reason())).collect()
     }
 
     /// The failure to report, if something survived.
@@ -94,11 +117,16 @@ impl TeardownProof {
         let mut failure =
             Failure::new(ExitCode::Survivor, "survivor", format!("{count} processes survived the teardown"));
         for survivor in &self.survivors {
-            failure =
-                failure.on(format!("pid {}: {}", survivor.pid, survivor.command)).because(&survivor.why);
+            failure = failure.on(survivor.named()).because(survivor.reason());
         }
-        let pids: Vec<_> = self.survivors.iter().map(|survivor| survivor.pid.to_string()).collect();
-        Err(failure.hint(format!("kill -KILL {}", pids.join(" "))))
+        Err(failure.hint(self.hint()))
+    }
+
+    /// A look, and no signal: these have been sent SIGKILL already, and a pid may be another process's by the time at which
+    /// the hint is read.
+    fn hint(&self) -> String {
+        let pids: Vec<_> = self.survivors.iter().map(|survivor| survivor.users_pid().to_string()).collect();
+        format!("ps -o pid,ppid,user,stat,wchan:32,args -p {}", pids.join(","))
     }
 }
 
@@ -108,8 +136,13 @@ mod tests {
 
     #[test]
     fn a_survivor_is_exit_34_and_names_itself() {
-        let survivor =
-            Survivor { pid: 7, command: "sleep 9".into(), why: "not permitted to signal it".into() };
+        let survivor = Survivor {
+            pid: 7,
+            host_pid: None,
+            command: "sleep 9".into(),
+            why: "not permitted to signal it".into(),
+            wait_channel: None,
+        };
         let proof = TeardownProof {
             proof: Proof::None,
             stopped: Vec::new(),
@@ -121,6 +154,15 @@ mod tests {
         assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::Survivor, "survivor"));
         assert!(failure.to_string().contains("pid 7: sleep 9"));
         assert_eq!(proof.left(), ["pid 7: sleep 9 (not permitted to signal it)"]);
+        let asleep = Survivor {
+            host_pid: Some(4711),
+            wait_channel: Some("fuse_wait".into()),
+            ..proof.survivors[0].clone()
+        };
+        let asleep = TeardownProof { survivors: vec![asleep], ..proof.clone() };
+        let text = asleep.check().unwrap_err().to_string();
+        assert!(text.contains("pid 4711: sleep 9") && text.contains("(state D) in fuse_wait"), "{text}");
+        assert!(text.contains("hint: ps ") && text.contains(" -p 4711"), "{text}");
         let hidden = TeardownProof { survivors: Vec::new(), ..proof.clone() };
         let failure = hidden.check().unwrap_err();
         assert_eq!((failure.exit_code, hidden.left().len()), (ExitCode::Survivor, 1));

@@ -2,12 +2,45 @@
 
 use std::collections::BTreeMap;
 
-use super::{BUILTIN, ForeignGateway, GATEWAY, SERVER_IN_PATH, Service, Stack, check_times};
-use crate::proxy::is_server_name;
+use super::{BUILTIN, ForeignGateway, GATEWAY, ReadinessRules, SERVER_IN_PATH, Service, Stack, check_times};
+use crate::expect::list_fault;
+use crate::proxy::is_plain_name;
 use crate::{ExitCode, Failure};
 
 /// More often than this, starting again is no cure.
 const MOST_RESTARTS: u32 = 10;
+
+/// Checks that readiness proves something: a stack that lists no tool, or answers no call as it should, is not ready.
+pub(super) fn proof(path: &str, rules: &ReadinessRules) -> Result<(), Failure> {
+    let nothing = "readiness would prove nothing";
+    let tools = &rules.required_tools;
+    if tools.is_empty() {
+        return Err(wrong(path, "readiness.required_tools", nothing, "no tool is required")
+            .hint("name the tools that the stack is for: required_tools = [\"…\"]"));
+    }
+    for (index, tool) in tools.iter().enumerate() {
+        let why = match tool {
+            _ if tool.trim().is_empty() => "a name of a tool is empty".to_owned(),
+            _ if tools[..index].contains(tool) => format!("{tool} is required twice"),
+            _ => continue,
+        };
+        return Err(wrong(path, "readiness.required_tools", "a tool cannot be required like this", &why)
+            .hint("name each tool once"));
+    }
+    const CANARY: &str =
+        "[readiness.canary] tool = \"…\", arguments = { … }, result = [{ contains = \"…\" }]";
+    let Some(canary) = &rules.canary else {
+        return Err(wrong(path, "readiness.canary", nothing, "no tool is called").hint(CANARY));
+    };
+    if canary.tool.trim().is_empty() || !canary.arguments.is_object() {
+        let why = "it needs a `tool`, and `arguments` that are a table";
+        return Err(wrong(path, "readiness.canary", "the canary is no call", why).hint(CANARY));
+    }
+    list_fault("readiness.canary.result", &canary.result).map_err(|fault| {
+        let failure = wrong(path, &fault.place, nothing, &fault.why);
+        fault.hint.into_iter().fold(failure, Failure::hint)
+    })
+}
 
 /// Checks every service, and the gateway's restarts.
 pub(super) fn services(path: &str, stack: &Stack) -> Result<(), Failure> {
@@ -32,7 +65,7 @@ pub(super) fn gateways(path: &str, stack: &Stack) -> Result<(), Failure> {
         if name == BUILTIN {
             return Err(wrong(path, &place, nameless, "that is what [gateway] is called"));
         }
-        if !is_server_name(name) {
+        if !is_plain_name(name) {
             return Err(wrong(path, &place, nameless, "a name is [A-Za-z0-9_-]{1,64}"));
         }
         restarts(path, &place, gateway.restarts)?;
@@ -77,7 +110,7 @@ fn named(path: &str, name: &str) -> Result<(), Failure> {
         )
         .hint("describe it as [gateway], or give the service another name"));
     }
-    match is_server_name(name) {
+    match is_plain_name(name) {
         true => Ok(()),
         false => Err(wrong(path, &place, "no service may have this name", "a name is [A-Za-z0-9_-]{1,64}")),
     }
@@ -198,8 +231,38 @@ mod tests {
             let failure = failure(says);
             assert_eq!((&failure.on[0], &failure.why[0]), (&format!("stack.toml: {key}"), &why.to_owned()));
         }
-        assert_eq!(failure("restart = 1").on, ["stack.toml:12:1"]);
+        assert_eq!(failure("restart = 1").on, ["stack.toml:13:1"]);
         let text = GOOD.replace("command = \"g\"", "command = \"g\"\nrestarts = 11");
         assert_eq!(parse_stack("stack.toml", &text).unwrap_err().on, ["stack.toml: gateway.restarts"]);
+    }
+
+    #[test]
+    fn a_stack_that_would_prove_nothing_is_refused() {
+        let canary = "canary = { tool = \"t\", arguments = {}, result = [{ contains = \"x\" }] }\n";
+        for (old, new, key, why) in [
+            ("required_tools = [\"t\"]", "required_tools = []", "required_tools", "no tool is required"),
+            (
+                "required_tools = [\"t\"]",
+                "required_tools = [\"\"]",
+                "required_tools",
+                "a name of a tool is empty",
+            ),
+            (
+                "required_tools = [\"t\"]",
+                "required_tools = [\"t\", \"t\"]",
+                "required_tools",
+                "t is required twice",
+            ),
+            (canary, "", "canary", "no tool is called"),
+            (", result = [{ contains = \"x\" }]", "", "canary.result", "an empty list expects nothing"),
+            ("contains = \"x\"", "contains = \"\"", "canary.result 1", "every text contains"),
+            ("arguments = {}", "arguments = 3", "canary", "it needs a `tool`"),
+        ] {
+            assert!(GOOD.contains(old), "{old}");
+            let failure = parse_stack("stack.toml", &GOOD.replace(old, new)).unwrap_err();
+            assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::Environment, "stack-config"));
+            assert_eq!(failure.on, [format!("stack.toml: readiness.{key}")], "{new}");
+            assert!(failure.why[0].contains(why) && failure.hint.is_some(), "{failure}");
+        }
     }
 }

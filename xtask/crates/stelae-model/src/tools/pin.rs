@@ -135,6 +135,17 @@ pub struct Installed {
     /// As in [`Pin`]. A record from before there were any has none: it holds for pins without them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<String, String>,
+    /// The content of the whole installation when it was made. A record from before that was taken down has none: then it is
+    /// not known what was installed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+impl Installed {
+    /// Whether this is of an installation of the pin, whose content is known.
+    pub fn is_of(&self, pin: &Pin) -> bool {
+        self.content.is_some() && Self { content: None, ..self.clone() } == pin.installed()
+    }
 }
 
 impl Pin {
@@ -143,7 +154,7 @@ impl Pin {
         format!("{} {}", self.package, self.version)
     }
 
-    /// What an installation of it writes down.
+    /// What an installation of it writes down, besides its content.
     pub fn installed(&self) -> Installed {
         Installed {
             schema: 1,
@@ -154,6 +165,7 @@ impl Pin {
             install_script: self.install_script,
             profile: self.profile.clone(),
             parts: self.parts.clone(),
+            content: None,
         }
     }
 

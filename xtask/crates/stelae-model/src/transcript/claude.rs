@@ -171,7 +171,14 @@ impl Reader {
             true => CallEnd::ToolError(text),
         };
         let Called { server, tool, arguments } = called;
-        Ok(AgentEvent::CallEnded(Call { id: result.tool_use_id, server, tool, arguments, end }))
+        Ok(AgentEvent::CallEnded(Call {
+            id: result.tool_use_id,
+            server,
+            tool,
+            arguments,
+            end,
+            structured: None,
+        }))
     }
 }
 

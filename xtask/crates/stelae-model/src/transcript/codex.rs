@@ -201,5 +201,6 @@ fn ended(call: McpToolCall) -> Call {
         (CallStatus::Failed, None, Some(text)) => CallEnd::ToolError(text),
         (status, None, _) => CallEnd::Failed(format!("it ended as {status:?}, without an answer")),
     };
-    Call { id: call.id, server: call.server, tool: call.tool, arguments: call.arguments, end }
+    let structured = call.result.and_then(|result| result.structured_content);
+    Call { id: call.id, server: call.server, tool: call.tool, arguments: call.arguments, end, structured }
 }

@@ -86,6 +86,9 @@ pub struct Call {
     pub arguments: Value,
     /// How it ended.
     pub end: CallEnd,
+    /// The structured content of its answer, where the agent tells of it apart from the text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub structured: Option<Value>,
 }
 
 /// How a call ended, as far as the agent says.

@@ -15,6 +15,7 @@ use crate::deadline::Deadline;
 use crate::process::{self, Limits};
 use crate::programs;
 use crate::record::Recorder;
+use crate::sealed::{self, Sealed};
 use crate::signals::Interrupt;
 use crate::tools::Shelf;
 
@@ -27,33 +28,38 @@ const ASKING: Duration = Duration::from_secs(15);
 pub struct AgentProgram {
     /// Where it is.
     pub path: Utf8PathBuf,
+    /// The file that this is, symbolic links followed, with its content.
+    pub sealed: Sealed,
     /// Whether that is the pinned installation, whose content was compared. Else it was on PATH.
     pub pinned: bool,
     /// Its version.
     pub version: CliVersion,
 }
 
-/// Finds the program of an agent CLI: the pinned installation, else the one on PATH. Its version is asked for in `scratch`,
+/// Finds the program of an agent CLI: the installation that `shelf` pins, else the one on PATH. Its version is asked for in `scratch`,
 /// which is left with what it said. A live model's credentials are looked for, too.
 ///
 /// # Errors
 /// Exit 40: `agent-missing`, `agent-version` when it has to be the pinned one, `agent-credentials`; 10, `agent-unusable`,
-/// when it does not say its version; and what [`Shelf::open`] finds.
+/// when it does not say its version; 2, `unknown-tool`, when the pins do not know it.
 pub fn find(
     agent: Agent,
     model: Model,
     locked: bool,
+    shelf: &Shelf,
     host: &Environment,
     scratch: &Utf8Path,
     interrupt: &Interrupt,
 ) -> Result<AgentProgram, Failure> {
-    let standing = Shelf::open(host)?.stand(agent.name())?;
+    let standing = shelf.stand(agent.name())?;
     let pinned = standing.installed;
     let path = match pinned {
-        true => standing.path,
+        true => shelf.program(agent.name())?,
         false => programs::find(agent.name(), host.get::<PATH>()?.as_str())
             .map_err(|_| missing(agent, &standing.folder))?,
     };
+    // Before anything of it is executed.
+    let sealed = seal(&path)?;
     let said = ask(agent, &path, host, scratch, interrupt)?;
     let version = CliVersion { said, pinned: standing.version };
     if locked {
@@ -62,7 +68,51 @@ pub fn find(
     if model == Model::Live {
         credentials::check(agent, host)?;
     }
-    Ok(AgentProgram { path, pinned, version })
+    Ok(AgentProgram { path, sealed, pinned, version })
+}
+
+impl AgentProgram {
+    /// That it still is the program whose version was asked for; and, of a pinned one, that everything that was installed
+    /// with it is what it was.
+    ///
+    /// # Errors
+    /// Exit 50, `program-changed`; 40, `agent-not-started` when it is gone, and `tool-changed`.
+    pub fn check(&self, agent: Agent, shelf: &Shelf) -> Result<(), Failure> {
+        let real = self.path.canonicalize_utf8().map_err(|error| {
+            Failure::new(
+                ExitCode::PrerequisiteMissing,
+                "agent-not-started",
+                format!("{agent} is not there any more"),
+            )
+            .on(self.path.to_string())
+            .because(error.to_string())
+            .hint(format!("cargo xtask tools install {agent}"))
+        })?;
+        if real != self.sealed.path {
+            let why = format!("it was {}, and is {real}", self.sealed.path);
+            return Err(sealed::changed(&agent.to_string(), &self.path).because(why));
+        }
+        self.sealed.clone().check_content(&agent.to_string())?;
+        if self.pinned {
+            shelf.program(agent.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// The file itself, with its content.
+fn seal(path: &Utf8Path) -> Result<Sealed, Failure> {
+    let sealed = path.canonicalize_utf8().and_then(|real| Sealed::of(&real));
+    sealed.map_err(|error| {
+        Failure::new(
+            ExitCode::PrerequisiteMissing,
+            "agent-missing",
+            "the program of the agent cannot be read",
+        )
+        .on(path.to_string())
+        .because(error.to_string())
+        .hint(format!("ls -lL {path}"))
+    })
 }
 
 fn missing(agent: Agent, folder: &Utf8Path) -> Failure {

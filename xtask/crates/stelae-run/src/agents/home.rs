@@ -10,7 +10,7 @@ use stelae_model::{ExitCode, Failure};
 
 use super::credentials;
 use super::lent::Lent;
-use crate::files::{self, create_private, create_private_dirs, read_regular};
+use crate::files::{self, create_private, create_private_dirs, discard, limits, read_untrusted};
 
 /// A home. Dropped, it has no credentials any more, whatever else is kept of the run, unless newer ones could not be given
 /// back to their user: better left than lost.
@@ -27,10 +27,7 @@ impl AgentHome {
     /// Exit 10, `agent-home`.
     pub fn create(path: &Utf8Path) -> Result<Self, Failure> {
         Self::reclaim(path)?.map_or(Ok(()), Self::give_back)?;
-        let made = match std::fs::remove_dir_all(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => create_private_dirs(path),
-        };
+        let made = discard(path).and_then(|()| create_private_dirs(path));
         made.map_err(|error| unusable(path, &error))?;
         Ok(Self { path: path.to_owned(), lent: None })
     }
@@ -62,6 +59,11 @@ impl AgentHome {
     /// Its path.
     pub fn path(&self) -> &Utf8Path {
         &self.path
+    }
+
+    /// The file of the user that is lent to it.
+    pub fn lent_file(&self) -> Option<Utf8PathBuf> {
+        self.lent.as_ref().map(|lent| lent.original().to_owned())
     }
 
     /// Writes what the agent reads when it starts.
@@ -108,7 +110,7 @@ impl AgentHome {
         let secrets = lent.secrets();
         for &path in files {
             // Also of what is no UTF-8: a byte that is wrong must not hide a token that is right.
-            let bytes = match read_regular(path) {
+            let bytes = match read_untrusted(path, limits::LOG) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 read => read.map_err(|error| unusable(path, &error))?,
             };
@@ -129,7 +131,7 @@ impl AgentHome {
     /// # Errors
     /// Exit 10, `agent-home`.
     pub(super) fn remove(self) -> Result<(), Failure> {
-        std::fs::remove_dir_all(&self.path).map_err(|error| unusable(&self.path, &error))
+        discard(&self.path).map_err(|error| unusable(&self.path, &error))
     }
 
     /// Stays as it is: a person goes on with it.

@@ -14,10 +14,12 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use stelae_model::{ExitCode, Failure};
 
-use crate::files::{self, read_regular};
+use crate::files::{self, limits, read_regular, read_untrusted};
 
 /// How the note beside a home is called: `<home>.lent.json`.
 const NOTE: &str = ".lent.json";
+/// The files that hold credentials, of all agents.
+const NAMES: [&str; 2] = ["auth.json", ".credentials.json"];
 /// Shorter texts in a file of credentials are no secrets: `Bearer`, an address.
 const SHORTEST_SECRET: usize = 16;
 
@@ -66,11 +68,19 @@ impl Lent {
     /// Exit 10, `agent-home`: there is a note that cannot be read.
     pub(super) fn earlier(home: &Utf8Path) -> Result<Option<Self>, Failure> {
         let note = note_of(home);
-        let bytes = match read_regular(&note) {
+        let bytes = match read_untrusted(&note, limits::MARKER) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read,
         };
-        let noted = bytes.and_then(|bytes| Ok(serde_json::from_slice::<Noted>(&bytes)?));
+        let noted = bytes.and_then(|bytes| {
+            let noted: Noted = serde_json::from_slice(&bytes)?;
+            // It lies where servers and agents write: one that names another file would have the harness overwrite that.
+            if NAMES.contains(&noted.name.as_str()) && noted.original.file_name() == Some(&noted.name) {
+                Ok(noted)
+            } else {
+                Err(io::Error::other("it names a file that holds no credentials"))
+            }
+        });
         let noted = noted.map_err(|error| {
             let what = "what was lent to an agent is not known";
             Failure::new(ExitCode::StepFailed, "agent-home", what)
@@ -79,6 +89,11 @@ impl Lent {
                 .hint(format!("log in again if you have to, then: rm -r {note} {home}"))
         })?;
         Ok(Some(Self { link: home.join(&noted.name), note, noted, held: Vec::new() }))
+    }
+
+    /// Their user's file, as its user names it.
+    pub(super) fn original(&self) -> &Utf8Path {
+        &self.noted.original
     }
 
     /// The homes in a folder to which something is lent.
@@ -119,7 +134,7 @@ impl Lent {
         if !self.link.symlink_metadata().is_ok_and(|metadata| metadata.is_file()) {
             return Ok(());
         }
-        let newer = read_regular(&self.link)?;
+        let newer = read_untrusted(&self.link, limits::CREDENTIAL)?;
         // A user may keep them elsewhere, and have a symlink here: that stays one.
         let original = self.noted.original.canonicalize_utf8();
         let original = original.unwrap_or_else(|_| self.noted.original.clone());
@@ -217,15 +232,37 @@ mod tests {
         let home = root.join("agent");
         std::fs::create_dir(&home).unwrap();
         // Nobody can put a file there, not even root.
-        Lent::lend(&home, "auth.json", "/proc/version".into()).unwrap();
+        let lent = Lent::lend(&home, "auth.json", "/proc/version".into()).unwrap();
         std::fs::remove_file(home.join("auth.json")).unwrap();
         std::fs::write(home.join("auth.json"), "new").unwrap();
-        let failure = Lent::earlier(&home).unwrap().unwrap().give_back().unwrap_err();
+        let failure = lent.give_back().unwrap_err();
         assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::StepFailed, "agent-home"));
         assert_eq!(std::fs::read_to_string(home.join("auth.json")).unwrap(), "new");
         assert!(note_of(&home).exists());
 
         std::fs::write(note_of(&home), "{").unwrap();
         assert_eq!(Lent::earlier(&home).unwrap_err().kind, "agent-home");
+    }
+
+    /// A server can write beside the home: a note of its own must not have the harness write to another file of the user.
+    #[test]
+    fn a_note_that_names_another_file_is_refused() {
+        let (_guard, root) = folder();
+        let (home, victim) = (root.join("agent"), root.join(".bashrc"));
+        std::fs::create_dir(&home).unwrap();
+        std::fs::write(&victim, "precious").unwrap();
+        for (name, original) in [
+            ("auth.json", victim.clone()),
+            (".bashrc", victim.clone()),
+            ("../.bashrc", victim.clone()),
+            ("auth.json", root.join("auth.json/..")),
+        ] {
+            let noted = Noted { name: name.to_owned(), original, sha256: digest(b"precious") };
+            files::replace_json(&note_of(&home), &noted).unwrap();
+            std::fs::write(home.join("auth.json"), "alias ls=evil").unwrap();
+            let failure = Lent::earlier(&home).unwrap_err();
+            assert_eq!(failure.why, ["it names a file that holds no credentials"], "{name}");
+        }
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
     }
 }

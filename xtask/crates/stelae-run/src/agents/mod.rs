@@ -6,17 +6,20 @@
 //! home          a folder of the stage's own, 0700: settings, and a link to the credentials for as long as it takes
 //! lent          what becomes of those, in this session or in another
 //! process       its whole environment
+//! gate          where it is held until that was looked at
 //! start         its whole command line, as config/agents.toml has it, with our model around it
 //! ```
 //! Why it is started like this and not otherwise, and what its exit code is worth, is in `docs/AGENTS.md`.
 
 mod credentials;
 mod find;
+mod gate;
 mod home;
 mod lent;
 mod process;
 mod start;
 
 pub use find::{AgentProgram, find};
+pub(crate) use gate::{Gate, Passed};
 pub use home::AgentHome;
-pub use start::{CliStart, ScriptedModel, described};
+pub use start::{CliStart, Held, ScriptedModel, described, held};

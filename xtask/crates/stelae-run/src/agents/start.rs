@@ -30,6 +30,22 @@ pub struct CliStart<'a> {
     pub model: Option<ScriptedModel<'a>>,
     /// Every host that it may reach without a proxy.
     pub reach: &'a [SocketAddr],
+    /// Where it is held until it was looked at, unless a person starts it.
+    pub held: Option<Held<'a>>,
+}
+
+/// What holds an agent.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// The program that does: `stelae-gateway`.
+    pub holder: &'a Utf8Path,
+    /// The socket of the harness.
+    pub gate: &'a Utf8Path,
+}
+
+/// The arguments with which `stelae-gateway` holds `program`, whose own follow.
+pub fn held(gate: &Utf8Path, program: &Utf8Path) -> Vec<String> {
+    ["held", "--at", gate.as_str(), "--", program.as_str()].map(str::to_owned).to_vec()
 }
 
 /// Our model, and what is written about it.
@@ -59,13 +75,23 @@ impl CliStart<'_> {
         Ok(invocation.args(self.room()).args(self.args.iter().cloned()))
     }
 
+    /// The program that is started: the model around the agent, what holds it, or the agent itself.
     fn started(&self) -> Utf8PathBuf {
-        self.model.map_or(&*self.program.path, |model| model.player).to_owned()
+        let holder = self.held.map(|held| held.holder);
+        self.model.map(|model| model.player).or(holder).unwrap_or(&self.program.path).to_owned()
+    }
+
+    /// The words of the agent's program, behind a model: with what holds it in front.
+    fn behind_model(&self) -> Vec<String> {
+        let Some(Held { holder, gate }) = self.held else { return vec![self.program.path.to_string()] };
+        std::iter::once(holder.to_string()).chain(held(gate, &self.program.path)).collect()
     }
 
     /// The arguments of the model around the agent, and the agent.
     fn room(&self) -> Vec<String> {
-        let Some(model) = self.model else { return Vec::new() };
+        let Some(model) = self.model else {
+            return self.held.map(|own| held(own.gate, &self.program.path)).unwrap_or_default();
+        };
         let mut args = vec!["with-model".to_owned(), "--listen".to_owned(), model.address.to_string()];
         for (flag, path) in
             [("--script", model.script), ("--record", model.record), ("--report", model.report)]
@@ -76,7 +102,8 @@ impl CliStart<'_> {
         for address in self.reach {
             args.extend(["--reach".to_owned(), address.to_string()]);
         }
-        args.extend(["--".to_owned(), self.program.path.to_string()]);
+        args.push("--".to_owned());
+        args.extend(self.behind_model());
         args
     }
 
@@ -100,6 +127,7 @@ pub fn described(agent: Agent, model: Model, program: &AgentProgram, filled: &Fi
         "agent": agent,
         "model": model,
         "program": program.path,
+        "sha256": program.sealed.sha256,
         "version": program.version,
         "args": filled.args,
         "settings": filled.settings,

@@ -4,6 +4,7 @@ use std::fs;
 
 use camino::Utf8Path;
 
+use crate::files::kernel_text;
 use crate::process::tree;
 
 /// The resident memory of a process and of what it started, less whatever runs `server`, in KiB. `None` where the platform
@@ -21,7 +22,7 @@ pub(super) fn resident_kib(pid: i32, server: &Utf8Path) -> Option<u64> {
 }
 
 fn of(pid: i32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let status = kernel_text(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }

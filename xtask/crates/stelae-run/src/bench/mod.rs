@@ -75,7 +75,7 @@ impl Bench {
             Failure::new(ExitCode::PrerequisiteMissing, "bench-folder", "the bench has no folder to work in")
                 .on(self.folder.to_string())
                 .because(error.to_string())
-                .hint("name another folder for temporary files: TMPDIR=PATH cargo xtask bench gateway")
+                .hint("make room, or name another folder: cargo xtask --set STELAE_CACHE_HOME=PATH bench gateway")
         })?;
         let empty = |target: &str| Series { target: target.to_owned(), rounds: Vec::new() };
         let mut stdio = empty(STDIO);

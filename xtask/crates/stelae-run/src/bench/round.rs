@@ -1,6 +1,5 @@
 //! One target in one round: started, asked, stopped.
 
-use std::fs;
 use std::io::pipe;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,6 +21,7 @@ use super::speech::Pipes;
 use super::target::{Gateway, Sessions, Socket};
 use super::{Bench, SERVERS, STDIO, right_answer, tool};
 use crate::deadline::Deadline;
+use crate::files::{Readable, replace};
 use crate::ports::{self, Placeholder};
 use crate::process::{Service, Session, Stdin};
 use crate::signals::Interrupt;
@@ -243,7 +243,7 @@ impl Host<'_> {
             config["mcpProxy"] = json!({"name": "bench", "addr": address, "baseURL": url});
         }
         let path = self.bench.folder.join(format!("{}.json", gateway.name));
-        fs::write(&path, config.to_string()).map_err(|error| {
+        replace(&path, config.to_string().as_bytes(), Readable::ByOwner).map_err(|error| {
             Failure::new(ExitCode::StepFailed, "bench-target", "a configuration cannot be written")
                 .on(path.to_string())
                 .because(error.to_string())

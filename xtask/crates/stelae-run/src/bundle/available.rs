@@ -7,10 +7,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::bundle::{Bundle, Descriptor, Manifest, ServerFile, check_name};
 use stelae_model::env::nearest;
 use stelae_model::render::Source;
-use stelae_model::{ExitCode, Failure};
+use stelae_model::{ExitCode, Failure, server_name};
 
 use super::io_failure;
-use crate::files::read_text;
+use crate::files::{limits, read_untrusted_text_as};
 use crate::render::Home;
 
 /// Finds a bundle by its name in `config/bundles`, or by a path: whatever contains a `/`, or is `.`.
@@ -66,7 +66,7 @@ pub fn load_bundle(dir: &Utf8Path) -> Result<Bundle, Failure> {
     for path in sorted_entries(&folder)? {
         let name = path.file_name().and_then(|name| name.strip_suffix(".toml"));
         let name = name.ok_or_else(|| refuse(&path, "it is no server: servers/<name>.toml"))?.to_owned();
-        check_name("server", &name).map_err(|cause| refuse(&path, &cause))?;
+        server_name::check(&name).map_err(|cause| refuse(&path, &cause))?;
         let source = read(&path, "the description of a server")?;
         let descriptor = Descriptor::parse(&source, &name)?;
         servers.insert(name, ServerFile { source, descriptor });
@@ -74,12 +74,15 @@ pub fn load_bundle(dir: &Utf8Path) -> Result<Bundle, Failure> {
     if servers.is_empty() {
         return Err(refuse(&folder, "there is no server in it"));
     }
+    server_name::check_all(servers.keys().map(String::as_str)).map_err(|cause| refuse(&folder, &cause))?;
     Ok(Bundle { manifest, servers })
 }
 
 fn read(path: &Utf8Path, what: &str) -> Result<Source, Failure> {
     no_symlink(path)?;
-    Ok(Source::new(path.as_str(), read_text(path, ExitCode::Bundle, "bundle", what)?))
+    let limit = limits::BUNDLE_FILE;
+    let text = read_untrusted_text_as(path, limit, ExitCode::Bundle, "bundle", what)?;
+    Ok(Source::new(path.as_str(), text))
 }
 
 fn sorted_entries(folder: &Utf8Path) -> Result<Vec<Utf8PathBuf>, Failure> {

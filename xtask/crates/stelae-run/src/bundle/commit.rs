@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use stelae_model::bundle::Folder;
 
 use super::installed::{RECORD, SERVERS};
-use crate::files::{create_private, create_private_dirs, sync_dir};
+use crate::files::{create_private, create_private_dirs, discard, sync_dir};
 
 /// A bundle's folder and the names that its changes use beside it.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ impl Place {
         let result = self.fill(&stage, after, on_server);
         if result.is_err() {
             // What cannot be removed now is removed by the next change.
-            fs::remove_dir_all(&stage).ok();
+            discard(&stage).ok();
         }
         result.map(|()| Stage { place: self.clone(), empty: after.is_empty() })
     }
@@ -107,7 +107,7 @@ impl Stage {
 
     /// Drops the staged content.
     pub(super) fn discard(self) -> io::Result<()> {
-        remove_if_there(&self.place.beside("stage"))
+        discard(&self.place.beside("stage"))
     }
 }
 
@@ -141,7 +141,7 @@ impl Committed {
     /// Deletes the content from before. The change has happened, so a failure to do this is none of it: what cannot
     /// be removed now is removed by the next change.
     pub(super) fn finish(self) {
-        self.before.as_deref().map(remove_if_there).transpose().ok();
+        self.before.as_deref().map(discard).transpose().ok();
     }
 
     /// Puts the content from before back.
@@ -156,12 +156,12 @@ impl Committed {
                     fs::rename(&target, &gone)?;
                     fs::rename(before, &target)?;
                 }
-                remove_if_there(before)?;
+                discard(before)?;
             }
             None if target.exists() => fs::rename(&target, &gone)?,
             None => {}
         }
-        remove_if_there(&gone)?;
+        discard(&gone)?;
         sync_dir(&self.place.dir)
     }
 }
@@ -176,22 +176,15 @@ pub(super) fn recover(dir: &Utf8Path) -> io::Result<()> {
             // Died between the two renames: the old content is the only complete one that was ever visible.
             let target = dir.join(bundle);
             if target.exists() {
-                fs::remove_dir_all(entry.path())?;
+                discard(entry.path())?;
             } else {
                 fs::rename(entry.path(), target)?;
             }
         } else if [".stage-", ".gone-"].iter().any(|prefix| name.starts_with(prefix)) {
-            fs::remove_dir_all(entry.path())?;
+            discard(entry.path())?;
         }
     }
     Ok(())
-}
-
-fn remove_if_there(path: &Utf8Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use stelae_model::bundle::{
     Action, Bundle, Edits, Folder, Plan, ServerPlan, plan_install, plan_remove, server_entry,
 };
 use stelae_model::render::{Syntax, resolve};
-use stelae_model::{ExitCode, Failure};
+use stelae_model::{ExitCode, Failure, server_name};
 
 use super::commit::{Place, Stage};
 use super::lock::Lock;
@@ -142,11 +142,15 @@ impl Change {
     fn refuse_second(&self, server: &str) -> Result<(), Failure> {
         let others = self.installed.iter().filter(|(bundle, _)| **bundle != self.bundle);
         for (other, folder) in others {
-            if folder.installed().any(|name| name == server) {
+            if let Some(name) = folder.installed().find(|name| server_name::collide(name, server)) {
                 let what = format!("server {server:?} is already installed by bundle {other:?}");
-                return Err(Failure::new(ExitCode::Bundle, "duplicate-server", what)
+                let failure = Failure::new(ExitCode::Bundle, "duplicate-server", what)
                     .on(self.dir.join(other).as_str())
-                    .hint(format!("cargo xtask bundle remove {other} --server {server}")));
+                    .hint(format!("cargo xtask bundle remove {other} --server {name}"));
+                return Err(match name == server {
+                    true => failure,
+                    false => failure.because(server_name::same(name, server)),
+                });
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use stelae_model::{ExitCode, Failure};
 use super::commit::recover;
 use super::lock::{Lock, WAIT};
 use super::{available, find_bundle, io_failure};
-use crate::files::{create_private_dirs, read_regular, read_text};
+use crate::files::{create_private_dirs, limits, read_untrusted, read_untrusted_text_as};
 use crate::render::Home;
 
 /// The file that records an installation.
@@ -130,7 +130,7 @@ fn take(folder: &mut Folder, dir: &Utf8Path, path: &Utf8Path) -> Result<(), Fail
         folder.record = Some(read_record(&full, dir.file_name().unwrap_or_default())?);
         return Ok(());
     }
-    let bytes = read_regular(&full).map_err(|error| unreadable(&full, &error))?;
+    let bytes = read_untrusted(&full, limits::BUNDLE_FILE).map_err(|error| unreadable(&full, &error))?;
     let server = path.file_name().and_then(|name| name.strip_suffix(".toml"));
     match server {
         Some(name) if path.parent() == Some(SERVERS.into()) && check_name("server", name).is_ok() => {
@@ -143,7 +143,8 @@ fn take(folder: &mut Folder, dir: &Utf8Path, path: &Utf8Path) -> Result<(), Fail
 
 /// The record is read as if a stranger had written it: its names become paths.
 fn read_record(path: &Utf8Path, bundle: &str) -> Result<Record, Failure> {
-    let text = read_text(path, ExitCode::Bundle, "record", "the record of an installed bundle")?;
+    let what = "the record of an installed bundle";
+    let text = read_untrusted_text_as(path, limits::RECORD, ExitCode::Bundle, "record", what)?;
     let fault = |cause: String| {
         Failure::new(ExitCode::Bundle, "bad-record", "the record of an installed bundle is not usable")
             .on(path.as_str())

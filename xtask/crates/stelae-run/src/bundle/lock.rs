@@ -1,13 +1,14 @@
 //! One change at a time.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
+use std::fs::{File, TryLockError};
+use std::io::{ErrorKind, Seek as _, Write as _};
 use std::time::{Duration, Instant};
 
 use camino::Utf8Path;
 use stelae_model::{ExitCode, Failure};
 
 use super::io_failure;
+use crate::files::{bounded, limits, open_lock, open_untrusted};
 
 /// How long another change is waited for: an install takes milliseconds, so whoever holds the lock longer is stuck.
 pub(super) const WAIT: Duration = Duration::from_secs(10);
@@ -25,9 +26,7 @@ impl Lock {
     /// `bundles-locked` (exit 22) with the holder's process id, when the wait is over.
     pub(super) fn take(dir: &Utf8Path, wait: Duration) -> Result<Self, Failure> {
         let path = dir.join(".lock");
-        let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = file.map_err(|error| broken(&path, &error))?;
+        let mut file = open_lock(&path).map_err(|error| broken(&path, &error))?;
         wait_for(&path, &mut file, wait, File::try_lock)?;
         // Only for the message of whoever waits in vain.
         let written = file.set_len(0).and_then(|()| write!(file, "{}", std::process::id()));
@@ -41,7 +40,7 @@ impl Lock {
     /// Those of [`Lock::take`]; `lock-unusable`, when there is one that cannot be opened.
     pub(super) fn share(dir: &Utf8Path, wait: Duration) -> Result<Option<Self>, Failure> {
         let path = dir.join(".lock");
-        let mut file = match File::open(&path) {
+        let mut file = match open_untrusted(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(broken(&path, &error)),
@@ -73,10 +72,10 @@ fn broken(path: &Utf8Path, error: &std::io::Error) -> Failure {
 }
 
 fn locked(path: &Utf8Path, file: &mut File, wait: Duration) -> Failure {
-    let mut holder = String::new();
-    let read = file.rewind().and_then(|()| file.read_to_string(&mut holder));
-    let holder =
-        if read.is_ok() && !holder.is_empty() { format!("pid {holder}") } else { "a process".to_owned() };
+    // Only its bearer writes it, and a number: what is longer, or something else, is not shown.
+    let read = file.rewind().and_then(|()| bounded(file, limits::MARKER));
+    let pid = read.ok().and_then(|bytes| String::from_utf8(bytes).ok()?.parse::<u32>().ok());
+    let holder = pid.map_or_else(|| "a process".to_owned(), |pid| format!("pid {pid}"));
     Failure::new(ExitCode::Bundle, "bundles-locked", "another process is changing the installed bundles")
         .on(path.as_str())
         .because(format!("{holder} held the lock for {} ms", wait.as_millis()))

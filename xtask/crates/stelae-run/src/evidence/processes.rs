@@ -7,6 +7,7 @@ use stelae_model::evidence::{Details, secrets_in, seen_environment};
 use stelae_model::lifecycle::ProcessRow;
 
 use super::{Piece, unseen};
+use crate::files::kernel_text;
 use crate::process::tree;
 
 /// Processes that are looked at; the others are counted.
@@ -53,7 +54,7 @@ fn details(pid: i32) -> (Details, Vec<String>, Vec<u64>) {
 }
 
 fn read_status(pid: i32, details: &mut Details) {
-    let status = match fs::read_to_string(format!("/proc/{pid}/status")) {
+    let status = match kernel_text(format!("/proc/{pid}/status")) {
         Ok(status) => status,
         Err(error) => return details.unreadable.push(unseen("its state", &error)),
     };

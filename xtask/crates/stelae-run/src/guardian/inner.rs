@@ -1,6 +1,5 @@
 //! The inner half: it works, and it ends when the outer half does.
 
-use std::fs::File;
 use std::io::{self, stdin};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -10,11 +9,14 @@ use std::thread;
 use std::time::Duration;
 
 use camino::Utf8Path;
+use serde_json::Value;
 use stelae_model::lifecycle::StopLimits;
 use stelae_model::{ExitCode, Failure, Isolation};
 
+use super::document::pieces;
 use super::line::{Answer, Dead, Listener, Question, Speaker, ToInner, ToOuter};
 use super::live::LiveFile;
+use crate::files::open_null;
 use crate::process;
 use crate::signals::Interrupt;
 
@@ -24,7 +26,7 @@ pub(super) const LIMITS: StopLimits =
 /// From the moment at which the verb should have ended until this is done for it.
 pub(super) const MARGIN: Duration = Duration::from_secs(3);
 /// An answer that takes longer will not come.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// What is true of a process that is the inner half of a guardian.
 #[derive(Debug)]
@@ -105,6 +107,15 @@ impl Guarded {
         self.say(&ToOuter::Ending(code));
     }
 
+    /// Hands the verb's document over: the outer half prints it, together with what it finds when this process has ended.
+    ///
+    /// # Errors
+    /// The outer half is gone, or takes nothing.
+    pub fn document(&self, document: &Value) -> io::Result<()> {
+        pieces(&document.to_string())
+            .try_for_each(|piece| self.speaker.say(&ToOuter::Document(piece.to_owned())))
+    }
+
     /// Says which run this is, before anything of it is started: should both halves be killed, the next start ends what
     /// carries its id, and removes its workspace.
     ///
@@ -115,12 +126,12 @@ impl Guarded {
     }
 
     /// Asks the outer half, which sees what is outside of the namespace. None without an answer.
-    pub(super) fn ask(&self, question: Question) -> Option<Answer> {
+    pub(super) fn ask(&self, question: Question, within: Duration) -> Option<Answer> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         // One that was too late is not the answer to this.
         answers.try_iter().for_each(drop);
         self.speaker.say(&ToOuter::Ask(question)).ok()?;
-        answers.recv_timeout(ANSWERS_WITHIN).ok()
+        answers.recv_timeout(within).ok()
     }
 
     /// An outer half that takes no message is dead, which the reader of the line finds out.
@@ -139,7 +150,7 @@ fn take_line() -> io::Result<UnixStream> {
     let line = UnixStream::from(stdin().as_fd().try_clone_to_owned()?);
     // Anything but a socket is refused here.
     line.peer_addr()?;
-    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    rustix::stdio::dup2_stdin(open_null()?)?;
     Ok(line)
 }
 
@@ -203,7 +214,9 @@ mod tests {
             assert!(matches!(asked, Some(ToOuter::Ask(_))), "{asked:?}");
             answered.send(answer).unwrap();
         });
-        let Answer::OwnerOf(seen) = guarded.ask(Question::OwnerOf(address)).unwrap();
+        let Answer::OwnerOf(seen) = guarded.ask(Question::OwnerOf(address), ANSWERS_WITHIN).unwrap() else {
+            panic!("another answer");
+        };
         assert_eq!(seen, Some(owner));
         outside.join().unwrap();
     }

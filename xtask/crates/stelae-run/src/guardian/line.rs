@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use stelae_model::ExitCode;
 
+use crate::files::{LastingId, Shared};
 use crate::ports::Owner;
 
 /// A half that does not take its messages within this is stopped, or dead.
@@ -44,6 +45,8 @@ pub(super) enum ToOuter {
     /// It is about to end, with this exit code. (A status alone does not tell: what is between the halves in a namespace
     /// ends with 1 when the inner one was killed.)
     Ending(u8),
+    /// A piece of the document that the verb prints, in their order.
+    Document(String),
     /// This process, and what is its, stays on purpose.
     Release(i32),
     /// Something that only who is outside of the namespace can see.
@@ -59,6 +62,16 @@ pub struct Dead {
     /// Its workspace, if that was not to stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<Utf8PathBuf>,
+    /// The folder that was made there, once it is made: a server can rename it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<LastingId>,
+}
+
+impl Dead {
+    /// A run that has not made its workspace yet, or has none.
+    pub fn new(run: &str, workspace: Option<Utf8PathBuf>) -> Self {
+        Self { run: run.to_owned(), workspace, folder: None }
+    }
 }
 
 /// What is asked.
@@ -67,6 +80,10 @@ pub struct Dead {
 pub(super) enum Question {
     /// Who listens there?
     OwnerOf(SocketAddr),
+    /// Which pid does a process of the namespace have outside of it?
+    HostPid(i32),
+    /// Which folder on the way to this path can others write to?
+    SharedAt(Utf8PathBuf),
 }
 
 /// What is answered.
@@ -74,6 +91,11 @@ pub(super) enum Question {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) enum Answer {
     OwnerOf(Option<Owner>),
+    /// The pid that was asked about, and what it is outside.
+    HostPid(i32, Option<i32>),
+    SharedAt(Option<Shared>),
+    /// Why it cannot be told.
+    Unknown(String),
 }
 
 /// The end that is written to.

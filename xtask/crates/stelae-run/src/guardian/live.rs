@@ -2,9 +2,9 @@
 //! locks, and only then, what carries the run's id is nobody's, and is ended by whoever starts next.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -13,15 +13,13 @@ use stelae_model::{ExitCode, Failure};
 
 use super::line::Dead;
 use crate::deadline::Deadline;
-use crate::files::random;
+use crate::files::{bounded, create_private, limits, open_existing, random};
 use crate::process;
 use crate::signals::Interrupt;
 
 /// So many names in a row that somebody else has just taken are no coincidence.
 const MOST_NAMES: usize = 100;
 
-/// No file of ours is longer.
-const LONGEST: u64 = 64 * 1024;
 /// A start that is held up for longer by what others have left is worse than what they have left.
 const SWEEPS_AT_MOST: Duration = Duration::from_secs(10);
 
@@ -41,7 +39,7 @@ impl LiveFile {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         for _ in 0..MOST_NAMES {
             let path = folder.join(format!("{:016x}.json", random()));
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+            create_private(&path, b"")?;
             match Self::share(&path) {
                 // Somebody who sweeps saw it before it was locked, and takes it for a dead one.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_gone(&error) => {}
@@ -56,14 +54,14 @@ impl LiveFile {
     /// # Errors
     /// What the system says; it is locked by whoever sweeps it.
     pub fn share(path: &Utf8Path) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = open_existing(path)?;
         match file.try_lock_shared() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => return Err(error),
         }
         // It may have been swept away between the two lines above.
-        let (held, named) = (file.metadata()?, fs::metadata(path)?);
+        let (held, named) = (file.metadata()?, fs::symlink_metadata(path)?);
         if (held.dev(), held.ino()) != (named.dev(), named.ino()) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -125,7 +123,7 @@ pub fn sweep_dead(
     folder: &Utf8Path,
     limits: StopLimits,
     interrupt: &Interrupt,
-    clear: &mut dyn FnMut(&Utf8Path) -> Result<(), Failure>,
+    clear: &mut dyn FnMut(&Dead) -> Result<Option<Utf8PathBuf>, Failure>,
 ) -> Vec<String> {
     if process::is_in_a_namespace_of_ours() {
         return Vec::new();
@@ -168,10 +166,10 @@ fn sweep_run(
     dead: &Dead,
     limits: StopLimits,
     interrupt: &Interrupt,
-    clear: &mut dyn FnMut(&Utf8Path) -> Result<(), Failure>,
+    clear: &mut dyn FnMut(&Dead) -> Result<Option<Utf8PathBuf>, Failure>,
     done: &mut Vec<String>,
 ) -> bool {
-    let of = format!("of the run {}, whose harness was killed", dead.run);
+    let of = format!("of the run {}, whose harness is gone", dead.run);
     let swept = process::sweep_lost(&dead.run, limits, interrupt);
     done.extend(swept.ended.iter().map(|process| format!("ended {process}, {of}")));
     done.extend(swept.survivors.iter().map(|process| format!("cannot end {process}, {of}")));
@@ -180,17 +178,22 @@ fn sweep_run(
         return false;
     }
     let Some(workspace) = dead.workspace.as_deref() else { return true };
-    let was_there = workspace.symlink_metadata().is_ok();
-    match clear(workspace) {
-        Ok(()) => {
-            done.extend(was_there.then(|| format!("removed the workspace {workspace} {of}")));
+    match clear(dead) {
+        Ok(removed) => {
+            done.extend(removed.map(|path| format!("removed the workspace {path} {of}")));
             true
         }
         Err(failure) => {
-            done.push(format!("cannot remove the workspace {workspace} {of}: {}", failure.what));
+            done.push(format!("cannot remove the workspace {workspace} {of}: {}", told(&failure)));
             false
         }
     }
+}
+
+/// A failure in one line: what, why, and what helps.
+fn told(failure: &Failure) -> String {
+    let parts = [&failure.what].into_iter().chain(&failure.why).chain(&failure.hint);
+    parts.map(String::as_str).collect::<Vec<_>>().join("; ")
 }
 
 enum Found {
@@ -204,17 +207,17 @@ enum Found {
 
 impl Found {
     fn at(path: &Utf8Path) -> Self {
-        // Whatever else lies there is not ours: opening a pipe would wait for ever, and reading a device never ends.
-        let ours = path.symlink_metadata().is_ok_and(|entry| entry.is_file() && entry.len() <= LONGEST);
+        // Whatever else lies there is not the harness's: it is neither opened nor removed.
+        let ours = path.symlink_metadata();
+        let ours = ours.is_ok_and(|entry| entry.is_file() && entry.len() <= limits::LIVE_FILE);
         if !ours || !is_name(path) {
             return Self::Nothing;
         }
-        let Ok(mut file) = OpenOptions::new().read(true).write(true).open(path) else { return Self::Nothing };
+        let Ok(file) = open_existing(path) else { return Self::Nothing };
         let locked = file.try_lock();
-        let mut text = String::new();
         // One that was not written whole is one of a process that had not begun.
-        let run: Option<Dead> =
-            file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str(&text).ok());
+        let text = bounded(&file, limits::LIVE_FILE);
+        let run: Option<Dead> = text.ok().and_then(|text| serde_json::from_slice(&text).ok());
         match locked {
             Ok(()) => Self::Dead(file, run),
             Err(_) => Self::Alive(run),
@@ -236,14 +239,14 @@ mod tests {
     }
 
     fn run(run: &str, workspace: &Utf8Path) -> Dead {
-        Dead { run: format!("{run}-{:x}", random()), workspace: Some(workspace.to_owned()) }
+        Dead::new(&format!("{run}-{:x}", random()), Some(workspace.to_owned()))
     }
 
     fn sweep(folder: &Utf8Path) -> (Vec<String>, Vec<Utf8PathBuf>) {
         let mut cleared = Vec::new();
-        let done = sweep_dead(folder, LIMITS, &Interrupt::never(), &mut |path| {
-            cleared.push(path.to_owned());
-            Ok(())
+        let done = sweep_dead(folder, LIMITS, &Interrupt::never(), &mut |dead| {
+            cleared.extend(dead.workspace.clone());
+            Ok(dead.workspace.clone())
         });
         (done, cleared)
     }
@@ -317,7 +320,7 @@ mod tests {
             .unwrap();
         let path = folder.read_dir_utf8().unwrap().next().unwrap().unwrap().into_path();
         await_unlocked(&path);
-        let refuse = &mut |_: &Utf8Path| Err(Failure::unexpected("in use"));
+        let refuse = &mut |_: &Dead| Err(Failure::unexpected("in use"));
         let done = sweep_dead(&folder, LIMITS, &Interrupt::never(), refuse);
         assert!(done[0].contains("cannot remove"), "{done:?}");
         await_unlocked(&path);

@@ -23,14 +23,17 @@
 /// The flag by which a process is an inner half, and known as one.
 pub const INNER: &str = "--guarded";
 
+mod document;
 mod inner;
 mod line;
 mod live;
 mod outer;
 mod outside;
 
+pub use document::Document;
 pub use inner::{Guarded, become_inner, guarded, isolation};
 pub use line::Dead;
 pub use live::{LiveFile, sweep_dead};
-pub use outer::{Outer, Stood, Wanted, decide};
-pub(crate) use outside::ask_for_owner;
+pub use outer::{Outer, Prints, Stood, Wanted, decide};
+pub use outside::check_private;
+pub(crate) use outside::{ask_for_owner, host_pid};

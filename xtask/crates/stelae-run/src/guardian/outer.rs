@@ -1,6 +1,7 @@
 //! The outer half: it starts the inner one, passes signals on, answers questions, and cleans up after it.
 
 use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,9 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use camino::Utf8PathBuf;
-use stelae_model::lifecycle::{Ended, StopLimits, StoppedProcess};
+use stelae_model::lifecycle::{Ended, StopLimits, StoppedProcess, TeardownProof};
 use stelae_model::{ExitCode, Failure, Isolation};
 
+use super::document::Document;
 use super::inner::{LIMITS, MARGIN};
 use super::line::{Listener, Speaker, ToInner, ToOuter};
 use super::live::LiveFile;
@@ -24,6 +26,8 @@ use crate::signals::{self, Interrupt};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// An inner half that was stopped (SIGSTOP) for so long is continued: it guards nobody, and holds no deadline.
 const STOPPED_AT_MOST: Duration = Duration::from_secs(5);
+/// From the last word of the inner half to the end of its process. It has nothing left to do: to end it sooner harms nobody.
+const EXITS_WITHIN: Duration = Duration::from_secs(1);
 /// How long it may take to see whether namespaces are allowed.
 const DECIDES_WITHIN: Duration = Duration::from_secs(5);
 
@@ -77,23 +81,49 @@ pub struct Outer {
     pub follows_stdin: bool,
     /// The file that both halves hold.
     pub live: LiveFile,
+    /// What the inner half writes to its standard output.
+    pub prints: Prints,
+    /// The document that it hands over.
+    pub document: Document,
 }
 
-/// How the inner half has ended.
+/// What the inner half writes to its standard output.
+#[derive(Clone, Copy, Debug)]
+pub enum Prints {
+    /// Lines, as they come.
+    Lines,
+    /// Nothing: there is only the document, which it hands over. Its standard output is our standard error, so that nothing below
+    /// it can print into the document.
+    Document,
+}
+
+/// How the inner half has ended, by its own word.
 #[derive(Debug)]
 pub struct Stood {
-    /// Its exit code.
+    /// The exit code: the one that it said; 34 if that was 0 and something is left.
     pub code: u8,
     /// What was left of it, and was ended here: for a person.
     pub ended: Vec<String>,
+    /// What was left of it, and could not be ended: for a person.
+    pub left: Vec<String>,
+}
+
+impl Prints {
+    /// The standard output of the inner half, where it is not ours.
+    fn stdout(self) -> io::Result<Option<OwnedFd>> {
+        match self {
+            Self::Lines => Ok(None),
+            Self::Document => rustix::stdio::stderr().try_clone_to_owned().map(Some),
+        }
+    }
 }
 
 impl Outer {
-    /// Starts the inner half, and returns when nothing of it is left.
+    /// Starts the inner half, and returns when nothing of it is left; or, of what cannot die, when it had its time.
     ///
     /// # Errors
-    /// Exit 10, `guardian-killed`: somebody else ended it; `guardian-hangs`: it did not end when it should have. 34,
-    /// `survivor`. 129, 130, 143 when it died of a signal that came to us, too.
+    /// Exit 10, `guardian-killed`: another process ended it before it said how it ends; `guardian-hangs`: it did not end when it
+    /// should have. 34, `survivor`. 129, 130, 143 when it died of a signal that came to us, too.
     pub fn stand(self, interrupt: Interrupt, talk: &dyn Fn(&str)) -> Result<Stood, Failure> {
         let family = Family::enter()?;
         let (ours, theirs) = UnixStream::pair().map_err(|error| cannot_start(&error))?;
@@ -102,9 +132,12 @@ impl Outer {
         if self.follows_stdin {
             follow_stdin(Arc::clone(&speaker), Arc::clone(&heard));
         }
-        let half = OtherHalf::start(&self.program, &self.args, &self.env, self.isolation, theirs.into())
-            .map_err(|error| cannot_start(&error))?;
-        let all_heard = listen(Listener::new(ours), Arc::clone(&speaker), Arc::clone(&heard));
+        let stdout = self.prints.stdout().map_err(|error| cannot_start(&error))?;
+        let half =
+            OtherHalf::start(&self.program, &self.args, &self.env, self.isolation, theirs.into(), stdout)
+                .map_err(|error| cannot_start(&error))?;
+        let all_heard =
+            listen(Listener::new(ours), Arc::clone(&speaker), Arc::clone(&heard), self.document.clone());
         let mut watch =
             Watch { half, speaker, heard, interrupt, passed_on: 0, over: None, stopped: None, talk };
         let ended = watch.until_the_end();
@@ -116,40 +149,68 @@ impl Outer {
     }
 
     fn conclude(self, watch: &Watch<'_>, family: Family, ended: Option<Ended>) -> Result<Stood, Failure> {
-        let (said, began) = {
+        let (said, began, gone) = {
             let mut state = watch.heard.state();
             state.released.drain(..).for_each(process::spare);
-            (state.ending, state.began)
+            (state.ending, state.began, state.line_ended.is_some())
         };
-        // What is left of one that ended by itself has had its chance; so has one that hangs.
-        // In a namespace everybody died with the inner half; one whose `unshare` alone was killed is no exception.
-        let killed = ended.is_some() && said.is_none() && self.isolation == Isolation::Guard;
-        let limits = if killed { watch.heard.limits() } else { StopLimits::at_once() };
-        let proof = family.stop(limits, &watch.interrupt, &mut |_| ());
-        proof.check()?;
-        match (said, ended) {
-            (Some(code), Some(_)) => {
-                self.live.remove();
-                let named = |one: &StoppedProcess| format!("pid {}: {}", one.pid, one.command);
-                Ok(Stood { code, ended: proof.stopped.iter().map(named).collect() })
-            }
-            (_, None) => {
-                Err(hangs(&watch.interrupt, watch.heard.state().over.is_some_and(|over| over.passed())))
-            }
-            (None, Some(how)) => {
-                let failure = died(how, &watch.interrupt);
-                let namespace = !began && self.isolation == Isolation::Pidns;
-                Err(if namespace {
-                    failure.hint("if `unshare` says why above: --isolation guard")
-                } else {
-                    failure
-                })
-            }
+        let halves = watch.half.pids();
+        let proof = family.stop(self.limits(watch, said, ended), &watch.interrupt, &mut |_| ());
+        let proof = without_exiting(proof, &halves);
+        if let Some(code) = said {
+            return Ok(self.by_its_word(code, &proof, &halves));
         }
+        let failure = match ended {
+            None if gone => died("its line is cut, and the kernel still holds it", &watch.interrupt),
+            None => hangs(&watch.interrupt, watch.heard.state().over.is_some_and(|over| over.passed())),
+            Some(how) => died(&format!("it ended with {how}"), &watch.interrupt),
+        };
+        // What is left is worse than why it is.
+        proof.check().map_err(|left| failure.why.iter().fold(left, Failure::because))?;
+        let namespace = !began && ended.is_some() && self.isolation == Isolation::Pidns;
+        Err(match namespace {
+            true => failure.hint("if `unshare` says why above: --isolation guard"),
+            false => failure.because("everything that it had started is gone"),
+        })
+    }
+
+    /// How long what is left of the inner half may take. Who ended by itself has given it its chance; so has one that hangs.
+    fn limits(&self, watch: &Watch<'_>, said: Option<u8>, ended: Option<Ended>) -> StopLimits {
+        match (said, ended) {
+            // Its own teardown is over: what does not go now does not go.
+            (Some(_), _) => StopLimits { grace: Duration::ZERO, ceiling: MARGIN },
+            // In a namespace everybody died with the inner half; one whose `unshare` alone was killed is no exception.
+            (None, Some(_)) if self.isolation == Isolation::Guard => watch.heard.limits(),
+            (None, _) => StopLimits::at_once(),
+        }
+    }
+
+    /// The end of a verb that has said how it ends: it has told the user everything, and nothing is said here in its place.
+    fn by_its_word(self, code: u8, proof: &TeardownProof, halves: &[i32]) -> Stood {
+        let left = proof.left();
+        let named = |one: &StoppedProcess| format!("pid {}: {}", one.pid, one.command);
+        let ended = proof.stopped.iter().filter(|one| !halves.contains(&one.pid)).map(named).collect();
+        if left.is_empty() {
+            self.live.remove();
+            return Stood { code, ended, left };
+        }
+        // The file stays, unlocked: the next start looks whether what is left has gone.
+        let code = if code == ExitCode::Pass.number() { ExitCode::Survivor.number() } else { code };
+        Stood { code, ended, left }
     }
 }
 
-fn died(how: Ended, interrupt: &Interrupt) -> Failure {
+/// The same proof, without the halves that have ended but for what the kernel does with their namespace: one that is the first
+/// process of a PID namespace is there until the last of the namespace has gone, and that one is the survivor.
+fn without_exiting(mut proof: TeardownProof, halves: &[i32]) -> TeardownProof {
+    let exiting = |pid: i32| halves.contains(&pid) && process::is_exiting(pid);
+    if proof.survivors.iter().any(|survivor| !exiting(survivor.pid)) {
+        proof.survivors.retain(|survivor| !exiting(survivor.pid));
+    }
+    proof
+}
+
+fn died(how: &str, interrupt: &Interrupt) -> Failure {
     let failure = match interrupt.check() {
         Some(code) => signals::interrupted(code, "the verb"),
         None => {
@@ -157,9 +218,7 @@ fn died(how: Ended, interrupt: &Interrupt) -> Failure {
             Failure::new(ExitCode::StepFailed, "guardian-killed", what)
         }
     };
-    failure
-        .because(format!("it ended with {how}; everything that it had started is gone"))
-        .hint("if nobody did that on purpose, was there no memory left? see: dmesg | tail")
+    failure.because(how).hint("if nobody did that on purpose, was there no memory left? see: dmesg | tail")
 }
 
 /// The exit code says why it had to end: a signal, or its own word.
@@ -167,7 +226,6 @@ fn hangs(interrupt: &Interrupt, by_its_word: bool) -> Failure {
     let late = if by_its_word { ExitCode::BudgetExhausted } else { ExitCode::StepFailed };
     let what = "the half of the harness that does the work did not end in time, and was killed";
     Failure::new(interrupt.check().unwrap_or(late), "guardian-hangs", what)
-        .because("everything that it had started is gone")
         .hint("is its output a pipe that nobody reads? if not, please report it, with: cargo xtask runs list")
 }
 
@@ -193,6 +251,9 @@ struct State {
     over: Option<Deadline>,
     /// The exit code that it was about to end with.
     ending: Option<u8>,
+    /// When its process has to be gone: it has said its last word, has closed its end of the line, or is exiting. The kernel may
+    /// hold it for longer, for a process of its namespace that cannot die.
+    line_ended: Option<Deadline>,
 }
 
 impl Heard {
@@ -220,7 +281,12 @@ fn follow_stdin(speaker: Arc<Speaker>, heard: Arc<Heard>) {
 }
 
 /// Hears until the inner half is gone; what is given is at its end then.
-fn listen(mut listener: Listener, speaker: Arc<Speaker>, heard: Arc<Heard>) -> Receiver<()> {
+fn listen(
+    mut listener: Listener,
+    speaker: Arc<Speaker>,
+    heard: Arc<Heard>,
+    document: Document,
+) -> Receiver<()> {
     let (listens, ends) = channel();
     thread::spawn(move || {
         let _until_the_end: Sender<()> = listens;
@@ -237,7 +303,11 @@ fn listen(mut listener: Listener, speaker: Arc<Speaker>, heard: Arc<Heard>) -> R
                 ToOuter::OverIn(millis) => {
                     state.over = Some(Deadline::after(Duration::from_millis(millis) + MARGIN));
                 }
-                ToOuter::Ending(code) => state.ending = Some(code),
+                ToOuter::Ending(code) => {
+                    state.ending = Some(code);
+                    state.line_ended.get_or_insert_with(|| Deadline::after(EXITS_WITHIN));
+                }
+                ToOuter::Document(piece) => document.add(&piece),
                 ToOuter::Release(pid) => state.released.push(pid),
                 ToOuter::Ask(question) => {
                     drop(state);
@@ -247,6 +317,7 @@ fn listen(mut listener: Listener, speaker: Arc<Speaker>, heard: Arc<Heard>) -> R
                 }
             }
         }
+        heard.state().line_ended.get_or_insert_with(|| Deadline::after(EXITS_WITHIN));
     });
     ends
 }
@@ -275,15 +346,20 @@ impl Watch<'_> {
                 return Some(ended);
             }
             self.pass_on();
-            let by_its_word = self.heard.state().over;
-            if self.over.into_iter().chain(by_its_word).any(|over| over.passed()) {
+            let (by_its_word, line_ended) = {
+                let state = self.heard.state();
+                (state.over, state.line_ended)
+            };
+            if self.over.into_iter().chain(by_its_word).chain(line_ended).any(|over| over.passed()) {
                 return None;
             }
             if looked.elapsed() >= LOOK_EVERY {
                 self.continue_if_stopped();
+                self.note_exiting();
                 looked = Instant::now();
             }
-            let at_most = self.over.map_or(LOOK_EVERY, |over| over.remaining().min(LOOK_EVERY));
+            let over = self.over.into_iter().chain(line_ended);
+            let at_most = over.map(|over| over.remaining()).fold(LOOK_EVERY, Duration::min);
             self.half.wait(&wakers, at_most);
         }
     }
@@ -301,6 +377,13 @@ impl Watch<'_> {
             let over = *self.over.get_or_insert_with(|| Deadline::after(limit));
             // The third means: at once.
             self.over = Some(if self.passed_on >= 3 { over.within(2 * MARGIN) } else { over });
+        }
+    }
+
+    /// `unshare` holds the end of the line that the half below it had, so that the line alone does not tell.
+    fn note_exiting(&self) {
+        if self.half.is_exiting() {
+            self.heard.state().line_ended.get_or_insert_with(|| Deadline::after(EXITS_WITHIN));
         }
     }
 

@@ -4,16 +4,15 @@
 //! everybody's own services are, above the low numbers that people type by hand, and above 127.0.0.53 and 54, which are
 //! the resolver's on many machines. Elsewhere only 127.0.0.1 is there: a run gets that one, and shares it.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::OpenOptionsExt as _;
 
 use camino::Utf8Path;
 use rustix::io::{FdFlags, fcntl_setfd};
 use stelae_model::{ExitCode, Failure};
 
 use super::Placeholder;
-use crate::files::{create_private_dirs, random};
+use crate::files::{create_private_dirs, open_lock, random};
 use crate::process::tree;
 
 /// The last numbers of the addresses 127.0.0.N that are leased.
@@ -110,9 +109,7 @@ fn prepare(folder: &Utf8Path) -> Result<(), Failure> {
 }
 
 fn hold(folder: &Utf8Path, address: Ipv4Addr) -> Result<AddressLease, TryLockError> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(folder.join(address.to_string())).map_err(TryLockError::Error)?;
+    let file = open_lock(folder.join(address.to_string())).map_err(TryLockError::Error)?;
     file.try_lock()?;
     // A machine, or a sandbox, may have fewer loopback addresses than Linux usually has.
     Placeholder::hold(address.into(), 0).map_err(|taken| TryLockError::Error(taken.error))?;

@@ -19,7 +19,7 @@ pub use lease::AddressLease;
 pub(crate) use owner::owner_of_socket;
 pub use owner::{Holder, Owner, PortTaken, listening_addresses, name_stranger, owner_of, port_taken};
 pub use placeholder::Placeholder;
-pub use table::{ListeningSocket, listeners_on};
+pub use table::{ListeningSocket, connected_between, listeners_on};
 pub(crate) use table::{SocketTable, TcpSocket};
 
 /// Binds and listens.

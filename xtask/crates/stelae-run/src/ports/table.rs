@@ -1,8 +1,9 @@
 //! The kernel's table of listening TCP sockets.
 
-use std::fs;
 use std::io::{self, BufRead as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::files::{kernel_text, open_config};
 
 /// One listening socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub fn listeners_on(address: SocketAddr) -> Vec<ListeningSocket> {
 
 /// Every listening socket.
 pub(super) fn all() -> Vec<ListeningSocket> {
-    let rows = |path| fs::read_to_string(path).unwrap_or_default();
+    let rows = |path| kernel_text(path).unwrap_or_default();
     let (v4, v6) = (rows("/proc/net/tcp"), rows("/proc/net/tcp6"));
     v4.lines().chain(v6.lines()).filter_map(parse).collect()
 }
@@ -62,23 +63,53 @@ impl SocketTable {
     /// # Errors
     /// There is no such table, or it cannot be read.
     pub(crate) fn sockets(self) -> io::Result<Vec<TcpSocket>> {
-        let path = match self {
-            Self::V4 => "/proc/net/tcp",
-            Self::V6 => "/proc/net/tcp6",
-        };
-        let file = match fs::File::open(path) {
-            // A kernel without IPv6.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self == Self::V6 => {
-                return Ok(Vec::new());
-            }
-            opened => opened?,
-        };
         let mut held = Vec::new();
-        for line in io::BufReader::new(file).lines() {
+        for line in self.lines()? {
             held.extend(parse_any(&line?).filter(|socket| socket.inode != 0));
         }
         Ok(held)
     }
+
+    fn lines(self) -> io::Result<impl Iterator<Item = io::Result<String>>> {
+        let path = match self {
+            Self::V4 => "/proc/net/tcp",
+            Self::V6 => "/proc/net/tcp6",
+        };
+        let file = match open_config(path) {
+            // A kernel without IPv6.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self == Self::V6 => None,
+            opened => Some(opened?),
+        };
+        Ok(file.into_iter().flat_map(|file| io::BufReader::new(file).lines()))
+    }
+}
+
+/// Inode and uid of the socket whose own address is `own`, whose other end is `other`, and which a process holds and can still
+/// be answered on. An IPv4 address through IPv6 is that address. Reads a table of the kernel: a millisecond or more.
+///
+/// # Errors
+/// The tables cannot be read, or have more rows than are looked at.
+pub fn connected_between(own: SocketAddr, other: SocketAddr) -> io::Result<Option<(u64, u32)>> {
+    const MOST_ROWS: usize = 200_000;
+    let canonical = |address: SocketAddr| (address.ip().to_canonical(), address.port());
+    let wanted = (canonical(own), canonical(other));
+    for table in SocketTable::ALL {
+        for (row, line) in table.lines()?.enumerate() {
+            if row == MOST_ROWS {
+                return Err(io::Error::other("the kernel's table of sockets is too long"));
+            }
+            let line = line?;
+            let Some(TcpSocket { state, local, remote: Some(remote), inode }) = parse_any(&line) else {
+                continue;
+            };
+            let connected = matches!(state, "established" | "fin-wait-1" | "fin-wait-2");
+            if connected && inode != 0 && (canonical(local), canonical(remote)) == wanted {
+                let uid = line.split_ascii_whitespace().nth(7).and_then(|uid| uid.parse().ok());
+                return Ok(uid.map(|uid| (inode, uid)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn parse_any(line: &str) -> Option<TcpSocket> {
@@ -171,6 +202,35 @@ mod tests {
         assert_eq!(any("  sl  local_address rem_address   st tx_queue"), None);
         let v6 = parse_address("00000000000000000000000001000000:2382").unwrap();
         assert_eq!(v6.to_string(), "[::1]:9090");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_connection_is_found_by_both_ends_while_a_process_holds_it() {
+        use std::net::{TcpListener, TcpStream};
+
+        use rustix::process::getuid;
+
+        for on in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = TcpListener::bind(on).unwrap();
+            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (own, other) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+            let (inode, uid) = connected_between(own, other).unwrap().unwrap();
+            assert_eq!((uid, inode), (getuid().as_raw(), rustix::fs::fstat(&client).unwrap().st_ino));
+            assert_eq!(connected_between(own, "127.0.0.9:1".parse().unwrap()).unwrap(), None);
+            // Closed by its process, with our end still open.
+            let _ours = listener.accept().unwrap();
+            drop(client);
+            // A child that another test is just forking has a copy of it.
+            let gone = (0..60_000).any(|_| {
+                let gone = connected_between(own, other).unwrap().is_none();
+                if !gone {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+                gone
+            });
+            assert!(gone);
+        }
     }
 
     #[test]

@@ -76,6 +76,14 @@ impl Finished {
         self.stdout.whole()
     }
 
+    /// The same where it need not be text.
+    ///
+    /// # Errors
+    /// As for [`Finished::stdout_whole`].
+    pub(crate) fn stdout_bytes(&self) -> Result<Vec<u8>, Failure> {
+        self.stdout.bytes()
+    }
+
     /// This, if it ended with status 0.
     ///
     /// # Errors
@@ -89,6 +97,18 @@ impl Finished {
     }
 }
 
+/// [`run_unless`] nothing but a deadline or a signal ends it.
+///
+/// # Errors
+/// As [`run_unless`].
+pub fn run(
+    invocation: &Invocation,
+    limits: &Limits<'_>,
+    on_line: &mut dyn FnMut(Stream, &str),
+) -> Result<Finished, Failure> {
+    run_unless(invocation, limits, on_line, &mut || None)
+}
+
 /// Runs a command until it ends by itself, and hands out its output line by line while it does.
 ///
 /// The command gets a process group of its own, no standard input, and exactly the environment of `invocation`. Lines
@@ -97,16 +117,18 @@ impl Finished {
 /// # Errors
 /// It could not be started (`program-missing`, `folder-missing`, …: 40), it was stopped at its deadline
 /// (`command-timed-out`: 10, or 124 if that was the run's budget), or by a signal to us (`interrupted`: 129, 130, 143).
-/// In the last two cases its whole tree is gone when this returns.
-pub fn run(
+/// In the last two cases its whole tree is gone when this returns. The same holds when `reason` gives a failure, which is then
+/// the one that is returned; it is asked every 10 ms.
+pub fn run_unless(
     invocation: &Invocation,
     limits: &Limits<'_>,
     on_line: &mut dyn FnMut(Stream, &str),
+    reason: &mut dyn FnMut() -> Option<Failure>,
 ) -> Result<Finished, Failure> {
     let begun = Instant::now();
     let mut output = Output::open(limits.stdout, limits.stderr)?;
     let (pid, _handle) = start(invocation, &output)?;
-    let ending = wait(pid, limits, &mut output, on_line);
+    let ending = wait(pid, limits, &mut output, on_line, reason);
     if !matches!(ending, Ending::ByItself) {
         let grace = StopLimits { grace: GRACE, ..StopLimits::default() };
         family::stop_tree(pid, &invocation.process, grace, limits.interrupt);
@@ -134,6 +156,10 @@ pub fn run(
         Ending::Interrupted(code) => {
             Err(signals::interrupted(code, &process).on(command).log_tail(output.tail.into()))
         }
+        Ending::Pointless(failure) => {
+            let after = begun.elapsed().as_secs_f64();
+            Err(failure.because(format!("{process} was ended for that, {after:.1} s after its start")))
+        }
     }
 }
 
@@ -141,6 +167,8 @@ enum Ending {
     ByItself,
     TimedOut,
     Interrupted(ExitCode),
+    /// What it needs is gone.
+    Pointless(Failure),
 }
 
 fn timed_out(process: &str, deadline: &Deadline, after: Duration) -> Failure {
@@ -151,7 +179,8 @@ fn timed_out(process: &str, deadline: &Deadline, after: Duration) -> Failure {
 
 #[allow(clippy::disallowed_methods, reason = "this module is the one that starts processes")]
 fn start(invocation: &Invocation, output: &Output) -> Result<(i32, duct::Handle), Failure> {
-    let expression = duct::cmd(invocation.program.as_str(), &invocation.args)
+    let (program, arguments) = invocation.words();
+    let expression = duct::cmd(program, arguments)
         .dir(invocation.cwd.as_str())
         .full_env(launch::environment(invocation))
         .stdin_null()
@@ -171,7 +200,13 @@ fn start(invocation: &Invocation, output: &Output) -> Result<(i32, duct::Handle)
     started.map_err(|error| launch::not_started(invocation, &error))
 }
 
-fn wait(pid: i32, limits: &Limits<'_>, output: &mut Output, on_line: &mut dyn FnMut(Stream, &str)) -> Ending {
+fn wait(
+    pid: i32,
+    limits: &Limits<'_>,
+    output: &mut Output,
+    on_line: &mut dyn FnMut(Stream, &str),
+    reason: &mut dyn FnMut() -> Option<Failure>,
+) -> Ending {
     let handle = os::process_row(pid).and_then(|row| os::Handle::open(&row));
     let wakers = limits.interrupt.wakers();
     loop {
@@ -181,6 +216,9 @@ fn wait(pid: i32, limits: &Limits<'_>, output: &mut Output, on_line: &mut dyn Fn
         }
         if let Some(code) = limits.interrupt.check() {
             return Ending::Interrupted(code);
+        }
+        if let Some(failure) = reason() {
+            return Ending::Pointless(failure);
         }
         if limits.deadline.passed() {
             return Ending::TimedOut;

@@ -106,6 +106,11 @@ pub(super) fn stop_tree(
     Teardown::new(Scope::tree(root, process), limits, interrupt).carry_out()
 }
 
+/// The number of the user whose rights this process has.
+pub(crate) fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 pub(super) fn us() -> i32 {
     getpid().as_raw_nonzero().get()
 }

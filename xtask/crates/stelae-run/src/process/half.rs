@@ -12,7 +12,7 @@ use stelae_model::Isolation;
 use stelae_model::lifecycle::Ended;
 
 use super::child::Child;
-use super::{os, reaper, tree};
+use super::{os, reaper, stuck, tree};
 use crate::deadline::Deadline;
 use crate::guardian;
 
@@ -26,13 +26,35 @@ pub(super) const BOUND_TO_US: [&str; 4] = ["/usr/bin/setpriv", "--pdeathsig", "K
 const NAMESPACE: [&str; 4] = ["--pid", "--mount-proc", "--fork", "--kill-child"];
 
 /// Who is not root gets a user namespace around it, in which nobody is anybody else.
-const AS_A_USER: [&str; 2] = ["--user", "--map-current-user"];
+const AS_A_USER: &[&str] = &["--user", "--map-current-user"];
+/// The user that the kernel shows for each one that is not mapped.
+const OVERFLOW_USER: u32 = 65_534;
+/// That user is another one in its namespace: under its own number it cannot be told from all that are not mapped, neither as
+/// the owner of a file nor as that of a connection.
+const AS_THE_OVERFLOW_USER: &[&str] = &["--user", "--map-user=65533", "--map-group=65533"];
 /// What is in there has to raise an interface, also after an `exec`.
 const ABLE: &str = "--keep-caps";
 /// A network namespace: it has one interface, loopback, which is down.
 const NO_NETWORK: &str = "--net";
 /// What shows whether namespaces are allowed: the same, around a program that does nothing.
 const NOTHING: &str = "/bin/true";
+
+/// By what `git` tells its hooks, and every `git` below them, on which repository and index to work: what writes to that
+/// would write into the user's. Commands that the harness starts get none of the caller's variables; this is for `ci`, whose
+/// cargo and tests get them all.
+const GIT_REPOSITORY: [&str; 11] = [
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_DIR",
+    "GIT_GRAFT_FILE",
+    "GIT_IMPLICIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_NAMESPACE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_PREFIX",
+    "GIT_QUARANTINE_PATH",
+    "GIT_WORK_TREE",
+];
 
 /// Which network a process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +73,9 @@ pub struct OtherHalf {
 }
 
 impl OtherHalf {
-    /// Starts `program`, with the environment (and `env` besides), the folder and the outputs of this process.
+    /// Starts `program`, with the environment (and `env` besides), the folder and the outputs of this process; `stdout`, where
+    /// it is given, is its standard output instead.
+    /// Which repository `git` is at work on when it calls a hook is not handed on: what this process is run for is another one.
     ///
     /// # Errors
     /// It cannot be started.
@@ -61,6 +85,7 @@ impl OtherHalf {
         env: &[(String, String)],
         isolation: Isolation,
         stdin: OwnedFd,
+        stdout: Option<OwnedFd>,
     ) -> io::Result<Self> {
         let mut command = match isolation {
             // No group of its own: it is going to lead a session, and who leads a group cannot.
@@ -71,7 +96,13 @@ impl OtherHalf {
                 command
             }
         };
+        for name in GIT_REPOSITORY {
+            command.env_remove(name);
+        }
         command.args(args).envs(env.iter().map(|(name, value)| (name, value))).stdin(stdin);
+        if let Some(stdout) = stdout {
+            command.stdout(stdout);
+        }
         Ok(Self { child: Child::start(&mut command)?, isolation })
     }
 
@@ -121,19 +152,25 @@ impl OtherHalf {
 
     /// Whether it was stopped (SIGSTOP), and so guards nobody. One that a debugger holds is not.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.line().iter().any(|&pid| tree::is_stopped(pid))
+        self.pids().iter().any(|&pid| tree::is_stopped(pid))
+    }
+
+    /// Whether the half below `unshare` has ended, but for what the kernel does with its namespace: that waits for the last
+    /// process in there, and `unshare` waits for the kernel.
+    pub(crate) fn is_exiting(&self) -> bool {
+        self.pids().iter().skip(1).any(|&pid| stuck::is_exiting(pid))
     }
 
     /// Lets it go on.
     pub(crate) fn go_on(&self) {
-        for row in self.line().into_iter().filter_map(os::process_row) {
+        for row in self.pids().into_iter().filter_map(os::process_row) {
             // It is gone, or goes on.
             os::Handle::open(&row).map(|handle| handle.send(Signal::CONT));
         }
     }
 
     /// It, and in a namespace the half below `unshare`, which is `unshare`'s only child.
-    fn line(&self) -> Vec<i32> {
+    pub(crate) fn pids(&self) -> Vec<i32> {
         let below = match self.isolation {
             Isolation::Guard => Vec::new(),
             Isolation::Pidns => tree::table().unwrap_or_default(),
@@ -200,7 +237,7 @@ fn needed() -> io::Result<()> {
 }
 
 /// Whether nobody has to be made anybody to make a namespace.
-pub(super) fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
@@ -209,10 +246,17 @@ fn bound() -> Command {
     let [program, arguments @ ..] = BOUND_TO_US;
     let mut command = command(Utf8Path::new(program));
     command.args(arguments).arg(UNSHARE);
-    if !is_root() {
-        command.args(AS_A_USER);
-    }
+    command.args(user_namespace(rustix::process::geteuid().as_raw()));
     command
+}
+
+/// What a user needs to make other namespaces.
+fn user_namespace(uid: u32) -> &'static [&'static str] {
+    match uid {
+        0 => &[],
+        OVERFLOW_USER => AS_THE_OVERFLOW_USER,
+        _ => AS_A_USER,
+    }
 }
 
 fn unshare() -> Command {

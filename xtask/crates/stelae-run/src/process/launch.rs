@@ -1,8 +1,7 @@
 //! What starting a command and starting a service have in common.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 
 use camino::Utf8Path;
 use stelae_model::env::Invocation;
@@ -10,6 +9,7 @@ use stelae_model::env::programs::{GATEWAY, SERVER};
 use stelae_model::{ExitCode, Failure};
 
 use super::{reaper, tree};
+use crate::files::open_append;
 
 /// The variable that tells a process its own label.
 pub(super) const PROCESS_VARIABLE: &str = "STELAE_PROCESS";
@@ -35,13 +35,7 @@ pub(super) fn marks(mark: &str, process: &str) -> bool {
 /// Opens a file for the output of a process: appended to, so that two writers do not overwrite each other and a
 /// truncated file does not grow holes; private, because output may quote anything.
 pub(super) fn open_log(path: &Utf8Path) -> Result<File, Failure> {
-    let is_pipe = |path: &Utf8Path| path.metadata().is_ok_and(|entry| entry.file_type().is_fifo());
-    let opened = if is_pipe(path) {
-        Err(io::Error::other("it is a pipe, and opening it would wait for whoever reads it"))
-    } else {
-        OpenOptions::new().create(true).append(true).mode(0o600).open(path)
-    };
-    opened.map_err(|error| {
+    open_append(path).map_err(|error| {
         Failure::new(ExitCode::PrerequisiteMissing, "log-unwritable", "a log file cannot be opened")
             .on(path.as_str())
             .because(error.to_string())

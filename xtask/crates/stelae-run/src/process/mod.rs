@@ -20,11 +20,14 @@ mod family;
 mod foreign;
 mod half;
 mod launch;
+mod launcher;
 mod os;
 mod output;
 mod piped;
 mod reaper;
 mod service;
+mod starts;
+mod stuck;
 mod sweep;
 mod teardown;
 pub mod tree;
@@ -39,6 +42,11 @@ pub(crate) fn pause(wakers: &[std::os::fd::OwnedFd], at_most: std::time::Duratio
     os::wait_any(std::iter::empty(), wakers, at_most);
 }
 
+/// The process at the other end of a socket; none where the kernel does not tell.
+pub(crate) fn peer(stream: &std::os::unix::net::UnixStream) -> Option<i32> {
+    os::peer(stream)
+}
+
 /// Waits until all of them have ended, whosoever they are, with all of their threads.
 pub(crate) fn await_ends(rows: &[ProcessRow], deadline: Deadline, interrupt: &Interrupt) {
     const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(100);
@@ -50,16 +58,21 @@ pub(crate) fn await_ends(rows: &[ProcessRow], deadline: Deadline, interrupt: &In
     }
 }
 
-pub use command::{Finished, Limits, Stream, run};
+pub use command::{Finished, Limits, Stream, run, run_unless};
 pub use family::{Family, reap_orphans};
-pub(crate) use family::{end_everything, spare};
+pub(crate) use family::{end_everything, spare, user};
 pub use foreign::Foreign;
 pub use half::{Network, OtherHalf, told_to_end_by_the_death_of};
 pub(crate) use half::{
-    continued_by_the_death_of_the_other_half, is_in_a_namespace_of_ours, namespaces_are_allowed,
+    continued_by_the_death_of_the_other_half, is_in_a_namespace_of_ours, is_root, namespaces_are_allowed,
 };
+pub use launcher::launch;
+pub(crate) use launcher::words as launcher_words;
 pub use piped::Piped;
 pub use service::{RELEASED, Service, Session, Stdin};
+pub(crate) use starts::started;
+pub use starts::{Executes, beside_calls, record_start, record_starts};
+pub(crate) use stuck::is_exiting;
 pub use sweep::{Swept, sweep};
 pub(crate) use sweep::{run_of, sweep_lost};
 pub use teardown::Present;

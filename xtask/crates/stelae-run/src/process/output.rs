@@ -9,6 +9,7 @@ use stelae_model::{ExitCode, Failure};
 
 use super::command::Stream;
 use super::launch;
+use crate::files::open_untrusted;
 use crate::watch::Follower;
 
 /// More than this is no output that a program reads whole.
@@ -101,10 +102,15 @@ pub(super) struct Written {
 impl Written {
     /// All of it, or a failure: output that is read by a program must not have a hole in the middle.
     pub(super) fn whole(&self) -> Result<String, Failure> {
-        self.whole_within(MOST_WHOLE)
+        Ok(String::from_utf8_lossy(&self.bytes()?).into_owned())
     }
 
-    fn whole_within(&self, most: u64) -> Result<String, Failure> {
+    /// The same for output that need not be text.
+    pub(super) fn bytes(&self) -> Result<Vec<u8>, Failure> {
+        self.bytes_within(MOST_WHOLE)
+    }
+
+    fn bytes_within(&self, most: u64) -> Result<Vec<u8>, Failure> {
         let fail = |kind: &str, what: &str, why: String| {
             Failure::new(ExitCode::StepFailed, kind, what).on(self.path.as_str()).because(why)
         };
@@ -112,14 +118,13 @@ impl Written {
             let why = format!("it has {} bytes, and at most {most} are read", self.length);
             return Err(fail("output-too-large", "a command's output is too large to be read", why));
         }
-        let bytes = self.read().map_err(|error| {
+        self.read().map_err(|error| {
             fail("output-unreadable", "a command's output cannot be read back", error.to_string())
-        })?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        })
     }
 
     fn read(&self) -> io::Result<Vec<u8>> {
-        let mut file = File::open(&self.path)?;
+        let mut file = open_untrusted(&self.path)?;
         file.seek(SeekFrom::Start(self.from))?;
         let mut bytes = Vec::new();
         file.take(self.length).read_to_end(&mut bytes)?;
@@ -130,7 +135,7 @@ impl Written {
 
 fn bounded(path: &Utf8Path, from: u64) -> io::Result<String> {
     const HALF: u64 = 512 * 1024;
-    let mut file = File::open(path)?;
+    let mut file = open_untrusted(path)?;
     let length = file.metadata()?.len().saturating_sub(from);
     let mut piece = |at: u64, length: u64| {
         let mut bytes = Vec::new();
@@ -155,8 +160,8 @@ mod tests {
         let path = Utf8Path::from_path(folder.path()).unwrap().join("log");
         std::fs::write(&path, "earlier\nall of it\n").unwrap();
         let written = Written { path: path.clone(), from: 8, length: 10 };
-        assert_eq!(written.whole_within(10).unwrap(), "all of it\n");
-        let failure = written.whole_within(9).unwrap_err();
+        assert_eq!(written.bytes_within(10).unwrap(), b"all of it\n");
+        let failure = written.bytes_within(9).unwrap_err();
         assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::StepFailed, "output-too-large"));
         std::fs::write(&path, "earlier\nall").unwrap();
         assert_eq!(written.whole().unwrap_err().kind, "output-unreadable");

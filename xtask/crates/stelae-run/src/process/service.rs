@@ -11,6 +11,7 @@ use stelae_model::Failure;
 use stelae_model::env::Invocation;
 use stelae_model::lifecycle::{Ended, StopLimits, TeardownProof};
 
+use super::starts::{self, Executes};
 use super::{family, launch, reaper, tree};
 use crate::ports;
 use crate::signals::Interrupt;
@@ -90,6 +91,12 @@ impl Service {
         let (socket, life_line) = attach(&mut command, stdin).map_err(not_started)?;
         let started = reaper::spawn(|| command.spawn().map(|child| (child.id(), ())));
         let (pid, ()) = started.map_err(not_started)?;
+        let executes = match session {
+            Session::Ours if invocation.launcher.is_empty() => Executes::AtOnce,
+            Session::Ours | Session::Own => Executes::AfterAnother,
+        };
+        let program = invocation.program.as_str();
+        starts::record_start(&invocation.process, program, executes, pid, environment_of(&command));
         Ok(Self {
             process: invocation.process.clone(),
             command: launch::described(invocation),
@@ -179,6 +186,11 @@ impl Service {
     }
 }
 
+/// The whole environment of a command that inherits nothing.
+fn environment_of(command: &Command) -> impl Iterator<Item = (&str, &str)> {
+    command.get_envs().filter_map(|(name, text)| Some((name.to_str()?, text?.to_str()?)))
+}
+
 /// Says what the service finds on its standard input; returns the socket's identity, or our end of the life line.
 fn attach(command: &mut Command, stdin: Stdin) -> io::Result<(Option<u64>, Option<PipeWriter>)> {
     match stdin {
@@ -206,23 +218,20 @@ fn attach(command: &mut Command, stdin: Stdin) -> io::Result<(Option<u64>, Optio
 #[allow(clippy::disallowed_methods, reason = "this module is the one that starts processes")]
 fn command(invocation: &Invocation, session: Session) -> Command {
     const SETSID: &str = "/usr/bin/setsid";
+    let (program, arguments) = invocation.words();
     let mut command = match session {
         // As it leads no group yet, `setsid` does not fork: the pid that we get is that of the program.
         Session::Own if Utf8Path::new(SETSID).exists() => {
             let mut command = Command::new(SETSID);
-            command.arg(&invocation.program);
+            command.arg(program);
             command
         }
         Session::Own | Session::Ours => {
-            let mut command = Command::new(&invocation.program);
+            let mut command = Command::new(program);
             command.process_group(0);
             command
         }
     };
-    command
-        .args(&invocation.args)
-        .current_dir(&invocation.cwd)
-        .env_clear()
-        .envs(launch::environment(invocation));
+    command.args(arguments).current_dir(&invocation.cwd).env_clear().envs(launch::environment(invocation));
     command
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Signal, getpid};
 use stelae_model::lifecycle::{Move, ProcessRow, Seen, Stop, StopLimits};
 
-use super::{os, tree};
+use super::{os, stuck, tree};
 use crate::guardian;
 use crate::signals::Interrupt;
 
@@ -54,11 +54,16 @@ fn end(find: &dyn Fn() -> io::Result<Vec<ProcessRow>>, limits: StopLimits, inter
     let (begun, mut stop, mut empty_looks) = (Instant::now(), Stop::new(limits), 0);
     let mut asked: Vec<(i32, Signal)> = Vec::new();
     let mut swept = Swept::default();
+    let lost = hopeless(find);
+    swept.survivors.extend(lost.iter().map(described_survivor));
     loop {
         let forks = os::forks();
         // A table that cannot be read is no proof that nobody is left.
         let (members, unreadable) = match find() {
-            Ok(members) => (members, None),
+            Ok(mut members) => {
+                members.retain(|row| !lost.contains(row));
+                (members, None)
+            }
             Err(error) => (Vec::new(), Some(format!("the process table cannot be read: {error}"))),
         };
         empty_looks = if members.is_empty() && unreadable.is_none() { empty_looks + 1 } else { 0 };
@@ -69,7 +74,7 @@ fn end(find: &dyn Fn() -> io::Result<Vec<ProcessRow>>, limits: StopLimits, inter
             Move::Snapshot => continue,
             Move::Gone => return swept,
             Move::GiveUp => {
-                swept.survivors = members.iter().map(described).chain(unreadable).collect();
+                swept.survivors.extend(members.iter().map(described_survivor).chain(unreadable));
                 return swept;
             }
             Move::Ask => Signal::TERM,
@@ -97,6 +102,24 @@ fn described(row: &ProcessRow) -> String {
     format!("pid {}: {}", row.pid, tree::command_line(row.pid).unwrap_or_default())
 }
 
+fn described_survivor(row: &ProcessRow) -> String {
+    match stuck::wait_channel(row.pid) {
+        Some(channel) => {
+            format!("{} (it is in uninterruptible sleep (state D) in {channel})", described(row))
+        }
+        None => described(row),
+    }
+}
+
+/// Those that were killed before this, and cannot die yet: waiting for them would hold up every later start for as long as the
+/// kernel holds them.
+fn hopeless(find: &dyn Fn() -> io::Result<Vec<ProcessRow>>) -> Vec<ProcessRow> {
+    // A table that cannot be read is told by the first look at it that counts.
+    let mut members = find().unwrap_or_default();
+    members.retain(|row| stuck::is_killed_but_stuck(row.pid));
+    members
+}
+
 /// Who carries the run's id, and is not ours to wait for.
 ///
 /// # Errors
@@ -109,7 +132,7 @@ fn members(run: &str) -> io::Result<Vec<ProcessRow>> {
     let mine = |pid: i32| pid == us || above.contains(&pid) || below.iter().any(|row| row.pid == pid);
     let carries = |pid: i32| run_of(pid).is_some_and(|of| of == run);
     // The row comes first: with its start time it names the very process whose environment is read after it.
-    let rows = tree::table()?.into_iter().filter(|row| !row.zombie && !mine(row.pid));
+    let rows = tree::table()?.into_iter().filter(|row| tree::is_alive(row) && !mine(row.pid));
     Ok(rows.filter(|row| carries(row.pid)).collect())
 }
 

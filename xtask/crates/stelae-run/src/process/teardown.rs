@@ -11,7 +11,8 @@ use stelae_model::lifecycle::{
 };
 
 use super::family::us;
-use super::{launch, os, reaper, tree};
+use super::{launch, os, reaper, stuck, tree};
+use crate::guardian::host_pid;
 use crate::signals::Interrupt;
 
 /// How long a round may last: who was forked in it is seen at the next look only.
@@ -304,6 +305,8 @@ impl<'a> Teardown<'a> {
             left.iter().map(|row| survivor(row, self.met.remove(&key(row)))).collect();
         survivors.extend(look.unreadable.as_ref().map(|why| Survivor {
             pid: self.scope.root().unwrap_or_else(us),
+            host_pid: None,
+            wait_channel: None,
             command: "(whoever is left below it)".to_owned(),
             why: why.clone(),
         }));
@@ -323,12 +326,19 @@ fn key(row: &ProcessRow) -> (i32, u64) {
 }
 
 fn survivor(row: &ProcessRow, met: Option<Met>) -> Survivor {
+    let wait_channel = stuck::wait_channel(row.pid);
     let why = match &met {
         Some(Met { refused: Some(refused), .. }) => refused.as_str(),
         Some(Met { signal: Some(_), .. }) => "it does not die of SIGKILL",
         _ => "there was no time, or no descriptor, to signal it",
     };
-    Survivor { pid: row.pid, why: why.to_owned(), command: met.map(|met| met.command).unwrap_or_default() }
+    Survivor {
+        pid: row.pid,
+        host_pid: host_pid(row.pid),
+        why: why.to_owned(),
+        command: met.map(|met| met.command).unwrap_or_default(),
+        wait_channel,
+    }
 }
 
 fn stopped(pid: i32, met: &Met) -> Option<StoppedProcess> {

@@ -4,13 +4,13 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::{Utf8DirEntry, Utf8Path, Utf8PathBuf};
 use serde::Serialize;
 use stelae_model::verdict::Verdict;
 use stelae_model::{ExitCode, Failure};
 
 use super::id::run_id;
-use crate::files::{self, Readable};
+use crate::files::{self, Readable, limits};
 
 /// So many ids in a row that are taken are no coincidence.
 const MOST_IDS: usize = 100;
@@ -74,7 +74,7 @@ impl RunFolder {
             Err(error) => Err((path, error)),
         };
         make(folder.path.clone())?;
-        for part in ["logs", "transcripts", "rendered", "steps"] {
+        for part in ["logs", "manifests", "transcripts", "rendered", "steps"] {
             make(folder.join(part))?;
         }
         Ok(folder)
@@ -87,7 +87,7 @@ impl RunFolder {
     pub fn open(root: &Utf8Path, run: &str) -> Result<Self, Failure> {
         let path = runs_folder(root).join(run);
         let plain = !run.is_empty() && run.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if plain && path.is_dir() {
+        if plain && path.symlink_metadata().is_ok_and(|entry| entry.is_dir()) {
             return Ok(Self { path });
         }
         let failure = Failure::new(ExitCode::Usage, "unknown-run", format!("there is no run {run:?}"))
@@ -98,6 +98,14 @@ impl RunFolder {
             }
             None => failure.hint("there are no runs yet: cargo xtask smoke"),
         })
+    }
+
+    /// Removes it: of a run that never began, or of a plan that was only shown.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn remove(&self) -> io::Result<()> {
+        files::discard(&self.path)
     }
 
     /// Its path.
@@ -141,7 +149,8 @@ impl RunFolder {
         while let Some(folder) = folders.pop() {
             for entry in folder.read_dir_utf8().into_iter().flatten().flatten() {
                 let path = entry.path();
-                if path.is_dir() {
+                // A symlink is a file of it, wherever it leads.
+                if is_folder(&entry) {
                     folders.push(path.to_owned());
                 } else if let Ok(relative) = path.strip_prefix(&self.path) {
                     files.push(relative.to_string());
@@ -157,9 +166,12 @@ impl RunFolder {
     /// # Errors
     /// What the system says, or that it is not the JSON that was expected.
     pub fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> io::Result<T> {
-        let text = fs::read_to_string(self.join(name))?;
-        Ok(serde_json::from_str(&text)?)
+        files::read_untrusted_json(self.join(name), limits::RECORD)
     }
+}
+
+fn is_folder(entry: &Utf8DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_dir())
 }
 
 fn no_folder(path: &Utf8Path, error: &io::Error) -> Failure {
@@ -182,7 +194,7 @@ pub struct RunSummary {
 pub fn list_runs(root: &Utf8Path) -> Vec<RunSummary> {
     let entries = runs_folder(root).read_dir_utf8().into_iter().flatten().flatten();
     let mut runs: Vec<_> = entries
-        .filter(|entry| entry.path().is_dir())
+        .filter(is_folder)
         .map(|entry| {
             let folder = RunFolder { path: entry.path().to_owned() };
             // A run without a readable verdict is still a run.

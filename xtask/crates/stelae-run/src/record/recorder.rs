@@ -1,8 +1,7 @@
 //! Writes events, one a line, flushed one by one; hands each to whoever listens.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -14,6 +13,7 @@ use stelae_model::failure::shortened;
 use stelae_model::hidden::Hidden;
 use stelae_model::value::Secret;
 
+use crate::files::{limits, open_append};
 use crate::process::Finished;
 
 /// Characters of a line of somebody's output that an event has.
@@ -49,11 +49,12 @@ impl Recorder {
     /// A recorder that appends to `path`.
     pub fn to_file(path: &Utf8Path, listeners: Vec<Listener>) -> Self {
         let recorder = Self::to_listeners(listeners);
-        match OpenOptions::new().append(true).create(true).mode(0o600).open(path) {
-            Ok(file) => {
+        let opened = open_append(path).and_then(|file| Ok((records_in(&file)?, file)));
+        match opened {
+            Ok((records, file)) => {
                 let mut inner = recorder.lock();
                 // A resumed run goes on counting where its earlier session stopped.
-                inner.seq = records_in(path);
+                inner.seq = records;
                 inner.file = Some(file);
             }
             Err(error) => recorder.evidence_failed(path.as_str(), &error),
@@ -141,7 +142,7 @@ impl Recorder {
     }
 
     /// A piece of evidence could not be written: said once, remembered for the verdict.
-    pub fn evidence_failed(&self, what: &str, error: &std::io::Error) {
+    pub fn evidence_failed(&self, what: &str, error: &io::Error) {
         let mut inner = self.lock();
         if std::mem::replace(&mut inner.broken, true) {
             return;
@@ -175,7 +176,7 @@ impl Recorder {
 }
 
 impl Inner {
-    fn record(&mut self, event: Event) -> Option<std::io::Error> {
+    fn record(&mut self, event: Event) -> Option<io::Error> {
         let record = Record { schema: SCHEMA, seq: self.seq, at_ms: millis(self.started), event };
         self.seq += 1;
         for listener in &mut self.listeners {
@@ -200,11 +201,18 @@ impl Inner {
     }
 }
 
-/// How many records an earlier session left. A device is not read: `/dev/full` has no end.
-fn records_in(path: &Utf8Path) -> u64 {
-    let is_file = path.metadata().is_ok_and(|metadata| metadata.is_file());
-    let text = if is_file { std::fs::read_to_string(path).unwrap_or_default() } else { String::new() };
-    text.lines().count() as u64
+/// How many records an earlier session left.
+fn records_in(file: &File) -> io::Result<u64> {
+    if file.metadata()?.len() > limits::EVENTS {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let (mut lines, mut chunk, mut file) = (0, [0; 64 * 1024], file.take(limits::EVENTS));
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(lines),
+            read => lines += chunk[..read].iter().filter(|&&byte| byte == b'\n').count() as u64,
+        }
+    }
 }
 
 fn millis(since: Instant) -> u64 {
@@ -243,7 +251,9 @@ mod tests {
     #[test]
     fn a_full_disk_is_said_once_and_the_run_goes_on() {
         let (heard, listener) = heard();
-        let recorder = Recorder::to_file(Utf8Path::new("/dev/full"), vec![listener]);
+        let recorder = Recorder::to_listeners(vec![listener]);
+        let full = std::fs::OpenOptions::new().append(true).open("/dev/full").unwrap();
+        recorder.lock().file = Some(full);
         recorder.note("one");
         recorder.note("two");
         assert!(!recorder.is_complete());

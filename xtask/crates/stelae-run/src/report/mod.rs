@@ -1,13 +1,16 @@
 //! Readers of the event stream, for people and machines.
 
+mod panics;
 mod terminal;
 
+pub use panics::show_panics;
 pub use terminal::{Terminal, summary};
 
 use std::io::Write as _;
 
 use serde_json::{Deserializer, Value};
 use stelae_model::Failure;
+use stelae_model::terminal::shown_json;
 
 use crate::record::Listener;
 
@@ -15,8 +18,11 @@ use crate::record::Listener;
 pub fn json_lines() -> Listener {
     Box::new(|record| {
         if let Ok(line) = serde_json::to_string(record) {
-            // Whoever reads has gone when this fails; the run has its own record.
-            writeln!(std::io::stdout().lock(), "{line}").ok();
+            let line = shown_json(&line) + "\n";
+            #[expect(clippy::disallowed_methods, reason = "one of the places that print: JSON, escaped")]
+            let mut stdout = std::io::stdout().lock();
+            // The reader has gone when this fails; the run has its own record.
+            stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).ok();
         }
     })
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use stelae_model::event::{Event, Record, StepOutcome};
+use stelae_model::terminal::{Lines, shown};
 use stelae_model::verdict::Verdict;
 
 use crate::record::Listener;
@@ -38,6 +39,7 @@ impl Terminal {
 
     /// For this process's stderr, coloured only if that is wanted and it is a terminal.
     pub fn with_colour(wanted: bool) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "nothing is printed here")]
         let live = io::stderr().is_terminal();
         Self { live, colour: live && wanted, step: None, done: 0, detail: String::new(), drawn: None }
     }
@@ -59,6 +61,7 @@ impl Terminal {
         Box::new(move |record| lock(&terminal).show(record))
     }
 
+    /// What it prints of an event is one line, whatever the texts in it hold.
     fn show(&mut self, record: &Record) {
         let seconds = format!("{:>6.1}", record.at_ms as f64 / 1000.0);
         match &record.event {
@@ -77,12 +80,10 @@ impl Terminal {
                     StepOutcome::Failed => ("FAILED", "1;31"),
                     StepOutcome::Resumed => ("as before", "32"),
                 };
-                let mark = self.paint(colour, mark);
-                self.line(&format!("{seconds}  {step}: {mark} ({elapsed_ms} ms)"));
+                self.painted(&format!("{seconds}  {step}: "), colour, mark, &format!(" ({elapsed_ms} ms)"));
             }
             Event::Line { source, text } => {
-                let source = self.paint("2", &format!("[{source}]"));
-                self.line(&format!("{seconds}  {source} {text}"));
+                self.painted(&format!("{seconds}  "), "2", &format!("[{source}]"), &format!(" {text}"));
             }
             Event::Rung { process, rung, status } => self.status(&format!("{process}: {rung}: {status}")),
             Event::Ready { url, servers, tools, elapsed_ms, .. } => {
@@ -101,8 +102,7 @@ impl Terminal {
             }
             Event::Note { text } => self.line(&format!("{seconds}  {text}")),
             Event::Warning { text } => {
-                let label = self.paint("33", "warning");
-                self.line(&format!("{seconds}  {label}: {text}"));
+                self.painted(&format!("{seconds}  "), "33", "warning", &format!(": {text}"));
             }
             Event::Attested { processes, differences } => {
                 self.line(&format!(
@@ -122,9 +122,14 @@ impl Terminal {
     }
 
     fn line(&mut self, text: &str) {
+        self.painted(text, "", "", "");
+    }
+
+    /// One line, of which a part is coloured. Only the colour is ours to say in a terminal's language.
+    fn painted(&mut self, before: &str, colour: &str, part: &str, after: &str) {
+        let part = if part.is_empty() { String::new() } else { self.paint(colour, &shown(part)) };
         self.clear();
-        // A closed stderr must not end a run.
-        writeln!(io::stderr().lock(), "{text}").ok();
+        write(&format!("{}{part}{}\n", shown(before), shown(after)));
         self.status("");
     }
 
@@ -139,20 +144,29 @@ impl Terminal {
         let Some((step, since)) = self.step.as_ref().filter(|_| self.live) else { return };
         let (number, seconds) = (self.done + 1, since.elapsed().as_secs_f64());
         let text = format!("step {number}: {step} {seconds:.1} s {}", self.detail);
-        let text: String = text.chars().filter(|c| !c.is_control()).take(100).collect();
-        write!(io::stderr().lock(), "\r\x1b[K{}", self.paint("36", &text)).ok();
+        let text: String = shown(&text).chars().take(100).collect();
+        write(&format!("\r\x1b[K{}", self.paint("36", &text)));
         self.drawn = Some(Instant::now());
     }
 
     fn clear(&mut self) {
         if self.drawn.take().is_some() {
-            write!(io::stderr().lock(), "\r\x1b[K").ok();
+            write("\r\x1b[K");
         }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
         if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "one of the places that print: what comes here was made by `shown`"
+)]
+fn write(text: &str) {
+    // A closed stderr must not end a run.
+    io::stderr().lock().write_all(text.as_bytes()).ok();
 }
 
 impl Default for Terminal {
@@ -162,8 +176,8 @@ impl Default for Terminal {
 }
 
 /// The verdict as text for stdout: the steps, and one sentence.
-pub fn summary(verdict: &Verdict, folder: &str) -> String {
-    let mut text = String::new();
+pub fn summary(verdict: &Verdict, folder: &str) -> Lines {
+    let mut lines = Lines::default();
     for step in &verdict.steps {
         let outcome = match step.outcome {
             Some(StepOutcome::Passed) => "ok",
@@ -171,11 +185,13 @@ pub fn summary(verdict: &Verdict, folder: &str) -> String {
             Some(StepOutcome::Resumed) => "as before",
             None => "not reached",
         };
-        text += &format!("{:<20} {outcome:<12} {:>8} ms\n", step.step, step.elapsed_ms);
+        lines.push(format!("{:<20} {outcome:<12} {:>8} ms", step.step, step.elapsed_ms));
     }
     for warning in &verdict.warnings {
-        text += &format!("warning: {warning}\n");
+        lines.push(format!("warning: {warning}"));
     }
     let word = if verdict.failure.is_none() { "pass" } else { "fail" };
-    text + &format!("{word} ({}): {}\nevidence: {folder}\n", verdict.exit_code.number(), verdict.sentence)
+    lines.push(format!("{word} ({}): {}", verdict.exit_code.number(), verdict.sentence));
+    lines.push(format!("evidence: {folder}"));
+    lines
 }

@@ -1,6 +1,5 @@
 //! One child of a witness: started, watched to its end, and compared with what the witness says.
 
-use std::fs;
 use std::time::Duration;
 
 use camino::Utf8Path;
@@ -12,6 +11,7 @@ use stelae_model::{ExitCode, Failure};
 use super::stage::Stage;
 use super::witness::{Scene, Witness};
 use crate::deadline::Deadline;
+use crate::files::read_log;
 use crate::process::{Service, Session, Stdin};
 use crate::tail::tail;
 
@@ -38,7 +38,7 @@ pub(super) fn play(scene: &Scene, stage: &Stage<'_>) -> Result<Seen, Failure> {
     if ended.is_err() {
         child.stop(StopLimits::default(), stage.host.interrupt);
     }
-    let stdout = fs::read_to_string(stage.stdout()).unwrap_or_default();
+    let stdout = read_log(&stage.stdout()).unwrap_or_default();
     Ok(Seen { ended: ended?, stdout, said: tail(&stage.stderr()) })
 }
 
@@ -70,7 +70,7 @@ fn await_end(
 }
 
 fn is_up(log: &Utf8Path) -> bool {
-    fs::read_to_string(log).is_ok_and(|text| text.lines().any(|line| line == "up"))
+    read_log(log).is_ok_and(|text| text.lines().any(|line| line == "up"))
 }
 
 impl Seen {

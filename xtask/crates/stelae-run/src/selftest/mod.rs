@@ -103,5 +103,5 @@ fn unusable(folder: &Utf8Path, error: &std::io::Error) -> Failure {
     Failure::new(ExitCode::PrerequisiteMissing, "selftest-folder", "the selftest has no folder to work in")
         .on(folder.to_string())
         .because(error.to_string())
-        .hint("name another folder for temporary files: TMPDIR=PATH cargo xtask selftest")
+        .hint("make room, or name another folder: cargo xtask --set STELAE_CACHE_HOME=PATH selftest")
 }

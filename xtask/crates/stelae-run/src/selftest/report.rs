@@ -1,6 +1,7 @@
 //! What the witnesses came to.
 
 use serde::Serialize;
+use stelae_model::terminal::Lines;
 use stelae_model::{ExitCode, Failure};
 
 use super::Witness;
@@ -93,7 +94,7 @@ impl Row {
     }
 
     /// For a person: a line, and one more for everything that was seen instead.
-    pub fn text(&self) -> String {
+    fn lines(&self) -> Lines {
         let scenario = self.scenario.map(|scenario| format!("{scenario}: ")).unwrap_or_default();
         let outcome = match self.verdict {
             Verdict::Ok => format!("ok ({} ms)", self.elapsed_ms),
@@ -101,11 +102,10 @@ impl Row {
             Verdict::Awaits => format!("awaits: {}", self.awaits.unwrap_or_default()),
             Verdict::LeftOut => "left out".to_owned(),
         };
-        let mut text = format!("{:>3}  {:<23}  {scenario}{outcome}", self.code.number(), self.name);
-        text.extend(self.notes.iter().map(|note| format!("; {note}")));
-        text.push('\n');
-        text.extend(self.saw.iter().map(|line| format!("     {line}\n")));
-        text
+        let mut first = format!("{:>3}  {:<23}  {scenario}{outcome}", self.code.number(), self.name);
+        first.extend(self.notes.iter().map(|note| format!("; {note}")));
+        let saw = self.saw.iter().map(|line| format!("     {line}"));
+        std::iter::once(first).chain(saw).collect()
     }
 }
 
@@ -116,8 +116,10 @@ impl Report {
     }
 
     /// For a person.
-    pub fn text(&self) -> String {
-        self.rows.iter().map(Row::text).collect()
+    pub fn lines(&self) -> Lines {
+        let mut lines = Lines::default();
+        self.rows.iter().for_each(|row| lines.append(&row.lines()));
+        lines
     }
 
     /// That all who were heard saw what they should.

@@ -17,6 +17,7 @@ use stelae_model::{ExitCode, Failure};
 use super::unusable;
 use super::witness::Scene;
 use crate::deadline::Deadline;
+use crate::files::{Readable, read_regular_text, replace};
 use crate::git::Git;
 use crate::ports::{self, Placeholder};
 use crate::process::{Limits, tree};
@@ -62,7 +63,8 @@ impl Gateway {
         format!(
             "version = 1\n[gateway]\ncommand = {command:?}\nargs = {args:?}\nsocket = \"passed\"\ngrace_ms = 500\n\
              [readiness]\nidle_ms = {idle_ms}\nceiling_ms = 60000\nceiling_ci_ms = 60000\nmcp_path = \"/mcp\"\n\
-             health_path = \"/healthz\"\nready_path = \"/readyz\"\nrequired_tools = [\"selftest_no_such_tool\"]\n"
+             health_path = \"/healthz\"\nready_path = \"/readyz\"\nrequired_tools = [\"selftest_no_such_tool\"]\n\
+             canary = {{ tool = \"selftest_no_such_tool\", arguments = {{}}, result = [{{ contains = \"x\" }}] }}\n"
         )
     }
 }
@@ -106,7 +108,7 @@ impl<'a> Stage<'a> {
     /// Writes a file of the stage.
     pub(super) fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
         let path = self.path(name);
-        fs::write(&path, text).map_err(|error| unusable(&path, &error))
+        replace(&path, text.as_bytes(), Readable::ByAnyone).map_err(|error| unusable(&path, &error))
     }
 
     /// The address of the stack; nobody else gets it.
@@ -141,15 +143,15 @@ impl<'a> Stage<'a> {
         let limits = Limits { deadline: Deadline::after(GIT_LIMIT), interrupt, stdout: &log, stderr: &log };
         let recorder = Recorder::to_listeners(Vec::new());
         let run = |cwd: &Utf8Path, args: &[&str]| git.run(cwd, args, &limits, &recorder).map(drop);
-        run(&self.folder, &["clone", "--quiet", root.as_str(), clone.as_str()])?;
+        git.clone_apart(root.as_path(), &clone, &limits, &recorder)?;
         let smoke = clone.join("config/smoke.toml");
-        let text = fs::read_to_string(&smoke).map_err(|error| unusable(&smoke, &error))?;
+        let text = read_regular_text(&smoke).map_err(|error| unusable(&smoke, &error))?;
         let (before, calls) = text.split_once(CALL).ok_or_else(|| {
             Failure::new(ExitCode::Environment, "smoke-config", "the smoke run expects no calls")
                 .on(smoke.to_string())
         })?;
         let text = format!("{before}{CALL}\n{call}\n{CALL}{calls}");
-        fs::write(&smoke, text).map_err(|error| unusable(&smoke, &error))?;
+        replace(&smoke, text.as_bytes(), Readable::ByAnyone).map_err(|error| unusable(&smoke, &error))?;
         // Nobody's name, key and hooks have anything to do with it.
         let nobody = ["-c", "user.name=selftest", "-c", "user.email=selftest@selftest.invalid"];
         let alone = ["-c", "commit.gpgsign=false", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0"];
@@ -174,7 +176,6 @@ impl<'a> Stage<'a> {
         let root = scene.root.clone().unwrap_or_else(|| self.path("root"));
         let folder = |name: &str| value::<AbsolutePath>(self.path(name).as_str());
         let mut env = XtaskEnv {
-            root: value(root.as_str())?,
             workspace_root: value(root.as_str())?,
             config_home: folder("config")?,
             state_home: folder("state")?,
@@ -191,9 +192,12 @@ impl<'a> Stage<'a> {
         let cargo = CargoEnv { target_dir: None, ..CargoEnv::from_environment(environment)? };
         let cargo = cargo.pairs().into_iter().map(|(name, text)| (name.to_owned(), text));
         let script = format!("exec 2>\"$0\"; {} \"$@\"", scene.shell);
-        let invocation = XTASK.invoke("/bin/sh".into(), root, &base, &env).own_variables(cargo);
+        let invocation = XTASK.invoke("/bin/sh".into(), root.clone(), &base, &env).own_variables(cargo);
         let words = ["-c".to_owned(), script, self.stderr().to_string(), self.host.program.to_string()];
-        Ok(invocation.args(words).args(["--format", "json"]).args(scene.args.clone()))
+        Ok(invocation
+            .args(words)
+            .args(["--format", "json", "--root", root.as_str()])
+            .args(scene.args.clone()))
     }
 
     pub(super) fn stdout(&self) -> Utf8PathBuf {
@@ -207,7 +211,7 @@ impl<'a> Stage<'a> {
     /// What is left of a child that has ended: processes, temporary files, its entry among those that run, a listener.
     pub(super) fn left(&self) -> Vec<String> {
         let mut left = self.processes();
-        for folder in ["tmp", "cache/live"] {
+        for folder in ["tmp", "cache/live", "cache/workspaces"] {
             let entries = self.path(folder).read_dir_utf8().into_iter().flatten().flatten();
             left.extend(entries.map(|entry| entry.path().to_string()));
         }
@@ -255,7 +259,8 @@ fn value<T: EnvValue>(text: &str) -> Result<T, Failure> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use stelae_model::env::Layers;
+    use stelae_model::env::declared::STELAE_BIN_DIR;
+    use stelae_model::env::{Given, Layers};
 
     use super::*;
     use crate::process::{Service, Session, Stdin};
@@ -272,9 +277,8 @@ mod tests {
     fn whatever_is_left_is_found() {
         let temporary = tempfile::tempdir().unwrap();
         let folder = Utf8Path::from_path(temporary.path()).unwrap().join("stage");
-        let found =
-            [("STELAE_ROOT", "/"), ("STELAE_BIN_DIR", "/bin")].map(|(name, text)| (name, text.to_owned()));
-        let environment = Environment::resolve(&Layers { found: found.into(), ..Layers::default() }).unwrap();
+        let given = vec![Given::of::<STELAE_ROOT>("/"), Given::of::<STELAE_BIN_DIR>("/bin")];
+        let environment = Environment::resolve(&Layers { given, ..Layers::default() }).unwrap();
         let interrupt = Interrupt::never();
         let host =
             Host { environment: &environment, program: Utf8Path::new("/bin/true"), interrupt: &interrupt };

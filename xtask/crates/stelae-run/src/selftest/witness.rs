@@ -10,7 +10,7 @@ use stelae_model::{ExitCode, Failure};
 
 use super::stage::{Gateway, Stage};
 use super::unusable;
-use crate::files::random;
+use crate::files::{random, read_regular_text};
 use crate::signals::is_ignored;
 
 /// Who has seen a code.
@@ -166,7 +166,10 @@ fn cargo_fails(stage: &Stage<'_>) -> Result<Scene, Failure> {
     let made = bin_dir.join(".fingerprint");
     fs::create_dir_all(&made).map_err(|error| unusable(&made, &error))?;
     let mut scene = restart(stage, Gateway::of_the_workspace())?;
-    scene.args.splice(0..0, ["--set".to_owned(), format!("STELAE_BIN_DIR={bin_dir}")]);
+    // A workspace without that package; without one cargo would look for one in the folders above.
+    let manifest = stage.path("root/Cargo.toml");
+    fs::write(&manifest, "[workspace]\n").map_err(|error| unusable(&manifest, &error))?;
+    scene.args.splice(0..0, ["--bin-dir".to_owned(), bin_dir.to_string()]);
     Ok(scene)
 }
 
@@ -223,7 +226,7 @@ fn survivor(stage: &Stage<'_>) -> Result<Scene, Failure> {
 
 fn drift(stage: &Stage<'_>) -> Result<Scene, Failure> {
     let path = stage.path("config/proxy.json");
-    let text = fs::read_to_string(&path).map_err(|error| unusable(&path, &error))?;
+    let text = read_regular_text(&path).map_err(|error| unusable(&path, &error))?;
     stage.write("config/proxy.json", &text.replace("\"selftest\"", "\"somebody else\""))?;
     Ok(Scene::of(["render-proxy", "--check"]))
 }

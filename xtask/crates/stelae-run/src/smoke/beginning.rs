@@ -76,7 +76,7 @@ pub(super) fn begin_resumed(
     let there = plan.workspace.symlink_metadata().is_ok();
     let workspace = if there || recorded > 0 { Some(Workspace::open(&plan.workspace)?) } else { None };
     let old: Option<Restarted> = folder.read_json(&file_of("restart")).ok();
-    let live = old.as_ref().and_then(LiveStack::resume);
+    let live = old.as_ref().and_then(|old| LiveStack::resume(old, &folder.join("logs/restart.log")));
     let starts_stack = steps.iter().position(|name| name == "restart").unwrap_or(0);
     let past = Past { steps: &steps, recorded, starts_stack, stack_up: live.is_some() };
     let beginning = past.begin(plan.from.as_deref())?;

@@ -1,22 +1,44 @@
 //! The target folder that builds of clones share.
 //!
-//! A fresh clone has new file times, and cargo would build every crate of the workspace again. So the folder remembers
-//! which content of which file it last built (the *stamp*), and a file of a new clone whose content is the same gets
-//! an old file time back; what differs gets the newest, and is built. While a build is under way the stamp holds only
-//! what the build has in common with the one before: a build that was cut short promises nothing about the rest.
+//! A fresh clone has new file times, and cargo would build every crate of the workspace again. So the folder remembers what
+//! it last built (the *stamp*), and the entries of a new clone get the times at which they came to be what they are
+//! ([`freshness`]). The stamp is written before the build: a build that was cut short has built some packages since their
+//! times, and the others not.
+//!
+//! A build that writes into the sources ([`written`]) is none that can be warm: the next clone lacks what it wrote. The next
+//! build then takes every package of the repository for changed; what it depends on from elsewhere was built without them.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::time::{Duration, SystemTime};
+mod freshness;
+mod written;
+
+pub(crate) use written::WorkTree;
+
+use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use camino::{Utf8Path, Utf8PathBuf};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+use serde::{Deserialize, Serialize};
 use stelae_model::{ExitCode, Failure};
 
 use crate::deadline::Deadline;
-use crate::files::create_private_dirs;
+use crate::files::{
+    create_private_dirs, discard, limits, open_lock, read_below, read_untrusted_json, replace_json,
+};
+use crate::git::TreeEntry;
 use crate::signals::Interrupt;
+use freshness::{Freshness, Stamp};
+
+/// Its name in the shared folder.
+const STAMP: &str = "stamp.json";
+/// The version of the stamp. One of another version is not read, and everything is built.
+const SCHEMA: u32 = 2;
+/// More than any manifest has.
+const MANIFEST_BYTES: u64 = 1024 * 1024;
 
 /// How often a held lock is tried again.
 const TRY_EVERY: Duration = Duration::from_millis(20);
@@ -41,11 +63,9 @@ impl BuildCache {
         interrupt: &Interrupt,
         on_wait: &mut dyn FnMut(),
     ) -> Result<Self, Failure> {
-        let fail = |error: &std::io::Error| unusable(folder).because(error.to_string());
+        let fail = |error: &io::Error| unusable(folder).because(error.to_string());
         create_private_dirs(folder).map_err(|error| fail(&error))?;
-        let options =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(folder.join("lock"));
-        let file = options.map_err(|error| fail(&error))?;
+        let file = open_lock(folder.join("lock")).map_err(|error| fail(&error))?;
         let mut said = false;
         loop {
             match file.try_lock() {
@@ -76,46 +96,161 @@ impl BuildCache {
         self.folder.join("target")
     }
 
-    /// Gives old times to all files of the clone that were built as they are, and takes the others out of the stamp.
-    /// Returns how many files were built as they are.
+    /// Gives every entry of a clone its time, and takes away what must not be seen by what is built now.
     ///
     /// # Errors
     /// What the system says, and on which file.
-    pub(crate) fn set_times_back(&self, repo: &Utf8Path, tree: &[(String, String)]) -> anyhow::Result<usize> {
-        let built = self.stamp();
-        let same: Vec<_> = tree.iter().filter(|(path, id)| built.get(path) == Some(id)).cloned().collect();
-        self.stamp_as(&same)?;
-        // Older than anything that cargo can have written, and the same in every clone. What differs becomes newer than
-        // anything: while this run waited for the lock, another's build may have written results newer than the clone.
-        let (old, now) = (SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000), SystemTime::now());
-        let mut count = 0;
-        // Mode 120000 is a symbolic link, 160000 another repository: neither has a time of its own to set.
-        for (path, id) in tree.iter().filter(|(_, id)| id.starts_with("100")) {
-            let same = built.get(path) == Some(id);
-            let set =
-                File::open(repo.join(path)).and_then(|file| file.set_modified(if same { old } else { now }));
-            set.with_context(|| format!("the time of {path} cannot be set"))?;
-            count += usize::from(same);
+    pub(crate) fn prepare(
+        &self,
+        repo: &Utf8Path,
+        commit: &str,
+        tree: &[TreeEntry],
+    ) -> anyhow::Result<Prepared> {
+        let mut remembered = self.remembered();
+        // Whatever is known of no package is built anew, with what it depends on in the repository.
+        let is_warm = !remembered.built.is_empty();
+        if remembered.writes_sources {
+            let mut empty = Stamp::default();
+            empty.reach(remembered.built.latest_ns());
+            remembered.built = empty;
         }
-        Ok(count)
+        let manifest = |path: &Path| {
+            let bytes = read_below(repo, path, MANIFEST_BYTES).ok()?;
+            String::from_utf8(bytes).ok()
+        };
+        // Whether a build that was killed wrote into its sources was never looked at.
+        let cut_short = remembered.under_way;
+        let freshness = Freshness::decide(&remembered.built, commit, tree, &manifest, now_ns(), cut_short);
+        // First on disk: a build that is killed finds its packages by it, and those that it did not get to.
+        self.remember(&Remembered {
+            schema: SCHEMA,
+            under_way: true,
+            writes_sources: false,
+            built: freshness.stamp,
+        })?;
+        self.remove_leavings(&freshness.run_anew)?;
+        for (path, &time_ns) in &freshness.times {
+            set_time(&repo.as_std_path().join(path), time_ns)
+                .with_context(|| format!("the time of {} cannot be set", path.display()))?;
+        }
+        let changed = freshness.changed.iter().map(|folder| shown(folder)).collect();
+        Ok(Prepared { is_warm, packages: freshness.packages, changed })
     }
 
-    /// Remembers that this is what was built.
+    /// Says that the build is over, and whether it wrote into its sources.
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn stamp_as(&self, tree: &[(String, String)]) -> anyhow::Result<()> {
-        let tree: BTreeMap<_, _> = tree.iter().cloned().collect();
-        let (stamp, draft) = (self.folder.join("stamp.json"), self.folder.join("stamp.json.new"));
-        fs::write(&draft, serde_json::to_vec(&tree)?).with_context(|| draft.to_string())?;
-        fs::rename(draft, &stamp).with_context(|| stamp.to_string())
+    pub(crate) fn conclude(&self, writes_sources: bool) -> anyhow::Result<()> {
+        let mut remembered = self.remembered();
+        remembered.built.reach(now_ns());
+        self.remember(&Remembered { under_way: false, writes_sources, ..remembered })
+    }
+
+    /// What build scripts have left behind, and could find again.
+    fn remove_leavings(&self, names: &BTreeSet<String>) -> anyhow::Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        // target/debug/build, or target/TRIPLE/debug/build.
+        let mut below = vec![self.target()];
+        for _ in 0..3 {
+            below = below.iter().flat_map(|folder| folders_of(folder)).collect();
+            for build in below.iter().filter(|folder| folder.file_name() == Some("build")) {
+                for leavings in folders_of(build).iter().filter(|folder| is_of(folder, names)) {
+                    remove_all(leavings)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remember(&self, remembered: &Remembered) -> anyhow::Result<()> {
+        let path = self.folder.join(STAMP);
+        replace_json(&path, remembered).with_context(|| path.to_string())
     }
 
     /// What was built last; nothing, when that is not known.
-    fn stamp(&self) -> BTreeMap<String, String> {
-        let text = fs::read_to_string(self.folder.join("stamp.json")).ok();
-        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    fn remembered(&self) -> Remembered {
+        let read = read_untrusted_json::<Remembered>(self.folder.join(STAMP), limits::RECORD);
+        read.ok().filter(|remembered| remembered.schema == SCHEMA).unwrap_or_default()
     }
+}
+
+/// What the next build has to know.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Remembered {
+    schema: u32,
+    /// A build was begun, and has not said how it ended.
+    under_way: bool,
+    /// The last build wrote into its sources.
+    writes_sources: bool,
+    built: Stamp,
+}
+
+/// What is about to be built.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// Whether something is known of an earlier build.
+    pub(crate) is_warm: bool,
+    /// How many packages there are.
+    pub(crate) packages: usize,
+    /// The folders of those that differ from the build before.
+    pub(crate) changed: Vec<String>,
+}
+
+impl std::fmt::Display for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const MOST_NAMED: usize = 8;
+        if !self.is_warm {
+            return f.write_str("building from scratch: nothing is cached yet");
+        }
+        write!(f, "{} of {} packages differ from the last build", self.changed.len(), self.packages)?;
+        let named = self.changed.iter().take(MOST_NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+        match self.changed.len().saturating_sub(MOST_NAMED) {
+            0 if named.is_empty() => Ok(()),
+            0 => write!(f, ": {named}"),
+            more => write!(f, ": {named} and {more} more"),
+        }
+    }
+}
+
+fn shown(folder: &Path) -> String {
+    if folder.as_os_str().is_empty() { ".".to_owned() } else { folder.display().to_string() }
+}
+
+fn now_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Sets the time of an entry itself, and not of what a link names.
+fn set_time(path: &Path, time_ns: u64) -> io::Result<()> {
+    let (seconds, nanoseconds) = (time_ns / 1_000_000_000, time_ns % 1_000_000_000);
+    let time = Timespec {
+        tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX),
+        tv_nsec: i64::try_from(nanoseconds).unwrap_or_default(),
+    };
+    let times = Timestamps { last_access: time, last_modification: time };
+    Ok(utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Whether a folder below `build` is one of these packages: `NAME-` and the hash that cargo gives.
+fn is_of(folder: &Utf8Path, names: &BTreeSet<String>) -> bool {
+    let name = folder.file_name().and_then(|name| name.rsplit_once('-'));
+    name.is_some_and(|(name, _)| names.contains(name))
+}
+
+/// The folders in a folder; none, if it is not there.
+fn folders_of(folder: &Utf8Path) -> Vec<Utf8PathBuf> {
+    let entries = folder.read_dir_utf8().into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.map(camino::Utf8DirEntry::into_path).collect()
+}
+
+fn remove_all(folder: &Utf8Path) -> anyhow::Result<()> {
+    discard(folder).with_context(|| folder.to_string())
 }
 
 /// The failure of everything that goes wrong with the folder itself.
@@ -126,42 +261,12 @@ pub(crate) fn unusable(folder: &Utf8Path) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
+mod cargo_tests;
 
+#[cfg(test)]
+mod tests {
     use super::*;
     use crate::files::await_unlocked;
-
-    fn tree(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-        pairs.iter().map(|&(path, id)| (path.to_owned(), format!("100644 blob {id}"))).collect()
-    }
-
-    #[test]
-    fn only_what_was_built_as_it_is_gets_its_old_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = Utf8Path::from_path(folder.path()).unwrap();
-        let (cache, repo) = (folder.join("cache"), folder.join("repo"));
-        fs::create_dir(&repo).unwrap();
-        let year = Duration::from_secs(365 * 24 * 3600);
-        for file in ["same", "changed", "new"] {
-            fs::write(repo.join(file), "x").unwrap();
-            // As if the clone had waited long for the lock.
-            File::open(repo.join(file)).unwrap().set_modified(SystemTime::now() - 2 * year).unwrap();
-        }
-        let lock = || {
-            BuildCache::lock(&cache, Deadline::after(Duration::from_secs(5)), &Interrupt::never(), &mut || {})
-        };
-        lock().unwrap().stamp_as(&tree(&[("same", "1"), ("changed", "1"), ("gone", "1")])).unwrap();
-        // It holds what runs of this user start: nobody else writes into it.
-        assert_eq!(fs::metadata(&cache).unwrap().permissions().mode() & 0o777, 0o700);
-        let now = tree(&[("same", "1"), ("changed", "2"), ("new", "1")]);
-        let cache = lock().unwrap();
-        assert_eq!(cache.set_times_back(&repo, &now).unwrap(), 1);
-        let age = |file: &str| fs::metadata(repo.join(file)).unwrap().modified().unwrap().elapsed().unwrap();
-        assert!(age("same") > year && age("changed") < year && age("new") < year);
-        // The build that would have stamped it never ended: only what both have in common is promised.
-        assert_eq!(cache.set_times_back(&repo, &tree(&[("same", "1"), ("changed", "1")])).unwrap(), 1);
-    }
 
     #[test]
     fn a_held_lock_is_waited_for_until_the_deadline() {

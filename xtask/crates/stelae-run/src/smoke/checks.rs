@@ -2,13 +2,14 @@
 
 use stelae_model::agent::Model;
 use stelae_model::env::nearest;
+use stelae_model::golden::Golden;
 use stelae_model::stack::Chosen;
 use stelae_model::stages::STAGES;
 use stelae_model::{ExitCode, Failure};
 
 use super::options::Plan;
 use super::planning::Request;
-use super::{TEARDOWN, play, step_names};
+use super::{TEARDOWN, step_names};
 
 /// That the steps and the stage that are asked for are there, and come in this order.
 ///
@@ -90,14 +91,13 @@ pub(super) fn check_reload(chosen: &Chosen, request: &Request) -> Result<(), Fai
 }
 
 /// That there is a golden run to compare with, of this very agent.
-pub(super) fn check_golden(request: &Request) -> Result<(), Failure> {
+pub(super) fn check_golden(request: &Request, golden: Option<&Golden>) -> Result<(), Failure> {
     if request.manual_stage.is_some() && (request.record.is_some() || request.compare.is_some()) {
         let what = "what a person plays is no golden run";
         return Err(Failure::new(ExitCode::Usage, "contradictory", what)
             .because("the run is recorded, or compared, and a stage of it is to be played by hand"));
     }
-    let Some(path) = &request.compare else { return Ok(()) };
-    let golden = play::read_golden(path)?;
+    let (Some(path), Some(golden)) = (&request.compare, golden) else { return Ok(()) };
     if (golden.agent, golden.model) == (request.agent, request.model) {
         return Ok(());
     }

@@ -1,24 +1,40 @@
 //! What the steps of a run work with, besides what they give each other.
 
-use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::env::programs::XTASK;
 use stelae_model::env::{Base, Environment, Invocation, ProgramEnv as _, XtaskEnv};
+use stelae_model::flow::Keep;
+use stelae_model::protection::WriteProtection;
+use stelae_model::starts::FileIdentity;
 use stelae_model::{ExitCode, Failure};
 
+use super::description::Description;
+use super::manifest::Kept;
 use super::options::Plan;
 use super::sandbox::Sandbox;
 use super::stack::LiveStack;
+use super::steps::check_stack;
 use super::workspace::Workspace;
 use crate::deadline::Deadline;
-use crate::files::read_text;
+use crate::environment::OF_RUN;
+use crate::files::{LastingId, read_text};
 use crate::git::Git;
+use crate::guardian::{self, Dead};
 use crate::ports::{AddressLease, Placeholder};
 use crate::process::{self, Finished, Limits, Stream};
 use crate::record::{Recorder, RunFolder};
 use crate::report::failure_in;
+use crate::sealed::Sealed;
 use crate::signals::Interrupt;
+use crate::tools::Shelf;
+
+/// How often it is looked whether the stack lives, while something else is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The hands of a run.
 #[derive(Debug)]
@@ -31,6 +47,8 @@ pub(crate) struct SmokeContext {
     pub(crate) interrupt: Interrupt,
     /// What was decided before the run started.
     pub(crate) plan: Plan,
+    /// What describes the run: the commit's, whatever another process writes into the clone.
+    pub(crate) described: Description,
     /// The host's variables.
     pub(crate) host: Environment,
     /// Where the run's processes live.
@@ -51,6 +69,14 @@ pub(crate) struct SmokeContext {
     pub(crate) stack: Option<LiveStack>,
     /// So many calls had the gateway been given when the last stage of this session was judged.
     pub(crate) calls_seen: Option<usize>,
+    /// What the verdict has to say of servers, as they stood at the last look.
+    pub(crate) server_warnings: Vec<String>,
+    /// What the stack and the agents cannot write to; decided when the first of them is about to start.
+    pub(crate) protection: OnceLock<Option<WriteProtection>>,
+    /// What the clone and the config home have to be; read back when a session that goes on first asks.
+    pub(crate) kept: Option<Kept>,
+    /// The programs that were built from the clone, once they are.
+    pub(crate) programs: Mutex<Vec<Sealed>>,
 }
 
 impl SmokeContext {
@@ -74,6 +100,42 @@ impl SmokeContext {
         in_either(self.folder.path(), &self.sandbox.workspace, name).unwrap_or_else(|| self.place(name))
     }
 
+    /// Does work that waits for the stack, in a thread of its own, and gives it up as soon as the stack dies or a signal comes. The
+    /// thread ends with its work, which has a deadline of its own.
+    ///
+    /// # Errors
+    /// What [`check_stack`] finds; 129, 130, 143 on a signal.
+    pub(crate) fn while_up<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (done, outcome) = mpsc::channel();
+        let worker = thread::spawn(move || done.send(work()));
+        loop {
+            match outcome.recv_timeout(LOOK_EVERY) {
+                Ok(outcome) => return Ok(outcome),
+                Err(RecvTimeoutError::Timeout) => {
+                    check_stack(self)?;
+                    self.interrupt.bail("waiting for the stack")?;
+                }
+                // It has panicked.
+                Err(RecvTimeoutError::Disconnected) => match worker.join() {
+                    Err(panic) => std::panic::resume_unwind(panic),
+                    Ok(_) => return Err(Failure::unexpected("a thread ended without its outcome")),
+                },
+            }
+        }
+    }
+
+    /// Tells the guardian which folder the workspace is, in case that a server renames it and the harness is killed.
+    pub(crate) fn register_workspace(&self, made: LastingId) -> Result<(), Failure> {
+        let Some(guarded) = guardian::guarded().filter(|_| self.plan.keep != Keep::Always) else {
+            return Ok(());
+        };
+        let dead = Dead::new(&self.plan.run, Some(self.plan.workspace.clone()));
+        guarded.register(&Dead { folder: Some(made), ..dead })
+    }
+
     /// Path of a log.
     pub(crate) fn log(&self, name: &str) -> Utf8PathBuf {
         self.place(&format!("logs/{name}.log"))
@@ -95,13 +157,59 @@ impl SmokeContext {
         work(&self.clone_git, &limits)
     }
 
+    /// That the programs of the clone are still those that were built: asked for before and after each start of one, and at
+    /// the end.
+    ///
+    /// # Errors
+    /// Exit 50, `program-changed`.
+    pub(crate) fn check_programs(&self) -> Result<(), Failure> {
+        self.programs().iter_mut().try_for_each(|program| {
+            let name = program.path.file_name().unwrap_or("a program").to_owned();
+            program.check_untouched(&format!("{name}, as it was built from the clone,"))
+        })
+    }
+
+    /// That the agent CLI is still the program that was found: asked for before each start of it, and at the end.
+    ///
+    /// # Errors
+    /// Exit 50, `program-changed`; 40, `agent-not-started`, `tool-changed`.
+    pub(crate) fn check_agent(&self) -> Result<(), Failure> {
+        match &self.plan.agent_program {
+            Some(program) => {
+                program.check(self.plan.agent, &Shelf::of_pins(self.described.tools()?, &self.host)?)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The file that an agent's process executes, if its identity is known.
+    pub(crate) fn program_of_agent(&self) -> Option<(Utf8PathBuf, FileIdentity)> {
+        let sealed = match &self.plan.agent_program {
+            Some(program) => program.sealed.clone(),
+            None => {
+                let programs = self.programs();
+                programs.iter().find(|program| program.path.file_name() == Some("stelae-gateway"))?.clone()
+            }
+        };
+        Some((sealed.path, sealed.identity?))
+    }
+
+    /// The programs that were built from the clone.
+    pub(crate) fn programs(&self) -> MutexGuard<'_, Vec<Sealed>> {
+        self.programs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The clone's own `xtask`, in the sandbox's environment.
     pub(crate) fn xtask(&self, args: &[&str]) -> Result<Invocation, Failure> {
+        self.check_programs()?;
         let inside = self.sandbox.environment(&self.host)?;
         let base = Base::from_environment(&inside)?;
         let env = XtaskEnv::from_environment(&inside)?;
-        let invocation = XTASK.invoke(self.sandbox.bin_dir().join("xtask"), self.sandbox.repo(), &base, &env);
-        Ok(invocation.args(["--format", "json"]).args(args.iter().copied()))
+        let root = self.sandbox.repo();
+        let invocation = XTASK.invoke(self.sandbox.bin_dir().join("xtask"), root.clone(), &base, &env);
+        // By arguments, because the harness takes nothing of its own from the environment, be it another harness's.
+        let of_this_run = ["--format", "json", "--root", root.as_str(), OF_RUN, &self.sandbox.run];
+        Ok(invocation.args(of_this_run).args(args.iter().copied()))
     }
 
     /// Runs a verb of the clone's own `xtask`; its talk is shown under `source`, its failure becomes ours.
@@ -116,6 +224,8 @@ impl SmokeContext {
                     self.recorder.line(source, text);
                 }
             })?);
+        // It was that program, and no other one for a while.
+        self.check_programs()?;
         if finished.status.is_success() {
             return Ok(finished);
         }

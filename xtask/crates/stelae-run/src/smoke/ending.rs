@@ -10,6 +10,7 @@ use stelae_model::lifecycle::StopLimits;
 use stelae_model::verdict::{Facts, Verdict, decide};
 
 use super::engine::{SmokeEngine, file_of};
+use super::manifest;
 use super::play::take_back_all;
 use super::stack::{LiveStack, end_leftovers};
 use super::state::Restarted;
@@ -50,10 +51,21 @@ impl Ending {
                 }
             }
         }
+        for warning in std::mem::take(&mut self.engine.context.server_warnings) {
+            self.recorder.warn(warning);
+        }
         let begun = Instant::now();
         let survivors = self.tear_down(ended);
+        let mut untouched = true;
+        let passed = self.engine.passed();
+        if failed.is_none()
+            && !ended.leaves_stack_up()
+            && let Err(failure) = manifest::check_last(&mut self.engine.context, &passed)
+        {
+            (failed, ended, untouched) = (Some((TEARDOWN.to_owned(), failure)), Ended::Failed, false);
+        }
         let cleared = self.clear_workspace(ended);
-        let clean = survivors.is_empty() && cleared.is_ok();
+        let clean = survivors.is_empty() && cleared.is_ok() && untouched;
         if let Err(failure) = cleared {
             match &failed {
                 None => failed = Some((TEARDOWN.to_owned(), failure)),

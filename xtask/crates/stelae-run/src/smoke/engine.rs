@@ -39,6 +39,12 @@ impl SmokeEngine {
         budget.saturating_sub(self.started.elapsed())
     }
 
+    /// The steps that this session has carried out, in their order.
+    pub(crate) fn passed(&self) -> Vec<String> {
+        let passed = self.reports.iter().filter(|report| report.outcome == Some(StepOutcome::Passed));
+        passed.map(|report| report.step.clone()).collect()
+    }
+
     /// The deadline of a step: its own budget, and never past what the run has left for steps.
     fn deadline(&self, name: &str) -> Deadline {
         let budgets = &self.context.plan.budgets;

@@ -8,18 +8,23 @@ mod beginning;
 mod build_cache;
 mod checks;
 mod context;
+mod description;
 mod ending;
 mod engine;
+mod manifest;
+mod nonce;
 mod options;
 mod planning;
 mod play;
+mod protection;
 mod sandbox;
+mod servers;
 mod stack;
 mod state;
 mod steps;
 mod workspace;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use stelae_model::Failure;
@@ -31,17 +36,18 @@ use stelae_model::lifecycle::StopLimits;
 use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::verdict::Verdict;
 
+pub use description::Description;
 pub use options::{IfExists, Plan};
 pub use planning::{Request, Resumption, plan_new, plan_resumed};
 pub use play::{golden_file, take_back_all};
 pub use sandbox::Sandbox;
-pub use workspace::Workspace;
+pub use workspace::{WORKSPACE_ID, WORKSPACES, Workspace};
 
 use beginning::{Begun, begin_new, begin_resumed};
 use context::SmokeContext;
 use ending::Ending;
-use engine::SmokeEngine;
-use state::{Attested, Staged, Start, Verified};
+use engine::{SmokeEngine, file_of};
+use state::{Attested, Built, Staged, Start, Verified};
 
 use crate::deadline::Deadline;
 use crate::git::Git;
@@ -80,8 +86,8 @@ pub fn step_names() -> Vec<String> {
 pub struct Run {
     /// What was decided.
     pub plan: Plan,
-    /// The bundle that is installed.
-    pub bundle: String,
+    /// What describes it.
+    pub described: Description,
     /// The host's variables.
     pub host: Environment,
     /// Where the evidence goes.
@@ -134,7 +140,10 @@ impl Run {
         for note in &begun.notes {
             recorder.note(note.clone());
         }
-        let (bundle, read_back) = (self.bundle.clone(), begun.read_back);
+        if let Some(compared) = self.described.golden.as_ref().filter(|compared| !compared.committed) {
+            recorder.warn(format!("the golden run is not in the commit that is cloned: {}", compared.place));
+        }
+        let (bundle, read_back) = (self.described.smoke.bundle.clone(), begun.read_back);
         let context = self.context(git, begun, interrupt, &recorder)?;
         context.keep_json("plan.json", &context.plan);
         context.keep_json("sandbox.json", &context.sandbox);
@@ -150,7 +159,7 @@ impl Run {
         guarded.limit(StopLimits { grace: half, ceiling: half });
         guarded.over_in(Duration::from_millis(self.plan.budgets.longest_ms()));
         let workspace = (self.plan.keep != Keep::Always).then(|| self.plan.workspace.clone());
-        guarded.register(&guardian::Dead { run: self.plan.run.clone(), workspace })
+        guarded.register(&guardian::Dead::new(&self.plan.run, workspace))
     }
 
     fn context(
@@ -162,12 +171,16 @@ impl Run {
     ) -> Result<SmokeContext, Failure> {
         let path =
             |path: camino::Utf8PathBuf| AbsolutePath::parse(path.as_str()).map_err(Failure::unexpected);
+        // What an earlier session has built, as it was then.
+        let built: Option<Built> = self.folder.read_json(&file_of("build")).ok();
+        let programs = built.map(|built| built.programs).unwrap_or_default();
         let clone_git = git.isolated(path(begun.sandbox.home())?, path(begun.sandbox.git_config())?)?;
         Ok(SmokeContext {
             recorder: Arc::clone(recorder),
             folder: self.folder,
             interrupt: interrupt.clone(),
             plan: self.plan,
+            described: self.described,
             host: self.host,
             sandbox: begun.sandbox,
             git,
@@ -178,6 +191,10 @@ impl Run {
             placeholder: begun.placeholder,
             stack: begun.stack,
             calls_seen: None,
+            server_warnings: Vec::new(),
+            protection: std::sync::OnceLock::new(),
+            kept: None,
+            programs: Mutex::new(programs),
         })
     }
 }

@@ -3,24 +3,25 @@
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::agent::{Agent, Model};
 use stelae_model::env::Environment;
-use stelae_model::env::declared::TMPDIR;
+use stelae_model::env::declared::STELAE_CACHE_HOME;
 use stelae_model::flow::{Budgets, Keep};
-use stelae_model::stack::{Stack, parse_stack};
-use stelae_model::stages::{SmokeConfig, parse_smoke};
 use stelae_model::{ExitCode, Failure};
 
 use super::checks::{check_golden, check_reload, check_same_agent, check_steps};
+use super::description::{Description, STACK, path_in_commit, paths};
 use super::options::{IfExists, Plan};
 use super::sandbox::Sandbox;
+use super::workspace::WORKSPACES;
 use super::{play, step_names};
 use crate::agents::{AgentProgram, find};
 use crate::deadline::Deadline;
-use crate::files::read_text;
-use crate::git::Git;
+use crate::git::{Committed, Git};
+use crate::guardian::check_private;
 use crate::process::Limits;
 use crate::record::{Recorder, RunFolder};
 use crate::signals::Interrupt;
 use crate::stack::check_installed;
+use crate::tools::Shelf;
 
 /// How long the questions to the source may take.
 const ASKING: std::time::Duration = std::time::Duration::from_secs(20);
@@ -30,7 +31,7 @@ const ASKING: std::time::Duration = std::time::Duration::from_secs(20);
 pub struct Request {
     /// The repository to clone.
     pub source: Utf8PathBuf,
-    /// Where to work; absent: a new folder among the temporary files.
+    /// Where to work; absent: a new folder in the cache home.
     pub workspace: Option<Utf8PathBuf>,
     /// What to do when that is there already.
     pub if_exists: Option<IfExists>,
@@ -60,21 +61,33 @@ pub struct Request {
     pub compare: Option<Utf8PathBuf>,
 }
 
-/// Decides a new run. Asks git about the source, and changes nothing.
+/// Decides a new run. Asks git about the source, and changes nothing. What describes the run is read from the commit that is
+/// cloned.
 ///
 /// # Errors
 /// Exit 2 for a step, stage or gateway that there is not, a stage that the gateway cannot do, or budgets that do not nest;
-/// 20 for `config/smoke.toml` or `config/agents.toml`; 40 for a source that is not a repository, or a foreign gateway that
-/// is not installed.
+/// 20 for `config/smoke.toml`, `config/stack.toml` or `config/agents.toml` of the commit; 40 for a workspace that others can
+/// write to, a source that is not a repository, or a foreign gateway that is not installed.
 pub fn plan_new(
     request: &Request,
     run: &str,
     host: &Environment,
     interrupt: &Interrupt,
     scratch: &Utf8Path,
-) -> Result<(Plan, SmokeConfig), Failure> {
+) -> Result<(Plan, Description), Failure> {
+    decide(request, run, host, interrupt, scratch, None)
+}
+
+/// The same for a run that began as `began`: its description is the one of its own commit.
+fn decide(
+    request: &Request,
+    run: &str,
+    host: &Environment,
+    interrupt: &Interrupt,
+    scratch: &Utf8Path,
+    began: Option<&Plan>,
+) -> Result<(Plan, Description), Failure> {
     check_steps(request)?;
-    let path = request.source.join("config/smoke.toml");
     let git = Git::find(host)?;
     let (out, talk) = (scratch.join("git-stdout.log"), scratch.join("git.log"));
     let limits = Limits { deadline: Deadline::after(ASKING), interrupt, stdout: &out, stderr: &talk };
@@ -89,29 +102,33 @@ pub fn plan_new(
         .hint("name a git repository: --source PATH"));
     }
     let head = git.head(&request.source, &limits, &quiet)?;
-    let status =
-        git.run(&request.source, &["status", "--porcelain", "--untracked-files=all"], &limits, &quiet)?;
-    let text = read_text(&path, ExitCode::Environment, "smoke-config", "the description of the smoke run")?;
-    let config = parse_smoke(path.as_str(), &text)?;
-    let stack = stack_of(&request.source)?;
-    let chosen = stack.choose(&request.gateway)?;
+    let uncommitted = git.uncommitted(&request.source, &limits, &quiet)?;
+    let golden = path_in_commit(&request.source, request.compare.as_deref());
+    let committed = match began {
+        None => git.committed(&request.source, &head, &paths(golden), &limits, &quiet)?,
+        Some(began) => of_its_own_commit(&git, began, &paths(golden), &limits, &quiet)?,
+    };
+    let mut described = Description::read(committed)?;
+    let chosen = described.stack.choose(&request.gateway)?;
     check_reload(&chosen, request)?;
     check_installed(&chosen, host)?;
-    play::check_prompts(&config.stages, host)?;
-    play::check_settings(request.agent, request.model, &request.source)?;
-    check_golden(request)?;
-    let agent_program = agent_program(request, host, scratch, interrupt)?;
-    let budgets = budgets(&config, &stack, request)?;
+    play::check_prompts(&described.smoke.stages, host)?;
+    described.check_agents(request.agent, request.model)?;
+    described.golden = play::golden_to_compare(request.compare.as_deref(), golden, &described)?;
+    check_golden(request, described.golden.as_ref().map(|compared| &compared.golden))?;
+    let agent_program = agent_program(request, &described, host, scratch, interrupt)?;
+    let budgets = budgets(&described, request)?;
     let workspace = match &request.workspace {
         Some(path) => path.clone(),
-        None => temporary_folder(host)?.join(format!("stelae-smoke-{run}")),
+        None => host.get::<STELAE_CACHE_HOME>()?.join(WORKSPACES).join(run),
     };
+    check_private(&workspace, "leave --workspace out, or name another folder: --workspace PATH")?;
     let plan = Plan {
         schema: 1,
         run: run.to_owned(),
         source: request.source.clone(),
         head,
-        uncommitted: status.lines().map(str::to_owned).collect(),
+        uncommitted,
         workspace,
         if_exists: request.if_exists.unwrap_or_default(),
         keep: request.keep.unwrap_or_default(),
@@ -128,12 +145,31 @@ pub fn plan_new(
         record: request.record.clone(),
         compare: request.compare.clone(),
     };
-    Ok((plan, config))
+    Ok((plan, described))
+}
+
+/// The description of a run that goes on: from the source, or from the clone where the source has lost the commit since.
+fn of_its_own_commit(
+    git: &Git,
+    began: &Plan,
+    paths: &[&str],
+    limits: &Limits<'_>,
+    quiet: &Recorder,
+) -> Result<Committed, Failure> {
+    let read = |repo: &Utf8Path| git.committed(repo, &began.head, paths, limits, quiet);
+    read(&began.source).or_else(|lost| {
+        let clone = began.workspace.join("repo");
+        if lost.kind != "command-failed" || !clone.join(".git").is_dir() {
+            return Err(lost);
+        }
+        read(&clone).map_err(|_| lost)
+    })
 }
 
 /// The program of the agent CLI that is asked for, if one is.
 fn agent_program(
     request: &Request,
+    described: &Description,
     host: &Environment,
     scratch: &Utf8Path,
     interrupt: &Interrupt,
@@ -145,20 +181,16 @@ fn agent_program(
                 .because("--model live is for --agent codex and --agent claude"))
         }
         (Agent::Builtin, Model::Scripted) => Ok(None),
-        (agent, model) => find(agent, model, request.locked_agents, host, scratch, interrupt).map(Some),
+        (agent, model) => {
+            let shelf = Shelf::of_pins(described.tools()?, host)?;
+            find(agent, model, request.locked_agents, &shelf, host, scratch, interrupt).map(Some)
+        }
     }
 }
 
-fn stack_of(source: &Utf8Path) -> Result<Stack, Failure> {
-    let path = source.join("config/stack.toml");
-    let text = read_text(&path, ExitCode::Environment, "stack-config", "the description of the stack")?;
-    parse_stack(path.as_str(), &text)
-}
-
-fn budgets(config: &SmokeConfig, stack: &Stack, request: &Request) -> Result<Budgets, Failure> {
-    let mut budgets = config.budgets.of(&step_names(), request.model);
-    let path = request.source.join("config/stack.toml");
-    let ceiling_ms = stack.readiness.ceiling_ci_ms;
+fn budgets(described: &Description, request: &Request) -> Result<Budgets, Failure> {
+    let mut budgets = described.smoke.budgets.of(&step_names(), request.model);
+    let ceiling_ms = described.stack.readiness.ceiling_ci_ms;
     let restart_ms = budgets.of("restart").map_or(0, |step| step.budget_ms);
     if ceiling_ms >= restart_ms {
         return Err(Failure::new(
@@ -166,7 +198,7 @@ fn budgets(config: &SmokeConfig, stack: &Stack, request: &Request) -> Result<Bud
             "budget-impossible",
             "the stack may take longer to start than its step",
         )
-        .on(path.to_string())
+        .on(described.place(STACK))
         .because(format!("ceiling_ci_ms is {ceiling_ms}, the step has {restart_ms} ms"))
         .hint("raise restart_s in config/smoke.toml, or lower the ceilings"));
     }
@@ -175,10 +207,6 @@ fn budgets(config: &SmokeConfig, stack: &Stack, request: &Request) -> Result<Bud
     }
     budgets.check()?;
     Ok(budgets)
-}
-
-fn temporary_folder(host: &Environment) -> Result<Utf8PathBuf, Failure> {
-    Ok(host.get::<TMPDIR>()?.map_or_else(|| Utf8PathBuf::from("/tmp"), |path| path.as_path().to_owned()))
 }
 
 /// What an earlier session of a run left.
@@ -198,7 +226,7 @@ pub fn plan_resumed(
     folder: &RunFolder,
     host: &Environment,
     interrupt: &Interrupt,
-) -> Result<(Plan, SmokeConfig, Resumption), Failure> {
+) -> Result<(Plan, Description, Resumption), Failure> {
     check_steps(request)?;
     let gone = |error: std::io::Error| {
         Failure::new(ExitCode::PrerequisiteMissing, "not-resumable", "the run left too little to go on from")
@@ -219,7 +247,7 @@ pub fn plan_resumed(
         compare: old.compare.clone(),
         ..request.clone()
     };
-    let (mut plan, config) = plan_new(&again, &old.run, host, interrupt, &folder.join("logs"))?;
+    let (mut plan, described) = decide(&again, &old.run, host, interrupt, &folder.join("logs"), Some(&old))?;
     if plan.head != old.head && request.if_exists != Some(IfExists::Reuse) {
         return Err(Failure::new(
             ExitCode::Drift,
@@ -243,5 +271,5 @@ pub fn plan_resumed(
     let by_hand = old.manual_stage.filter(|stage| request.from != Some(format!("stage:{stage}")));
     plan.manual_stage = request.manual_stage.clone().or(by_hand);
     plan.from.clone_from(&request.from);
-    Ok((plan, config, Resumption { sandbox }))
+    Ok((plan, described, Resumption { sandbox }))
 }

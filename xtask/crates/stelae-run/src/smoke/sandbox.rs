@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 use stelae_model::Failure;
-use stelae_model::env::{Environment, Layers};
+use stelae_model::env::declared::{STELAE_BIN_DIR, STELAE_ROOT, STELAE_RUN_ID};
+use stelae_model::env::{Environment, Given, Layers};
 
 /// Where the processes of a run live.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -102,13 +103,13 @@ impl Sandbox {
         own("STELAE_STATE_HOME", &self.workspace.join("state"));
         own("STELAE_SUPERVISOR_HOME", &self.workspace.join("supervisor"));
         own("STELAE_WORKSPACE_ROOT", &self.repo());
-        process.push(("STELAE_RUN_ID".to_owned(), self.run.clone()));
         process.push(("PROXY_HOST".to_owned(), self.address.to_string()));
         process.push(("PROXY_PORT".to_owned(), self.port.to_string()));
         Environment::resolve(&Layers {
-            found: vec![
-                ("STELAE_ROOT", self.repo().to_string()),
-                ("STELAE_BIN_DIR", self.bin_dir().to_string()),
+            given: vec![
+                Given::of::<STELAE_ROOT>(self.repo().as_str()),
+                Given::of::<STELAE_BIN_DIR>(self.bin_dir().as_str()),
+                Given::of::<STELAE_RUN_ID>(self.run.as_str()),
             ],
             process,
             ..Layers::default()
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(text("PROXY_PORT"), Some("4711"));
         assert_eq!(text("PUBLIC_BASE_URL"), Some("http://127.0.0.99:4711"));
         assert_eq!(inside.text("PROXY_HOST"), Some("127.0.0.99"));
-        assert_eq!(text("STELAE_ROOT"), Some("/w/repo"));
+        assert_eq!((text("STELAE_RUN_ID"), inside.text("STELAE_ROOT")), (Some("r"), Some("/w/repo")));
         assert_eq!(inside.text("HOME"), Some("/w/home"));
         assert_eq!(inside.text("CARGO_HOME"), Some("/c"));
         assert_eq!(inside.text("STELAE_CACHE_HOME"), Some("/home/me/.cache/stelae"));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use camino::Utf8Path;
+use stelae_model::event::{Event, Record};
 use stelae_model::lifecycle::StopLimits;
 use stelae_model::{ExitCode, Failure};
 
@@ -10,6 +12,7 @@ use crate::process::{self, tree};
 use crate::record::Recorder;
 use crate::signals::Interrupt;
 use crate::stack::StackChild;
+use crate::watch::Follower;
 
 /// How a stack of an earlier session is ended: within half of what is kept for a teardown. Of the 15 s that there are by
 /// default this leaves a little more to ask than the gateway may take.
@@ -30,16 +33,23 @@ pub(crate) enum LiveStack {
         supervisor: i32,
         /// When that was started.
         started: u64,
+        /// What it says.
+        follower: Box<Follower>,
+        /// Its failure, once it said one.
+        failure: Option<Box<Failure>>,
     },
 }
 
 impl LiveStack {
-    /// The stack of an earlier session, if it is still up.
-    pub(crate) fn resume(restarted: &Restarted) -> Option<Self> {
+    /// The stack of an earlier session, if it is still up. `log` is where its supervisor writes its records.
+    pub(crate) fn resume(restarted: &Restarted, log: &Utf8Path) -> Option<Self> {
         let (supervisor, started) = (restarted.supervisor, restarted.supervisor_started);
         // The pid alone could be somebody else's by now.
-        (started != 0 && tree::started_ticks(supervisor) == Some(started))
-            .then_some(Self::Resumed { supervisor, started })
+        (started != 0 && tree::started_ticks(supervisor) == Some(started)).then(|| {
+            // From the beginning of its records: it may have failed since the session before.
+            let follower = Box::new(Follower::of_records(log, restarted.supervisor_log_start));
+            Self::Resumed { supervisor, started, follower, failure: None }
+        })
     }
 
     /// Pid of its supervisor.
@@ -57,16 +67,47 @@ impl LiveStack {
     pub(crate) fn check(&mut self, run: &str, recorder: &Recorder) -> Result<(), Failure> {
         match self {
             Self::Child(child) => child.check(recorder),
-            Self::Resumed { supervisor, started } if tree::started_ticks(*supervisor) == Some(*started) => {
-                Ok(())
-            }
-            Self::Resumed { supervisor, .. } => {
-                Err(Failure::new(ExitCode::StepFailed, "service-died", "the stack that was left up is gone")
-                    .on(format!("pid {supervisor}"))
-                    .hint(format!("cargo xtask smoke --resume {run} --from restart")))
+            Self::Resumed { supervisor, started, follower, failure } => {
+                // Asked for before its records are read: then those are complete.
+                let is_there = tree::started_ticks(*supervisor) == Some(*started);
+                follower.poll(&mut |line| said_failure(line, failure));
+                match failure {
+                    Some(failure) => Err(left_up_died(Failure::clone(failure), run)),
+                    None if is_there => Ok(()),
+                    None => Err(left_up_gone(run).on(format!("pid {supervisor}"))),
+                }
             }
         }
     }
+}
+
+/// Keeps the failure of a record, if it is one.
+fn said_failure(line: &str, said: &mut Option<Box<Failure>>) {
+    if let Ok(Record { event: Event::Failed { failure, .. }, .. }) = serde_json::from_str(line) {
+        *said = Some(Box::new(failure));
+    }
+}
+
+/// A stack that was left up and is gone, with what the records of its supervisor say of its end.
+pub(super) fn gone(records: Option<Follower>, run: &str) -> Failure {
+    let mut said = None;
+    if let Some(mut records) = records {
+        records.finish(&mut |line| said_failure(line, &mut said));
+    }
+    match said {
+        Some(failure) => left_up_died(*failure, run),
+        None => left_up_gone(run),
+    }
+}
+
+fn left_up_died(failure: Failure, run: &str) -> Failure {
+    failure.hint(format!("cargo xtask smoke --resume {run} --from restart"))
+}
+
+fn left_up_gone(run: &str) -> Failure {
+    Failure::new(ExitCode::StepFailed, "service-died", "the stack that was left up is gone")
+        .because("its supervisor says nothing of a failure: its time was over, or another process ended it")
+        .hint(format!("cargo xtask smoke --resume {run} --from restart"))
 }
 
 /// Ends what an earlier session of the run left up: every process that carries the run's id, other than us and our

@@ -7,6 +7,8 @@ use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 use stelae_model::endpoints::Endpoints;
 
+use crate::sealed::Sealed;
+
 /// Before the first step.
 #[derive(Clone, Debug)]
 pub(crate) struct Start;
@@ -18,10 +20,9 @@ pub(crate) struct Cloned {
     pub(crate) repo: Utf8PathBuf,
     /// The commit it stands on.
     pub(crate) head: String,
-    /// All its references, to be found unchanged at the end.
-    pub(crate) refs: String,
-    /// What could make git look away (its configuration, its own list of what is ignored), to be found unchanged.
-    pub(crate) private: String,
+    /// The run's nonce, which is in a file of the clone.
+    #[serde(default)]
+    pub(crate) nonce: String,
 }
 
 /// Its programs are built.
@@ -30,16 +31,7 @@ pub(crate) struct Built {
     /// The clone.
     pub(crate) cloned: Cloned,
     /// The programs, with the digests of what was built.
-    pub(crate) programs: Vec<BuiltProgram>,
-}
-
-/// A program that was built from the clone.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct BuiltProgram {
-    /// Where it is.
-    pub(crate) path: Utf8PathBuf,
-    /// SHA-256 of the file.
-    pub sha256: String,
+    pub(crate) programs: Vec<Sealed>,
 }
 
 /// The sandbox's config and state homes are prepared.
@@ -81,10 +73,23 @@ pub(crate) struct Restarted {
     /// Where its gateway's account of the calls is.
     #[serde(default)]
     pub(crate) calls: Option<Utf8PathBuf>,
+    /// So many lines had the gateway's account of its servers before this stack was started.
+    #[serde(default)]
+    pub(crate) server_events_before: usize,
     /// Pid of the clone's `xtask restart --attached`, which owns the stack.
     pub(crate) supervisor: i32,
     /// Its start time in the kernel's ticks: with the pid, this names one process for ever.
     pub(crate) supervisor_started: u64,
+    /// Where in its log its records begin: those before are of an earlier stack.
+    #[serde(default)]
+    pub(crate) supervisor_log_start: u64,
+}
+
+impl Restarted {
+    /// The run's nonce.
+    pub(crate) fn nonce(&self) -> &str {
+        &self.rendered.bundled.set_up.built.cloned.nonce
+    }
 }
 
 /// The stack was looked at from outside: it lists its tools, and its processes have their environment.

@@ -13,6 +13,7 @@ use stelae_model::{ExitCode, Failure};
 use super::shape::Shape;
 use crate::deadline::Deadline;
 use crate::evidence::Evidence;
+use crate::files::read_log;
 use crate::guardian;
 use crate::ports::{self, AddressLease};
 use crate::process::{Family, Service, Session, Stdin};
@@ -58,8 +59,7 @@ impl Cycle {
         let limits = StopLimits { grace: self.grace, ceiling: CEILING };
         if let Some(guarded) = guardian::guarded() {
             guarded.limit(limits);
-            let workspace = Some(self.workspace.clone());
-            guarded.register(&guardian::Dead { run: self.run.clone(), workspace })?;
+            guarded.register(&guardian::Dead::new(&self.run, Some(self.workspace.clone())))?;
         }
         interrupt.bail("the lifecycle")?;
         let workspace = Workspace::create(&self.workspace, &self.run, IfExists::Refuse)?;
@@ -70,7 +70,7 @@ impl Cycle {
         let evidence = Evidence::begin(workspace.path().join("evidence"), &recorder);
         let proof = family.stop(limits, interrupt, &mut |present| evidence.keep_snapshot(present, &recorder));
         proof.check()?;
-        workspace.remove()?;
+        workspace.remove_or("remove what is left by hand")?;
         if let Some(warning) = recorder.warnings().first() {
             return Err(Failure::unexpected("no snapshot was kept").because(warning));
         }
@@ -100,7 +100,7 @@ impl Cycle {
         loop {
             // The exit is asked for before the log is read: then the log that is read is complete.
             let ended = service.try_exit();
-            if std::fs::read_to_string(&log).is_ok_and(|text| text.contains(UP)) {
+            if read_log(&log).is_ok_and(|text| text.contains(UP)) {
                 break;
             }
             interrupt.bail("the lifecycle")?;

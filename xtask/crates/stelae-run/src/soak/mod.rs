@@ -30,6 +30,8 @@ pub use tally::{Latency, Tally};
 pub use victim::Victim;
 
 use crate::deadline::Deadline;
+use crate::environment::OF_RUN;
+use crate::files::{open_untrusted, read_log};
 use crate::ports;
 use crate::process::{self, Limits, Service, Session, Stdin};
 use crate::signals::Interrupt;
@@ -205,8 +207,9 @@ impl Soak {
         let hold = lifecycle.hold();
 
         let invocation =
-            XTASK.invoke(self.program.clone(), root, &Base::from_environment(environment)?, &env);
+            XTASK.invoke(self.program.clone(), root.clone(), &Base::from_environment(environment)?, &env);
         Ok(invocation
+            .args(["--root", root.as_str(), OF_RUN, &lifecycle.run])
             .args(["--isolation", lifecycle.isolation.name(), "soak-cycle"])
             .args(["--run", &lifecycle.run, "--shape", lifecycle.shape.name(), "--mark", &lifecycle.mark])
             .args([
@@ -227,7 +230,7 @@ impl Soak {
             return;
         }
         let log = self.work().join(&lifecycle.run).join("service.log");
-        let is_up = || fs::read_to_string(&log).is_ok_and(|text| text.contains("up"));
+        let is_up = || read_log(&log).is_ok_and(|text| text.contains("up"));
         let deadline = Deadline::after(HANGS_AFTER);
         while !is_up() && outer.try_exit().is_none() && !deadline.passed() && interrupt.check().is_none() {
             interrupt.wait(LOOK_EVERY);
@@ -248,7 +251,7 @@ impl Soak {
     /// Everything that a lifecycle takes and could fail to give back.
     fn look_for_leaks(&self, tally: &mut Tally) {
         for entry in entries(&self.leases()) {
-            let free = fs::File::open(&entry).is_ok_and(|file| file.try_lock().is_ok());
+            let free = open_untrusted(&entry).is_ok_and(|file| file.try_lock().is_ok());
             if !free {
                 tally.leaked_leases.push(entry.to_string());
             }
@@ -342,5 +345,5 @@ fn unusable(folder: &Utf8Path, error: &std::io::Error) -> Failure {
     Failure::new(ExitCode::PrerequisiteMissing, "soak-folder", "the soak has no folder to work in")
         .on(folder.to_string())
         .because(error.to_string())
-        .hint("name another folder for temporary files: TMPDIR=PATH cargo xtask soak")
+        .hint("make room, or name another folder: cargo xtask --set STELAE_CACHE_HOME=PATH soak")
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Serialize;
+use stelae_model::terminal::Lines;
 
 use super::Outcome;
 use super::lifecycle::{Kill, Lifecycle};
@@ -112,19 +113,19 @@ impl Tally {
     }
 
     /// For a person.
-    pub fn text(&self) -> String {
-        let mut text =
-            format!("soak: {} lifecycles, {} killed, seed {}\n", self.runs, self.killed, self.seed);
+    pub fn lines(&self) -> Lines {
+        let mut lines =
+            Lines::one(format!("soak: {} lifecycles, {} killed, seed {}", self.runs, self.killed, self.seed));
         for latency in &self.latencies {
-            text += &format!(
-                "  {:<6} {:<24} {:>5} times  gone after p50 {:>7.1} ms  p99 {:>7.1} ms  max {:>7.1} ms\n",
+            lines.push(format!(
+                "  {:<6} {:<24} {:>5} times  gone after p50 {:>7.1} ms  p99 {:>7.1} ms  max {:>7.1} ms",
                 latency.isolation,
                 latency.victim,
                 latency.count,
                 latency.p50_ms,
                 latency.p99_ms,
                 latency.max_ms
-            );
+            ));
         }
         for (what, list) in [
             ("survivors", &self.survivors),
@@ -133,11 +134,11 @@ impl Tally {
             ("leaked folders", &self.leaked_folders),
             ("failed", &self.failed),
         ] {
-            text += &format!("{what}: {}\n", list.len());
-            text.extend(list.iter().map(|one| format!("  {one}\n")));
+            lines.push(format!("{what}: {}", list.len()));
+            lines.extend(list.iter().map(|one| format!("  {one}")));
         }
-        text.extend(self.left_out.iter().map(|one| format!("not exercised: {one}\n")));
-        text
+        lines.extend(self.left_out.iter().map(|one| format!("not exercised: {one}")));
+        lines
     }
 }
 

@@ -130,20 +130,28 @@ impl StackChild {
         self.service.pid()
     }
 
+    /// Where in its log its records begin.
+    pub fn log_start(&self) -> u64 {
+        self.service.log_start()
+    }
+
     /// Tells what it said since the last time.
     pub fn tell(&mut self, recorder: &Recorder) {
         self.poll(recorder, &mut None);
     }
 
-    /// Whether it is still there.
+    /// Whether the stack is still up. Its supervisor says that it is not before it tears the rest down.
     ///
     /// # Errors
     /// Exit 10, `service-died`.
     pub fn check(&mut self, recorder: &Recorder) -> Result<(), Failure> {
         let ended = self.service.try_exit();
         self.poll(recorder, &mut None);
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
         let Some(ended) = ended else { return Ok(()) };
-        Err(self.failure.take().unwrap_or_else(|| {
+        Err({
             Failure::new(
                 ExitCode::StepFailed,
                 "service-died",
@@ -152,7 +160,7 @@ impl StackChild {
             .on(self.service.command())
             .log_tail(tail(self.service.log()))
             .hint(format!("look at its log: {}", self.service.log()))
-        }))
+        })
     }
 
     /// Leaves it running when we go, and when the other half of our guardian does.

@@ -130,7 +130,7 @@ impl StackConfig {
         let table = format!("gateways.{}", self.chosen.name);
         let names = foreign::names(environment, &self.chosen)?;
         let (program, words) = self.command(&table, &gateway.command, &gateway.args, environment, &names)?;
-        foreign::check_program(&self.chosen, &program)?;
+        foreign::check_program(&self.chosen, &program, environment)?;
         Ok((program, words))
     }
 
@@ -173,6 +173,19 @@ impl StackConfig {
         let services = self.stack.services.iter();
         let file = |service: &Service| self.env_file(service.env_file.as_deref(), environment);
         services.map(|(name, service)| Ok((SERVICE.label(name), file(service)?))).collect()
+    }
+
+    /// Where processes of the stack have to listen, by label: the gateway, and each service with a port.
+    ///
+    /// # Errors
+    /// Exit 20, when `PROXY_HOST` is not what it should be.
+    pub fn addresses(&self, environment: &Environment) -> Result<BTreeMap<String, SocketAddr>, Failure> {
+        let host = environment.get::<PROXY_HOST>()?.address();
+        let services =
+            self.stack.services.iter().filter_map(|(name, service)| {
+                Some((SERVICE.label(name), SocketAddr::new(host, service.port?)))
+            });
+        Ok(services.chain([(GATEWAY.name.to_owned(), self.address)]).collect())
     }
 
     /// Program and arguments of one table of `stack.toml`.
@@ -230,8 +243,11 @@ impl StackConfig {
                 endpoints: self.mcp_endpoints(),
                 headers: self.client_headers(environment)?,
                 required_tools: rules.required_tools.clone(),
-                canary: canary
-                    .map(|canary| Canary { tool: canary.tool.clone(), arguments: canary.arguments.clone() }),
+                canary: canary.map(|canary| Canary {
+                    tool: canary.tool.clone(),
+                    arguments: canary.arguments.clone(),
+                    result: canary.result.clone(),
+                }),
             }),
             patience: Patience {
                 idle: Duration::from_millis(rules.idle_ms),

@@ -286,6 +286,10 @@ impl Phase {
         };
         failure
             .on(member.command())
+            .because(format!(
+                "it ended {:.1} s after it was started for the first time",
+                member.age().as_secs_f64()
+            ))
             .log_tail(member.tail())
             .hint(format!("look at its log: {}", member.log()))
     }

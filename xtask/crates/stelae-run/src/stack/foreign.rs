@@ -12,6 +12,7 @@ use stelae_model::{ExitCode, Failure};
 
 use crate::files::{self, Readable};
 use crate::programs::is_executable;
+use crate::tools::Shelf;
 
 /// How a description begins the path of an installed tool.
 const TOOLS_TOKEN: &str = "<<TOOLS>>";
@@ -42,14 +43,23 @@ pub fn check_installed(chosen: &Chosen, host: &Environment) -> Result<(), Failur
     if !before.is_empty() || chosen.tool.is_none() {
         return Ok(());
     }
-    check_program(chosen, &Utf8PathBuf::from(format!("{}{rest}", tools(host)?)))
+    check_is_there(chosen, &Utf8PathBuf::from(format!("{}{rest}", tools(host)?)))
 }
 
-/// That its program is there.
+/// That its program is there, and is what was installed, if it is a pinned tool.
 ///
 /// # Errors
-/// Exit 40, `gateway-missing`, with the command that installs it.
-pub(super) fn check_program(chosen: &Chosen, program: &Utf8Path) -> Result<(), Failure> {
+/// Exit 40, `gateway-missing`, `tool-changed`, with the command that installs it.
+pub(super) fn check_program(
+    chosen: &Chosen,
+    program: &Utf8Path,
+    environment: &Environment,
+) -> Result<(), Failure> {
+    check_is_there(chosen, program)?;
+    check_content(chosen, program, environment)
+}
+
+fn check_is_there(chosen: &Chosen, program: &Utf8Path) -> Result<(), Failure> {
     if is_executable(program) {
         return Ok(());
     }
@@ -62,6 +72,22 @@ pub(super) fn check_program(chosen: &Chosen, program: &Utf8Path) -> Result<(), F
         Some(tool) => failure.hint(format!("cargo xtask tools install {tool}")),
         None => failure.hint(format!("change gateways.{}.command in config/stack.toml", chosen.name)),
     })
+}
+
+/// That the tool which a program is a part of is what was installed. What is not among the pinned tools of the root, or
+/// lies elsewhere, is the program that the stack names, whatever its content is.
+fn check_content(chosen: &Chosen, program: &Utf8Path, environment: &Environment) -> Result<(), Failure> {
+    let Some(tool) = &chosen.tool else { return Ok(()) };
+    let shelf = match Shelf::open(environment) {
+        Ok(shelf) => shelf,
+        // A root that pins nothing.
+        Err(failure) if failure.kind == "tools-config-missing" => return Ok(()),
+        Err(failure) => return Err(failure),
+    };
+    match shelf.stand(tool) {
+        Ok(standing) if program.starts_with(&standing.folder) => shelf.program(tool).map(drop),
+        _ => Ok(()),
+    }
 }
 
 /// Writes what it reads in place of `proxy.json`, for its owner only. Gives what it will not do of what that says.

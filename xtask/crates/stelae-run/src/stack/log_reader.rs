@@ -59,7 +59,7 @@ fn tell(process: &str, line: &str, throttle: &mut Throttle, begun: Instant, reco
 fn source_of<'a>(process: &str, line: &'a str) -> (String, &'a str) {
     let named = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
     match named.filter(|_| process == "gateway") {
-        Some((name, text)) if stelae_model::proxy::is_server_name(name) && name != "gateway" => {
+        Some((name, text)) if stelae_model::proxy::is_plain_name(name) && name != "gateway" => {
             (format!("server:{name}"), text)
         }
         Some(("gateway", text)) => ("gateway".to_owned(), text),

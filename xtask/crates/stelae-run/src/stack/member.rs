@@ -250,8 +250,13 @@ impl Member {
         }
     }
 
+    /// How long ago it was started for the first time.
+    pub(super) fn age(&self) -> Duration {
+        self.begun.map_or(Duration::ZERO, |begun| begun.elapsed())
+    }
+
     fn crash(&mut self) -> Crash {
-        let at = self.begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+        let at = self.age();
         Crash { ended: self.try_exit().unwrap_or(Ended::Unseen), at }
     }
 

@@ -1,7 +1,6 @@
 //! The record of a stack that was left up: who supervises it. One per supervisor home.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{File, TryLockError};
 use std::time::Duration;
 
 use camino::Utf8PathBuf;
@@ -13,7 +12,7 @@ use stelae_model::{ExitCode, Failure};
 
 use super::child::StackChild;
 use crate::deadline::Deadline;
-use crate::files::{Readable, create_private_dirs, read_regular, replace};
+use crate::files::{Readable, create_private_dirs, limits, open_lock, read_untrusted_json, replace};
 use crate::process::{self, tree};
 use crate::signals::Interrupt;
 
@@ -61,10 +60,7 @@ impl StackRecord {
     pub fn lock(&self, deadline: Deadline, interrupt: &Interrupt) -> Result<StackLock, Failure> {
         let path = self.path.with_extension("lock");
         let made = self.path.parent().map_or(Ok(()), create_private_dirs);
-        let opened = made.and_then(|()| {
-            let mut options = OpenOptions::new();
-            options.write(true).create(true).truncate(false).mode(0o600).open(&path)
-        });
+        let opened = made.and_then(|()| open_lock(&path));
         let file = opened.map_err(|error| self.failed("locked", &error))?;
         loop {
             match file.try_lock() {
@@ -105,15 +101,11 @@ impl StackRecord {
     /// # Errors
     /// Exit 40 for a record that cannot be read; 34, `survivor`, when something of it does not go.
     pub fn stop_recorded(&self, interrupt: &Interrupt) -> Result<Option<String>, Failure> {
-        let read = read_regular(&self.path)
-            .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other));
-        let text = match read {
-            Ok(text) => text,
+        let recorded: Recorded = match read_untrusted_json(&self.path, limits::RECORD) {
+            Ok(recorded) => recorded,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.failed("read", &error)),
         };
-        let recorded: Recorded =
-            serde_json::from_str(&text).map_err(|error| self.failed("read", &error.into()))?;
         // Only processes that carry the run's id are touched, so a reused pid is nobody's danger.
         let alive = tree::started_ticks(recorded.pid) == Some(recorded.started);
         let swept = process::sweep(&recorded.run, GRACE, interrupt);

@@ -1,6 +1,5 @@
 //! cargo: a crate, built with the lock file that its author gave it.
 
-use std::fs;
 use std::io;
 
 use stelae_model::Failure;
@@ -12,7 +11,7 @@ use stelae_model::value::{AbsolutePath, EnvValue as _};
 use super::Job;
 use super::lock::unusable;
 use super::stage::Stage;
-use crate::files::{create_private, create_private_dirs, read_regular};
+use crate::files::{create_private, create_private_dirs, discard, limits, read_untrusted};
 
 /// A package that depends on the crate has cargo write down what the index says of its content; that is compared, and
 /// cargo itself compares what it downloads with the index. Building a crate executes its build scripts, so it comes last.
@@ -22,11 +21,13 @@ use crate::files::{create_private, create_private_dirs, read_regular};
 pub(super) fn fill(pin: &Pin, stage: &Stage, job: &Job<'_>) -> Result<(), Failure> {
     let log = stage.path().join("install.log");
     let target = stage.path().join("target");
+    let folder = AbsolutePath::parse(target.as_str()).map_err(Failure::unexpected)?;
     let env = CargoEnv {
-        target_dir: Some(AbsolutePath::parse(target.as_str()).map_err(Failure::unexpected)?),
+        target_dir: Some(folder.clone()),
+        build_dir: Some(folder),
         ..CargoEnv::from_environment(job.environment)?
     };
-    let (program, base, probe) = (job.host("cargo", pin)?, job.base()?, stage.path().join("probe"));
+    let (program, base, probe) = (job.host("cargo", pin)?, job.base(stage)?, stage.path().join("probe"));
     make_probe(pin, &probe).map_err(|error| unusable(&probe, &error))?;
     // In a folder of its own: a workspace around the cache is not its.
     let cargo =
@@ -34,13 +35,13 @@ pub(super) fn fill(pin: &Pin, stage: &Stage, job: &Job<'_>) -> Result<(), Failur
     job.check_version(&cargo(&["--version"]), pin, &log)?;
     job.run(&cargo(&["generate-lockfile"]), &log)?;
     let lock = probe.join("Cargo.lock");
-    let lock = read_regular(&lock).map_err(|error| unusable(&lock, &error))?;
+    let lock = read_untrusted(&lock, limits::TOOL_FILE).map_err(|error| unusable(&lock, &error))?;
     pin.verify(crate_checksum(&String::from_utf8_lossy(&lock), &pin.package, &pin.version).as_deref())?;
     let exactly = format!("={}", pin.version);
     let install = cargo(&["install", &pin.package, "--version", &exactly, "--locked", "--no-track"]);
     let profile = pin.profile.as_deref().unwrap_or("release");
     job.run(&install.args(["--profile", profile, "--root", stage.path().as_str()]), &log)?;
-    let removed = fs::remove_dir_all(&target).and_then(|()| fs::remove_dir_all(&probe));
+    let removed = discard(&target).and_then(|()| discard(&probe));
     removed.map_err(|error| unusable(stage.path(), &error))
 }
 

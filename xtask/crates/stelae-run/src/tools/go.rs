@@ -1,7 +1,5 @@
 //! go: a module of its own, which requires the pinned one.
 
-use std::fs;
-
 use stelae_model::Failure;
 use stelae_model::env::programs::GO;
 use stelae_model::env::{GoEnv, ProgramEnv as _};
@@ -11,7 +9,7 @@ use stelae_model::value::{EnvValue as _, Text};
 use super::lock::unusable;
 use super::stage::Stage;
 use super::{Job, Shelf};
-use crate::files::create_private;
+use crate::files::{self, Readable, create_private};
 
 /// `go install module@version` would do, were it not that it asks the proxy for every version there is, which not every
 /// proxy tells. A module that requires the pinned one asks for that alone, and its `go.sum` has go compare the content
@@ -25,13 +23,15 @@ pub(super) fn fill(shelf: &Shelf, pin: &Pin, stage: &Stage, job: &Job<'_>) -> Re
         mod_cache: text(caches.join("modules").as_str())?,
         cache: text(caches.join("builds").as_str())?,
         bin: text(stage.path().join("bin").as_str())?,
+        // A person's own settings of go may name another place.
+        tmpdir: text(stage.temporary().as_str())?,
         // Where it would keep counters of what it was used for.
         xdg_config_home: Some(
             stelae_model::value::AbsolutePath::parse(caches.as_str()).map_err(Failure::unexpected)?,
         ),
         ..GoEnv::from_environment(job.environment)?
     };
-    let (program, base) = (job.host("go", pin)?, job.base()?);
+    let (program, base) = (job.host("go", pin)?, job.base(stage)?);
     let go = |args: &[&str]| {
         let invocation = GO.invoke(program.clone(), stage.path().to_owned(), &base, &env);
         invocation.args(args.iter().copied())
@@ -48,7 +48,7 @@ pub(super) fn fill(shelf: &Shelf, pin: &Pin, stage: &Stage, job: &Job<'_>) -> Re
     pin.verify(module_sum(&said).as_deref())?;
     let replace = |name: &str, text: String| {
         let path = stage.path().join(name);
-        fs::write(&path, text).map_err(|error| unusable(&path, &error))
+        files::replace(&path, text.as_bytes(), Readable::ByOwner).map_err(|error| unusable(&path, &error))
     };
     replace(
         "go.mod",

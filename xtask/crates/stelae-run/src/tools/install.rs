@@ -14,7 +14,7 @@ use crate::files::create_private_dirs;
 pub enum Outcome {
     /// It is there now.
     Installed,
-    /// It was there before, or somebody else has just installed it.
+    /// It was there before as it was installed, or another process has just installed it.
     WasThere,
 }
 
@@ -29,7 +29,8 @@ pub fn install(shelf: &Shelf, name: &str, job: &Job<'_>) -> Result<Outcome, Fail
     if let Some(runtime) = pin.kind.runtime() {
         job.host(runtime, pin)?;
     }
-    if shelf.has(name, pin) {
+    let is_there = || shelf.has(name, pin) && shelf.compare(name, pin).is_ok();
+    if is_there() {
         return Ok(Outcome::WasThere);
     }
     for program in pin.kind.toolchain() {
@@ -38,7 +39,7 @@ pub fn install(shelf: &Shelf, name: &str, job: &Job<'_>) -> Result<Outcome, Fail
     let folder = shelf.of(name);
     create_private_dirs(&folder).map_err(|error| unusable(&folder, &error))?;
     let _lock = Lock::take(&folder, name, job)?;
-    if shelf.has(name, pin) {
+    if is_there() {
         return Ok(Outcome::WasThere);
     }
     let stage = Stage::begin(&folder, &pin.version)?;
@@ -50,7 +51,7 @@ pub fn install(shelf: &Shelf, name: &str, job: &Job<'_>) -> Result<Outcome, Fail
             .on(path.to_string())
             .hint("put its programs right in config/tools.toml"));
     }
-    stage.commit(pin)?;
+    stage.commit(pin, &shelf.content_of(name, pin))?;
     Ok(Outcome::Installed)
 }
 

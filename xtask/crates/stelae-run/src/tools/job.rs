@@ -4,8 +4,10 @@ use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::env::declared::PATH;
 use stelae_model::env::{Base, Environment, Invocation, ProgramEnv as _};
 use stelae_model::tools::{Pin, Version, is_unreachable, reported};
+use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::{ExitCode, Failure};
 
+use super::stage::Stage;
 use crate::deadline::Deadline;
 use crate::process::{self, Finished, Limits};
 use crate::programs;
@@ -26,9 +28,10 @@ pub struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// The variables that every process gets.
-    pub(super) fn base(&self) -> Result<Base, Failure> {
-        Base::from_environment(self.environment)
+    /// The variables that every process gets; its temporary files are part of the stage.
+    pub(super) fn base(&self, stage: &Stage) -> Result<Base, Failure> {
+        let temporary = AbsolutePath::parse(stage.temporary().as_str()).map_err(Failure::unexpected)?;
+        Ok(Base { tmpdir: Some(temporary), ..Base::from_environment(self.environment)? })
     }
 
     /// A program of the host.

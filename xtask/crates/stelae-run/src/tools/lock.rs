@@ -1,13 +1,13 @@
 //! One installation of a tool at a time.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{File, TryLockError};
 use std::time::Duration;
 
 use camino::Utf8Path;
 use stelae_model::{ExitCode, Failure};
 
 use super::Job;
+use crate::files::open_lock;
 
 /// How often a held lock is tried again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -25,9 +25,7 @@ impl Lock {
     /// Exit 40, `tools-folder`; the deadline's code, `tool-busy`, when it passes; 129, 130, 143.
     pub(super) fn take(folder: &Utf8Path, name: &str, job: &Job<'_>) -> Result<Self, Failure> {
         let path = folder.join(".lock");
-        let mut options = OpenOptions::new();
-        let opened = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = opened.map_err(|error| unusable(&path, &error))?;
+        let file = open_lock(&path).map_err(|error| unusable(&path, &error))?;
         let mut said = false;
         loop {
             match file.try_lock() {

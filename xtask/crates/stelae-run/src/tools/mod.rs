@@ -5,6 +5,7 @@
 //!   .caches/              what npm, pip and go keep of their downloads
 //!   conformance/
 //!     .lock               held by whoever installs it
+//!     .content-0.1.13     what is in the installation, file by file, as it was found to be right
 //!     .stage-0.1.13       the installation, until it is whole
 //!     .gone-0.1.13        one that was replaced, while it is deleted
 //!     0.1.13/             the installation: installed.json says what it was made from
@@ -13,9 +14,10 @@
 //! is used by nobody, and is removed by the next one, which holds the lock.
 //!
 //! [`install`] is the one way in: toolchain, lock, stage, fill (by [`npm`], [`pypi`], [`go`] or [`cargo`]), compare with the
-//! pin, rename. Of what comes from a registry nothing is executed before its content was compared.
+//! pin, take down its content, rename. [`Shelf::program`] compares that before each use. Of what comes from a registry nothing is executed before its content was compared.
 
 mod cargo;
+mod content;
 mod go;
 mod install;
 mod job;

@@ -10,7 +10,7 @@ use stelae_model::value::{EnvValue as _, Text};
 use super::lock::unusable;
 use super::stage::Stage;
 use super::{Job, Shelf};
-use crate::files::{create_private, read_regular};
+use crate::files::{create_private, limits, read_untrusted};
 
 /// npm compares every package with what its registry says of it, and the lock file that it writes says what that was: so
 /// the content of the pinned one, and of its parts, can be compared before any script has run.
@@ -20,7 +20,7 @@ pub(super) fn fill(shelf: &Shelf, pin: &Pin, stage: &Stage, job: &Job<'_>) -> Re
     let env = NpmEnv { cache: Some(cache), ..NpmEnv::from_environment(job.environment)? };
     let invoke = |program: &str, args: &[&str]| -> Result<Invocation, Failure> {
         let program = job.host(program, pin)?;
-        Ok(NPM.invoke(program, stage.path().to_owned(), &job.base()?, &env).args(args.iter().copied()))
+        Ok(NPM.invoke(program, stage.path().to_owned(), &job.base(stage)?, &env).args(args.iter().copied()))
     };
     job.check_version(&invoke("node", &["--version"])?, pin, &log)?;
     let project = json!({"private": true, "dependencies": {&pin.package: &pin.version}});
@@ -33,7 +33,7 @@ pub(super) fn fill(shelf: &Shelf, pin: &Pin, stage: &Stage, job: &Job<'_>) -> Re
     let patience = ["--package-lock=true", "--loglevel=http", "--fetch-retry-maxtimeout=10000"];
     job.run(&invoke("npm", &install)?.args(patience), &log)?;
     let lock = stage.path().join("package-lock.json");
-    let lock = read_regular(&lock).map_err(|error| unusable(&lock, &error))?;
+    let lock = read_untrusted(&lock, limits::TOOL_FILE).map_err(|error| unusable(&lock, &error))?;
     let lock = String::from_utf8_lossy(&lock);
     pin.verify(package_integrity(&lock, &pin.package).as_deref())?;
     pin.verify_parts(|part| package_integrity(&lock, part))?;

@@ -1,7 +1,6 @@
 //! pip: a virtual environment of the tool's own.
 
-use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use sha2::{Digest as _, Sha256};
@@ -14,7 +13,7 @@ use stelae_model::{ExitCode, Failure};
 use super::lock::unusable;
 use super::stage::Stage;
 use super::{Job, Shelf};
-use crate::files::read_regular;
+use crate::files::{discard, limits, open_existing, read_untrusted};
 
 /// Only wheels are taken: installing one executes nothing of it. The pinned one is downloaded alone, and compared, before it
 /// is installed with what it needs.
@@ -24,7 +23,7 @@ pub(super) fn fill(shelf: &Shelf, pin: &Pin, stage: &Stage, job: &Job<'_>) -> Re
     let log = stage.path().join("install.log");
     let cache = Text::parse(shelf.cache("pip").as_str()).map_err(Failure::unexpected)?;
     let env = PythonEnv { cache_dir: Some(cache), ..PythonEnv::from_environment(job.environment)? };
-    let base = job.base()?;
+    let base = job.base(stage)?;
     let python = |program: Utf8PathBuf| PYTHON.invoke(program, stage.path().to_owned(), &base, &env);
     let host = job.host("python3", pin)?;
     job.check_version(&python(host.clone()).args(["--version"]), pin, &log)?;
@@ -37,11 +36,11 @@ pub(super) fn fill(shelf: &Shelf, pin: &Pin, stage: &Stage, job: &Job<'_>) -> Re
     let download = pip().args(["download", "--no-deps", "--dest", wheels.as_str(), &exactly]);
     job.run(&download.args(QUIET), &log)?;
     let wheel = only_file(&wheels).map_err(|error| unusable(&wheels, &error))?;
-    let bytes = read_regular(&wheel).map_err(|error| unusable(&wheel, &error))?;
+    let bytes = read_untrusted(&wheel, limits::TOOL_FILE).map_err(|error| unusable(&wheel, &error))?;
     let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     pin.verify(Some(&format!("sha256:{digest}")))?;
     job.run(&pip().args(["install"]).args(QUIET).args([wheel.as_str()]), &log)?;
-    let moved = fs::remove_dir_all(&wheels).and_then(|()| move_scripts(stage));
+    let moved = discard(&wheels).and_then(|()| move_scripts(stage));
     moved.map_err(|error| unusable(stage.path(), &error))
 }
 
@@ -76,11 +75,13 @@ fn move_scripts(stage: &Stage) -> io::Result<()> {
         if !path.symlink_metadata()?.is_file() {
             continue;
         }
-        if let Ok(text) = String::from_utf8(fs::read(&path)?)
+        if let Ok(text) = String::from_utf8(read_untrusted(&path, limits::TOOL_FILE)?)
             && text.contains(from)
         {
-            // Written in place: it keeps its mode, and nobody uses it yet.
-            fs::write(&path, text.replace(from, to))?;
+            // Written in place: it keeps its mode, and no process uses it yet.
+            let mut file = open_existing(&path)?;
+            file.set_len(0)?;
+            file.write_all(text.replace(from, to).as_bytes())?;
         }
     }
     Ok(())

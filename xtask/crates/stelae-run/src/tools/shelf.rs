@@ -9,11 +9,15 @@ use stelae_model::env::declared::{STELAE_CACHE_HOME, STELAE_ROOT};
 use stelae_model::tools::{Installed, Kind, Pin, Tools, parse_tools};
 use stelae_model::{ExitCode, Failure};
 
-use crate::files::{read_regular, read_text};
+use super::content::Content;
+use crate::files::{limits, read_text, read_untrusted_json};
 use crate::programs::is_executable;
 
 /// Its name in an installation.
 pub(super) const RECORD: &str = "installed.json";
+
+/// What the name of the file begins with that has the content of an installation, file by file.
+pub(super) const CONTENT: &str = ".content-";
 
 /// The pins, and the folder that they are installed into.
 #[derive(Debug)]
@@ -65,6 +69,14 @@ impl Shelf {
         Ok(Self { pins: parse_tools(path.as_str(), &text)?, folder: cache_home.join("tools") })
     }
 
+    /// With pins that were read already: those of a commit.
+    ///
+    /// # Errors
+    /// Exit 20, when there is no cache home.
+    pub fn of_pins(pins: Tools, environment: &Environment) -> Result<Self, Failure> {
+        Ok(Self { pins, folder: environment.get::<STELAE_CACHE_HOME>()?.join("tools") })
+    }
+
     /// How every tool stands, by name.
     pub fn list(&self) -> Vec<Standing> {
         self.pins.tools.iter().map(|(name, pin)| self.standing(name, pin)).collect()
@@ -78,13 +90,14 @@ impl Shelf {
         Ok(self.standing(name, self.pins.pin(name)?))
     }
 
-    /// The path of a tool's program.
+    /// The path of a tool's program, which is about to be started.
     ///
     /// # Errors
-    /// Exit 2, `unknown-tool`; 40, `tool-not-installed`, with the command that installs it.
+    /// Exit 2, `unknown-tool`; 40, `tool-not-installed` or `tool-changed`, with the command that installs it.
     pub fn program(&self, name: &str) -> Result<Utf8PathBuf, Failure> {
         let standing = self.stand(name)?;
         if standing.installed {
+            self.compare(name, self.pins.pin(name)?)?;
             return Ok(standing.path);
         }
         let what = format!("{name} {} is not installed", standing.version);
@@ -106,9 +119,40 @@ impl Shelf {
     /// Whether it is there, whole, and made from what is pinned.
     pub(super) fn has(&self, name: &str, pin: &Pin) -> bool {
         let folder = self.of(name).join(&pin.version);
-        let record = read_regular(&folder.join(RECORD)).ok();
-        let record = record.and_then(|bytes| serde_json::from_slice::<Installed>(&bytes).ok());
-        record == Some(pin.installed()) && missing(&folder, pin).is_none()
+        record(&folder).is_some_and(|record| record.is_of(pin)) && missing(&folder, pin).is_none()
+    }
+
+    /// That every file of an installation is the one that was installed.
+    ///
+    /// # Errors
+    /// Exit 40, `tool-changed`, with the first file that is not.
+    pub(super) fn compare(&self, name: &str, pin: &Pin) -> Result<(), Failure> {
+        let folder = self.of(name).join(&pin.version);
+        let changed = |why: String| {
+            let what = format!("{name} {} is not what was installed", pin.version);
+            Failure::new(ExitCode::PrerequisiteMissing, "tool-changed", what)
+                .on(folder.to_string())
+                .because(why)
+                .hint(format!("cargo xtask tools install {name}"))
+        };
+        let kept_at = self.content_of(name, pin);
+        let was = Content::kept(&kept_at);
+        let is = Content::of(&folder, &was).map_err(|error| changed(error.to_string()))?;
+        if record(&folder).and_then(|record| record.content) != Some(is.digest()) {
+            let named = was.difference(&is).filter(|_| !was.is_empty());
+            let why = named.unwrap_or_else(|| "its digest is not the one in its record".to_owned());
+            return Err(changed(why));
+        }
+        if was != is {
+            // It saves reading the next time. Where it cannot be written, everything is read again.
+            is.keep(&kept_at).ok();
+        }
+        Ok(())
+    }
+
+    /// Where the content of an installation is kept, file by file.
+    pub(super) fn content_of(&self, name: &str, pin: &Pin) -> Utf8PathBuf {
+        self.of(name).join(format!("{CONTENT}{}", pin.version))
     }
 
     fn standing(&self, name: &str, pin: &Pin) -> Standing {
@@ -127,6 +171,11 @@ impl Shelf {
             folder,
         }
     }
+}
+
+/// What an installation says that it was made from.
+fn record(folder: &Utf8Path) -> Option<Installed> {
+    read_untrusted_json(folder.join(RECORD), limits::RECORD).ok()
 }
 
 /// The first program of a pin that a folder does not have.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use camino::Utf8PathBuf;
 use stelae_model::Failure;
-use stelae_model::env::{Environment, Layers};
+use stelae_model::env::declared::STELAE_ROOT;
+use stelae_model::env::{Environment, Given, Layers};
 
 use super::{Job, Outcome, Shelf, install};
 use crate::deadline::Deadline;
@@ -73,7 +74,7 @@ impl Machine {
     }
 
     pub(super) fn environment(&self, more: &[(&str, &str)]) -> Environment {
-        let found = vec![("STELAE_ROOT", self.path.join("root").to_string())];
+        let given = vec![Given::of::<STELAE_ROOT>(self.path.join("root").as_str())];
         let process = [
             ("PATH", format!("{}:/usr/bin:/bin", self.path.join("bin"))),
             ("HOME", self.path.join("home").to_string()),
@@ -81,7 +82,7 @@ impl Machine {
         ];
         let more = more.iter().map(|&(name, value)| (name, value.to_owned()));
         let process = process.into_iter().chain(more).map(|(name, value)| (name.to_owned(), value)).collect();
-        Environment::resolve(&Layers { found, process, ..Layers::default() }).unwrap()
+        Environment::resolve(&Layers { given, process, ..Layers::default() }).unwrap()
     }
 
     pub(super) fn shelf(&self) -> Shelf {

@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::files::open_untrusted;
+
 /// How much is read at one look, so that a flood does not keep the watcher from everything else.
 const AT_ONE_LOOK: usize = 1024 * 1024;
 /// What is read of a backlog at the end: a process that wrote faster than it was read must not keep us longer.
@@ -136,12 +138,12 @@ impl Follower {
 
     /// Opens the file that is at the path now, unless it is the one that we have. A deleted one is read on.
     fn reopen_if_replaced(&mut self) -> bool {
-        let Ok(metadata) = fs::metadata(&self.path) else { return false };
+        let Ok(metadata) = fs::symlink_metadata(&self.path) else { return false };
         let identity = (metadata.dev(), metadata.ino());
         if self.open.as_ref().is_some_and(|open| open.identity == identity) {
             return false;
         }
-        let Ok(file) = File::open(&self.path) else { return false };
+        let Ok(file) = open_untrusted(&self.path) else { return false };
         // The path may have changed once more between the two lines above.
         let identity = file.metadata().map_or(identity, |metadata| (metadata.dev(), metadata.ino()));
         let offset = std::mem::take(&mut self.from);

@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use stelae_model::catalog::NotFound;
+use stelae_model::expect::Answer;
 use stelae_model::lifecycle::{Lacking, Standing};
 
 use super::wanted::{Canary, McpEndpoint, McpWanted};
 use crate::deadline::Deadline;
-use crate::mcp::McpError;
+use crate::mcp::{CallResult, McpError};
 use crate::sessions::{CallError, EndpointError, Sessions};
 
 /// How long an endpoint of which nobody needs anything may keep the others waiting.
@@ -127,7 +128,12 @@ impl<'a> Asking<'a> {
             return Standing::not_yet(error.to_string());
         }
         let status = match self.sessions.call_tool(&canary.tool, &canary.arguments, by) {
-            Ok(result) if !result.is_error => return Standing::Ready,
+            Ok(result) if !result.is_error => match unmet(canary, &result) {
+                None => return Standing::Ready,
+                Some(why) => {
+                    format!("the canary call of {} was answered with something else: {why}", canary.tool)
+                }
+            },
             Ok(result) => format!("the canary call of {} failed: {}", canary.tool, result.text),
             Err(CallError::Mcp(error @ McpError::NoAnswer(_))) => {
                 return Standing::not_yet(format!("the canary call of {}: {error}", canary.tool));
@@ -143,6 +149,13 @@ impl<'a> Asking<'a> {
     pub(super) fn close(self, by: Deadline) -> Option<()> {
         self.sessions.close(by).ok()
     }
+}
+
+/// What of the answer is not as it was expected.
+fn unmet(canary: &Canary, result: &CallResult) -> Option<String> {
+    let structured = result.result.get("structuredContent").filter(|content| !content.is_null());
+    let answer = Answer { text: &result.text, structured };
+    canary.result.iter().find_map(|expected| expected.judge(answer).err()).map(|why| why.join(", "))
 }
 
 #[cfg(test)]
@@ -187,7 +200,7 @@ mod tests {
             told.into_iter().for_each(|told| answer(listener.accept().unwrap().0, told));
         });
         let endpoint = McpEndpoint { server: None, path: "/mcp".to_owned(), required: true };
-        let canary = Canary { tool: "a".to_owned(), arguments: json!({}) };
+        let canary = Canary { tool: "a".to_owned(), arguments: json!({}), result: Vec::new() };
         let wanted = McpWanted {
             endpoints: vec![endpoint],
             headers: Vec::new(),

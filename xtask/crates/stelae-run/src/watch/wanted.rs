@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
+use stelae_model::expect::Expected;
 use stelae_model::lifecycle::{Patience, Rung};
 
 /// What "ready" means for one service. What is `None` or empty is not asked.
@@ -64,13 +65,15 @@ impl McpWanted {
     }
 }
 
-/// A call that must come back without an error.
+/// A call that must come back without an error, and with the answer that is expected.
 #[derive(Clone, Debug)]
 pub struct Canary {
     /// The tool.
     pub tool: String,
     /// Its arguments.
     pub arguments: Value,
+    /// What its answer must be.
+    pub result: Vec<Expected>,
 }
 
 impl Wanted {

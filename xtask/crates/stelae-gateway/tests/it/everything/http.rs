@@ -51,6 +51,7 @@ pub(crate) async fn serve(address: SocketAddr, server: Arc<Server>) {
         .layer(middleware::from_fn(only_local));
     // Without it, each small answer waits for the acknowledgement of the one before.
     let listener = listener.tap_io(|stream| stream.set_nodelay(true).expect("a socket"));
+    #[expect(clippy::disallowed_methods, reason = "the address is for the test that started this server")]
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{address}").and_then(|()| stdout.flush()).expect("somebody reads the address");
     let (mut stdin, mut bytes) = (stdin(), Vec::new());

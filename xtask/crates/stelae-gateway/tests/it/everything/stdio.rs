@@ -32,6 +32,7 @@ pub(crate) async fn serve(server: Arc<Server>) {
 
 /// Writes what is there before it ends.
 async fn write(mut messages: mpsc::UnboundedReceiver<Value>, ended: CancellationToken) {
+    #[expect(clippy::disallowed_methods, reason = "MCP is spoken there")]
     let mut stdout = stdout();
     loop {
         let message = tokio::select! {

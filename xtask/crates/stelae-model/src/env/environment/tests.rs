@@ -1,6 +1,6 @@
 use super::*;
 use crate::env::declared::REGISTRY;
-use crate::env::declared::{PROXY_PORT, PUBLIC_BASE_URL, PUBLIC_PORT, STELAE_ROOT};
+use crate::env::declared::{PROXY_PORT, PUBLIC_BASE_URL, PUBLIC_PORT, STELAE_BIN_DIR, STELAE_ROOT};
 use crate::env::env_file::fallback_pieces;
 use crate::env::{GatewayEnv, ProgramEnv};
 
@@ -96,7 +96,7 @@ fn bad_values_name_the_line_and_never_quote_a_secret() {
         assert_eq!((failure.kind.as_str(), failure.on[0].as_str()), ("bad-value", ".env:1:12"));
         assert!(failure.why[0].contains(bad));
     }
-    let failure = Environment::resolve(&process(&[("STELAE_CONTROL_TOKEN", "hunter2\n")])).unwrap_err();
+    let failure = Environment::resolve(&process(&[("STELAE_MCP_TOKEN", "hunter2\n")])).unwrap_err();
     assert!(!failure.to_string().contains("hunter2"), "{failure}");
 }
 
@@ -131,9 +131,50 @@ fn a_program_takes_its_own_variables_and_misses_what_has_no_value() {
     assert_eq!(environment.get::<PUBLIC_PORT>().unwrap(), None);
     assert_eq!(environment.get::<STELAE_ROOT>().unwrap_err().kind, "missing-variable");
     assert_eq!(GatewayEnv::from_environment(&environment).unwrap_err().kind, "missing-variable");
-    let found = vec![("STELAE_ROOT", "/r".to_owned()), ("STELAE_BIN_DIR", "/b".to_owned())];
-    let environment = Environment::resolve(&Layers { found, ..Layers::default() }).unwrap();
+    let given = vec![Given::of::<STELAE_ROOT>("/r"), Given::of::<STELAE_BIN_DIR>("/b")];
+    let environment = Environment::resolve(&Layers { given, ..Layers::default() }).unwrap();
     let pairs = GatewayEnv::from_environment(&environment).unwrap().pairs();
     assert!(pairs.contains(&("STELAE_WORKSPACE_ROOT", "/r".to_owned())));
     assert!(!pairs.iter().any(|(name, _)| *name == "STELAE_CONTROL_TOKEN"));
+}
+
+/// Every variable that only the harness sets, with a value that each type takes.
+fn poisoned() -> Vec<(String, String)> {
+    let harness = REGISTRY.iter().filter(|declared| declared.set_by.is_harness());
+    harness.map(|declared| (declared.name.to_owned(), "/poison".to_owned())).collect()
+}
+
+#[test]
+fn what_only_the_harness_sets_is_not_taken_from_the_calling_process() {
+    let poisoned = poisoned();
+    for name in ["GIT_INDEX_FILE", "CARGO_TARGET_DIR", "STELAE_RUN_ID", "STELAE_CALLS", "GIT_TERMINAL_PROMPT"]
+    {
+        assert!(poisoned.iter().any(|(other, _)| other == name), "{name}");
+    }
+    let clean = Environment::resolve(&Layers::default()).unwrap();
+    let environment =
+        Environment::resolve(&Layers { process: poisoned.clone(), ..Layers::default() }).unwrap();
+    for resolved in environment.iter() {
+        let name = resolved.declared.name;
+        assert_eq!(environment.text(name), clean.text(name), "{name}");
+        assert_eq!(environment.not_taken(name), resolved.declared.set_by.is_harness(), "{name}");
+    }
+    // What the harness gives is what counts, whatever the caller has.
+    let given = vec![Given::of::<STELAE_ROOT>("/r")];
+    let environment =
+        Environment::resolve(&Layers { given, process: poisoned, ..Layers::default() }).unwrap();
+    assert_eq!(environment.text("STELAE_ROOT"), Some("/r"));
+}
+
+#[test]
+fn what_only_the_harness_sets_is_an_error_where_the_user_writes_it() {
+    for pair in poisoned() {
+        let text = format!("{}={}\n", pair.0, pair.1);
+        assert_eq!(Environment::resolve(&file(&text)).unwrap_err().kind, "not-settable", "{}", pair.0);
+        let set = Layers { command_line: vec![pair.clone()], ..Layers::default() };
+        let failure = Environment::resolve(&set).unwrap_err();
+        assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::Environment, "not-settable"));
+    }
+    let set = Layers { command_line: vec![("STELAE_ROOT".into(), "/r".into())], ..Layers::default() };
+    assert!(Environment::resolve(&set).unwrap_err().hint.unwrap().contains("--root PATH"));
 }

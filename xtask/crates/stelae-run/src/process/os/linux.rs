@@ -12,6 +12,8 @@ use rustix::process::{
 };
 use stelae_model::lifecycle::ProcessRow;
 
+use crate::files::{kernel_bytes, kernel_text};
+
 /// Makes orphans below us fall to us instead of to init.
 pub(in crate::process) fn adopt_orphans() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
@@ -20,6 +22,12 @@ pub(in crate::process) fn adopt_orphans() -> io::Result<()> {
 /// Asks for this signal when the thread that started us dies.
 pub(in crate::process) fn signal_without_parent(signal: Signal) -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(signal))?)
+}
+
+/// The process at the other end of a socket, as it was when it connected.
+pub(in crate::process) fn peer(stream: &std::os::unix::net::UnixStream) -> Option<i32> {
+    let peer = rustix::net::sockopt::socket_peercred(stream).ok()?;
+    Some(peer.pid.as_raw_nonzero().get())
 }
 
 /// Every process there is. Not read in one instant: who forks meanwhile is seen at the next look.
@@ -37,7 +45,7 @@ pub(in crate::process) fn process_table() -> io::Result<Vec<ProcessRow>> {
 
 /// How many processes this machine has started since it booted. While it stays the same, a look at the table misses nobody.
 pub(in crate::process) fn forks() -> Option<u64> {
-    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let stat = kernel_text("/proc/stat").ok()?;
     stat.lines().find_map(|line| line.strip_prefix("processes "))?.trim().parse().ok()
 }
 
@@ -48,7 +56,7 @@ pub(in crate::process) fn process_row(pid: i32) -> Option<ProcessRow> {
 
 /// One process; `None` if it is gone, or hidden from us (`hidepid`), which only a stranger's is.
 fn read_row(pid: i32) -> io::Result<Option<ProcessRow>> {
-    match fs::read(format!("/proc/{pid}/stat")) {
+    match kernel_bytes(format!("/proc/{pid}/stat")) {
         Ok(stat) => Ok(parse_stat(pid, &String::from_utf8_lossy(&stat))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),

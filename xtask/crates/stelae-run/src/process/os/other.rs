@@ -17,6 +17,10 @@ pub(in crate::process) fn signal_without_parent(_signal: Signal) -> io::Result<(
     Ok(())
 }
 
+pub(in crate::process) fn peer(_stream: &std::os::unix::net::UnixStream) -> Option<i32> {
+    None
+}
+
 pub(in crate::process) fn process_table() -> io::Result<Vec<ProcessRow>> {
     Ok(reaper::roots().into_iter().filter_map(process_row).collect())
 }

@@ -12,6 +12,7 @@ use super::papers::Papers;
 use super::verdict::{asked, transcript};
 use crate::files::{self, read_regular_text};
 use crate::smoke::context::SmokeContext;
+use crate::smoke::description::{Compared, Description};
 
 /// Where a root keeps what `--record` gave.
 const FOLDER: &str = "config/golden";
@@ -34,27 +35,42 @@ pub fn golden_file(root: &Utf8Path, name: &str) -> Result<Utf8PathBuf, Failure> 
     Ok(root.join(FOLDER).join(format!("{name}.json")))
 }
 
-/// Reads a golden run.
+/// Reads the golden run that is compared with: from the commit that is cloned, if that has it; else the one that the user has
+/// recorded, and not committed.
 ///
 /// # Errors
 /// Exit 40, `golden-missing`, with what records it; `golden-unreadable`.
-pub(crate) fn read_golden(path: &Utf8Path) -> Result<Golden, Failure> {
-    let name = path.file_stem().unwrap_or_default();
-    let hint = format!("cargo xtask smoke --agent AGENT --record {name}");
+pub(crate) fn golden_to_compare(
+    path: Option<&Utf8Path>,
+    in_commit: Option<&str>,
+    described: &Description,
+) -> Result<Option<Compared>, Failure> {
+    let Some(path) = path else { return Ok(None) };
+    let hint = format!("cargo xtask smoke --agent AGENT --record {}", path.file_stem().unwrap_or_default());
+    if let Some((in_commit, text)) = in_commit.and_then(|path| Some((path, described.find(path)?))) {
+        let place = described.place(in_commit);
+        let golden = parse_golden(&place, text, &hint)?;
+        return Ok(Some(Compared { golden, place, committed: true }));
+    }
     let text = read_regular_text(path).map_err(|error| {
         Failure::new(ExitCode::PrerequisiteMissing, "golden-missing", "there is no golden run of this name")
             .on(path.to_string())
             .because(error.to_string())
             .hint(hint.clone())
     })?;
-    let read = serde_json::from_str::<Golden>(&text).map_err(|error| error.to_string());
+    let golden = parse_golden(path.as_str(), &text, &hint)?;
+    Ok(Some(Compared { golden, place: path.to_string(), committed: false }))
+}
+
+fn parse_golden(place: &str, text: &str, hint: &str) -> Result<Golden, Failure> {
+    let read = serde_json::from_str::<Golden>(text).map_err(|error| error.to_string());
     let read = read.and_then(|golden| match golden.schema {
         SCHEMA => Ok(golden),
         other => Err(format!("its schema is {other}, and this program reads {SCHEMA}")),
     });
     read.map_err(|why| {
         Failure::new(ExitCode::PrerequisiteMissing, "golden-unreadable", "the golden run cannot be read")
-            .on(path.to_string())
+            .on(place)
             .because(why)
             .hint(hint)
     })
@@ -64,12 +80,17 @@ pub(crate) fn read_golden(path: &Utf8Path) -> Result<Golden, Failure> {
 ///
 /// # Errors
 /// What reading its papers finds.
-pub(crate) fn keep_golden(cx: &SmokeContext, stage: &Stage, tools: &BTreeSet<String>) -> Result<(), Failure> {
+pub(crate) fn keep_golden(
+    cx: &SmokeContext,
+    stage: &Stage,
+    nonce: &str,
+    tools: &BTreeSet<String>,
+) -> Result<(), Failure> {
     let papers = Papers::of(cx, &stage.name);
     let transcript = transcript(cx, &papers)?;
     let asked = asked(cx, &papers)?.unwrap_or_default();
     let offered = asked.into_iter().flat_map(|request| request.offered).collect();
-    let golden = GoldenStage::new(&stage.name, &transcript, offered, tools.clone(), &masks(cx));
+    let golden = GoldenStage::new(&stage.name, &transcript, offered, tools.clone(), &masks(cx, nonce));
     cx.keep_json(&papers.named(GOLDEN), &golden);
     Ok(())
 }
@@ -77,7 +98,7 @@ pub(crate) fn keep_golden(cx: &SmokeContext, stage: &Stage, tools: &BTreeSet<Str
 /// The name of the paper.
 const GOLDEN: &str = "golden.json";
 
-fn masks(cx: &SmokeContext) -> Masks {
+fn masks(cx: &SmokeContext, nonce: &str) -> Masks {
     let (sandbox, plan) = (&cx.sandbox, &cx.plan);
     Masks::new([
         (sandbox.repo().to_string(), "REPO"),
@@ -88,6 +109,7 @@ fn masks(cx: &SmokeContext) -> Masks {
         (sandbox.address.to_string(), "ADDRESS"),
         (plan.head.clone(), "COMMIT"),
         (plan.run.clone(), "RUN"),
+        (nonce.to_owned(), "NONCE"),
     ])
 }
 
@@ -111,12 +133,12 @@ fn golden(cx: &SmokeContext) -> Result<Golden, Failure> {
 /// # Errors
 /// Exit 11, `golden-differs`, with what changed; 10, `golden-unwritable`.
 pub(crate) fn conclude_golden(cx: &SmokeContext) -> Result<(), Failure> {
-    if let Some(path) = &cx.plan.compare {
-        let (was, is) = (read_golden(path)?, golden(cx)?);
-        let differences = compare(&was, &is);
+    if let Some(Compared { golden: was, place: path, .. }) = &cx.described.golden {
+        let is = golden(cx)?;
+        let differences = compare(was, &is);
         let version =
             |golden: &Golden| golden.version.clone().unwrap_or_else(|| "without a version".to_owned());
-        let versions = format!("{} {}, then {}", is.agent, version(&was), version(&is));
+        let versions = format!("{} {}, then {}", is.agent, version(was), version(&is));
         if !differences.is_empty() {
             let what = "the run is not what the golden run was";
             let failure = Failure::new(ExitCode::ExpectationNotMet, "golden-differs", what)

@@ -6,6 +6,7 @@ use stelae_model::catalog::Catalog;
 use stelae_model::env::programs::declared;
 use stelae_model::expect::Stage;
 use stelae_model::stack::BUILTIN;
+use stelae_model::terminal::{shell_word, shown};
 
 use super::papers::Papers;
 use super::prepare::prepare;
@@ -30,7 +31,7 @@ pub(crate) fn manual_instructions(
 ) -> Result<String, Failure> {
     // What an earlier session left is not what is about to be played.
     let papers = Papers::begin(cx, &stage.name)?;
-    let prepared = prepare(cx, stage, restarted, catalog, &papers)?;
+    let prepared = prepare(cx, stage, restarted, catalog, &papers, None)?;
     if let Some(home) = prepared.home {
         home.leave();
     }
@@ -45,7 +46,7 @@ pub(crate) fn manual_instructions(
         env += &match declared(variable).is_some_and(|declared| declared.secret) && !ours {
             // This file is evidence. The shell that sources it has what we were given, too.
             true => format!("# {variable} is a secret: export it in this shell\n"),
-            false => format!("export {variable}={}\n", quoted(text)),
+            false => format!("export {variable}={}\n", shell_word(text)),
         };
     }
     let env_file = papers.named("env");
@@ -59,42 +60,33 @@ pub(crate) fn manual_instructions(
     }
     // It is found by these, and ended with the run, wherever it gets to.
     let marks = invocation.environment().iter().filter(|(name, _)| MARKS.contains(&name.as_str()));
-    let marks = marks.map(|(name, text)| format!("{name}={}", quoted(text)));
-    let command: Vec<_> = marks.chain(words.iter().map(|word| quoted(word))).collect();
+    let marks = marks.map(|(name, text)| format!("{name}={}", shell_word(text)));
+    let command: Vec<_> = marks.chain(words.iter().map(|word| shell_word(word))).collect();
     // What an earlier try was asked and given is not what is judged.
     let mut again = match scripted {
-        true => format!("rm -f {} && ", quoted(papers.requests.as_str())),
+        true => format!("rm -f {} && ", shell_word(papers.requests.as_str())),
         false => String::new(),
     };
     if let Some(calls) = restarted.calls.as_ref().filter(|_| cx.plan.gateway == BUILTIN) {
-        let (calls, tried) = (quoted(calls.as_str()), quoted(cx.folder.join(&papers.named(TRIED)).as_str()));
+        let (calls, tried) =
+            (shell_word(calls.as_str()), shell_word(cx.folder.join(&papers.named(TRIED)).as_str()));
         again += &format!("printf '{{\"calls_before\": %d}}\\n' $(wc -l < {calls}) > {tried} && ");
     }
     let complaints = match cx.plan.agent {
         Agent::Builtin => String::new(),
         // Codex says of some failures only here that they were.
-        _ => format!(" 2> {}", quoted(papers.complaints.as_str())),
+        _ => format!(" 2> {}", shell_word(papers.complaints.as_str())),
     };
     Ok(format!(
         "the stack is up: {url}\nthe task: {prompt}\n\n  \
          (cd {cwd} && . {env} && {again}{command} > {transcript}{complaints} < /dev/null)\n\n\
          then: cargo xtask smoke --resume {run}\nor end it: cargo xtask runs stop {run}\n",
         url = restarted.endpoints.url,
-        prompt = prepared.prompt,
-        cwd = quoted(invocation.cwd.as_str()),
-        env = quoted(cx.folder.join(&env_file).as_str()),
+        prompt = shown(&prepared.prompt),
+        cwd = shell_word(invocation.cwd.as_str()),
+        env = shell_word(cx.folder.join(&env_file).as_str()),
         command = command.join(" "),
-        transcript = quoted(papers.transcript.as_str()),
+        transcript = shell_word(papers.transcript.as_str()),
         run = cx.plan.run,
     ))
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }

@@ -11,22 +11,19 @@ use stelae_model::catalog::Catalog;
 use stelae_model::env::declared::STELAE_MCP_TOKEN;
 use stelae_model::env::programs::AGENT;
 use stelae_model::env::{AgentEnv, Base, Environment, Invocation, ProgramEnv as _};
-use stelae_model::expect::Stage;
+use stelae_model::expect::{EXAMPLE_NONCE, NONCE, Stage};
 use stelae_model::render::{Names, Source, Syntax, resolve_text_alone};
 use stelae_model::{ExitCode, Failure};
 
 use super::papers::Papers;
-use crate::agents::{AgentHome, AgentProgram, CliStart, ScriptedModel, described};
+use crate::agents::{AgentHome, AgentProgram, CliStart, Held, ScriptedModel, described, held};
 use crate::files;
-use crate::smoke::context::{SmokeContext, read};
+use crate::smoke::context::SmokeContext;
 use crate::smoke::state::Restarted;
 use crate::smoke::workspace::AGENT_HOMES;
 
 /// From the moment when the builtin agent gives up until it has said so.
 const SAYING_WHY: Duration = Duration::from_secs(1);
-
-/// How the agent CLIs are started, in a root.
-const AGENTS: &str = "config/agents.toml";
 
 /// What is started.
 #[derive(Debug)]
@@ -37,8 +34,6 @@ pub(super) struct Prepared {
     pub(super) prompt: String,
     /// Its home, for as long as it plays.
     pub(super) home: Option<AgentHome>,
-    /// The first words of whoever starts the agent, where that is not us.
-    pub(super) starter: Option<Vec<String>>,
 }
 
 /// That every prompt can be filled in. Found out before anything is built.
@@ -46,23 +41,21 @@ pub(super) struct Prepared {
 /// # Errors
 /// Exit 21, with its place in the prompt.
 pub(crate) fn check_prompts(stages: &[Stage], host: &Environment) -> Result<(), Failure> {
-    stages.iter().try_for_each(|stage| prompt(stage, host, "http://127.0.0.1:9090/mcp").map(drop))
+    stages
+        .iter()
+        .try_for_each(|stage| prompt(stage, host, "http://127.0.0.1:9090/mcp", EXAMPLE_NONCE).map(drop))
 }
 
 /// That the settings of an agent CLI can be filled in. Found out before anything is built.
 ///
 /// # Errors
 /// Exit 20, `agents-config`; 21 for a name that there is not, with its place.
-pub(crate) fn check_settings(agent: Agent, model: Model, source: &Utf8Path) -> Result<(), Failure> {
-    if agent == Agent::Builtin {
-        return Ok(());
-    }
+pub(crate) fn check_settings(agent: Agent, model: Model, place: &str, text: &str) -> Result<(), Failure> {
     // Whatever they will be: they are texts.
     let names = names("x", "x", "x", "x");
     let servers = BTreeMap::from([(SERVER.to_owned(), "x".to_owned())]);
-    let path = source.join(AGENTS);
     let reached = Reached { servers, token: true, model };
-    let filled = read_settings(agent, path.as_str(), &read(&path)?, &names, &reached)?;
+    let filled = read_settings(agent, place, text, &names, &reached)?;
     filled.file(agent).map(drop)
 }
 
@@ -77,21 +70,29 @@ fn names(prompt: &str, repo: &str, home: &str, model_url: &str) -> Names {
 }
 
 /// The prompt of a stage.
-pub(super) fn prompt(stage: &Stage, environment: &Environment, url: &str) -> Result<String, Failure> {
+pub(super) fn prompt(
+    stage: &Stage,
+    environment: &Environment,
+    url: &str,
+    nonce: &str,
+) -> Result<String, Failure> {
     let source = Source::new(format!("config/smoke.toml: prompt of stage {}", stage.name), &stage.prompt);
-    resolve_text_alone(&source, &Names::from(environment).with("MCP_URL", url), Syntax::Braces)
+    let names = Names::from(environment).with("MCP_URL", url).with(NONCE, nonce);
+    resolve_text_alone(&source, &names, Syntax::Braces)
 }
 
-/// Prepares a stage; nothing is started.
+/// Prepares a stage; nothing is started. `gate` is where the agent is held until it was looked at; one that a person starts is
+/// not.
 pub(super) fn prepare(
     cx: &SmokeContext,
     stage: &Stage,
     restarted: &Restarted,
     catalog: &Catalog,
     papers: &Papers,
+    gate: Option<&Utf8Path>,
 ) -> Result<Prepared, Failure> {
     let inside = cx.sandbox.environment(&cx.host)?;
-    let prompt = prompt(stage, &inside, &restarted.endpoints.url)?;
+    let prompt = prompt(stage, &inside, &restarted.endpoints.url, restarted.nonce())?;
     cx.keep(&papers.named("prompt.txt"), format!("{prompt}\n").as_bytes());
     let program = match cx.plan.agent {
         Agent::Builtin => None,
@@ -105,10 +106,10 @@ pub(super) fn prepare(
     write_script(stage, program.map(|_| catalog), papers)?;
     match program {
         None => {
-            let invocation = builtin(cx, restarted, papers, &inside)?;
-            Ok(Prepared { invocation, prompt, home: None, starter: None })
+            let invocation = builtin(cx, restarted, papers, &inside, gate)?;
+            Ok(Prepared { invocation, prompt, home: None })
         }
-        Some(program) => cli(cx, stage, restarted, papers, &inside, program, prompt),
+        Some(program) => cli(cx, stage, restarted, papers, &inside, program, prompt, gate),
     }
 }
 
@@ -144,13 +145,15 @@ fn builtin(
     restarted: &Restarted,
     papers: &Papers,
     inside: &Environment,
+    gate: Option<&Utf8Path>,
 ) -> Result<Invocation, Failure> {
     let (base, env) = (Base::from_environment(inside)?, AgentEnv::from_environment(inside)?);
     let program = cx.sandbox.bin_dir().join("stelae-gateway");
     // It has to be over a little sooner than we are: then its transcript says which call did not come back.
     let left = cx.deadline.remaining();
     let deadline_ms = left.saturating_sub(SAYING_WHY).max(left / 2).as_millis().max(1).to_string();
-    let agent = AGENT.invoke(program, cx.sandbox.repo(), &base, &env).args(["agent"]);
+    let held = gate.map(|gate| held(gate, &program)).unwrap_or_default();
+    let agent = AGENT.invoke(program, cx.sandbox.repo(), &base, &env).args(held).args(["agent"]);
     let reached = restarted.endpoints.each().into_iter().flat_map(|(server, url)| match server {
         None => ["--url".to_owned(), url.to_owned()],
         Some(server) => ["--server-url".to_owned(), format!("{server}={url}")],
@@ -158,6 +161,7 @@ fn builtin(
     Ok(agent.args(reached).args(["--script", papers.script.as_str(), "--deadline-ms", &deadline_ms]))
 }
 
+#[expect(clippy::too_many_arguments, reason = "all of it is what a stage is played with")]
 fn cli(
     cx: &SmokeContext,
     stage: &Stage,
@@ -166,6 +170,7 @@ fn cli(
     inside: &Environment,
     program: &AgentProgram,
     prompt: String,
+    gate: Option<&Utf8Path>,
 ) -> Result<Prepared, Failure> {
     let (agent, model) = (cx.plan.agent, cx.plan.model);
     let mut home = AgentHome::create(&agent_home(cx, stage))?;
@@ -176,9 +181,9 @@ fn cli(
     let (address, repo) = (model_address(cx.sandbox.endpoint()), cx.sandbox.repo());
     let names = names(&prompt, repo.as_str(), home.path().as_str(), &format!("http://{address}"));
     let token = inside.get::<STELAE_MCP_TOKEN>()?.is_some();
-    let path = repo.join(AGENTS);
+    let (place, text) = cx.described.agents()?;
     let reached = Reached { servers, token, model };
-    let filled = read_settings(agent, path.as_str(), &read(&path)?, &names, &reached)?;
+    let filled = read_settings(agent, &place, text, &names, &reached)?;
     home.furnish(agent, &filled)?;
     cx.keep_json(&papers.named("agent.json"), &described(agent, model, program, &filled));
     let player = cx.sandbox.bin_dir().join("stelae-gateway");
@@ -198,16 +203,9 @@ fn cli(
         inside,
         model: (model == Model::Scripted).then_some(ours),
         reach: &[cx.sandbox.endpoint()],
+        held: gate.map(|gate| Held { holder: &player, gate }),
     };
-    let starter = start.model.map(|_| half_inside(&player));
-    Ok(Prepared { invocation: start.invocation()?, prompt, home: Some(home), starter })
-}
-
-/// The first words of the half of `with-model` that the agent runs below. It is started as what the kernel calls that
-/// program, which knows no symlinks.
-fn half_inside(player: &Utf8Path) -> Vec<String> {
-    let real = player.canonicalize_utf8().unwrap_or_else(|_| player.to_owned());
-    vec![real.into_string(), "inside".to_owned()]
+    Ok(Prepared { invocation: start.invocation()?, prompt, home: Some(home) })
 }
 
 /// Where the agent's home for a stage is.
@@ -230,17 +228,6 @@ pub(super) fn model_address(gateway: SocketAddr) -> SocketAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_half_inside_is_known_by_its_real_path() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = Utf8Path::from_path(folder.path()).unwrap().canonicalize_utf8().unwrap();
-        std::fs::create_dir(folder.join("real")).unwrap();
-        std::fs::write(folder.join("real/player"), "").unwrap();
-        std::os::unix::fs::symlink("real", folder.join("link")).unwrap();
-        let expected = [folder.join("real/player").into_string(), "inside".to_owned()];
-        assert_eq!(half_inside(&folder.join("link/player")), expected);
-    }
 
     #[test]
     fn the_model_listens_beside_the_gateway() {

@@ -6,7 +6,7 @@ use stelae_model::room::{Attempts, RoomReport};
 use stelae_model::{ExitCode, Failure};
 
 use super::papers::Papers;
-use crate::files::read_regular_text;
+use crate::files::{limits, read_untrusted_json};
 use crate::process::Finished;
 use crate::smoke::context::SmokeContext;
 
@@ -60,5 +60,5 @@ pub(super) fn check_room(finished: &Finished, papers: &Papers) -> Result<(), Fai
 }
 
 fn report(papers: &Papers) -> Option<RoomReport> {
-    serde_json::from_str(&read_regular_text(&papers.network).ok()?).ok()
+    read_untrusted_json(&papers.network, limits::RECORD).ok()
 }

@@ -1,7 +1,6 @@
 //! Puts everybody who saw a stage before the judge.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
+use std::io;
 
 use camino::Utf8Path;
 use serde::{Deserialize, Serialize};
@@ -18,7 +17,7 @@ use stelae_model::{ExitCode, Failure};
 
 use super::papers::Papers;
 use super::prepare::prompt;
-use crate::files::{read_regular, read_regular_text};
+use crate::files::{limits, open_existing, read_untrusted, read_untrusted_text};
 use crate::smoke::context::SmokeContext;
 use crate::smoke::state::Restarted;
 
@@ -51,7 +50,8 @@ impl Begun {
     pub(super) fn by_hand(cx: &SmokeContext, papers: &Papers) -> Result<Self, Failure> {
         let read = |name: &str| -> Result<Self, Failure> {
             let path = cx.folder.join(&papers.named(name));
-            let text = read_regular_text(&path).map_err(|error| missing(&path, &error, &cx.plan.run))?;
+            let text =
+                read_untrusted_text(&path, LONGEST).map_err(|error| missing(&path, &error, &cx.plan.run))?;
             serde_json::from_str(&text).map_err(|error| missing(&path, &error.into(), &cx.plan.run))
         };
         let first = read(BEGUN)?;
@@ -89,12 +89,12 @@ pub(super) fn judge_stage(
     let transcript = transcript(cx, papers)?;
     tell(cx, stage, &transcript);
     // What it says besides is a help, and no proof.
-    let complaints = read_bounded(&papers.complaints).unwrap_or_default();
+    let complaints = read_untrusted(&papers.complaints, LONGEST).unwrap_or_default();
     let complaints = String::from_utf8_lossy(&complaints);
     let asked = asked(cx, papers)?;
     let given = given(cx, restarted, papers, begun)?;
     let inside = cx.sandbox.environment(&cx.host)?;
-    let prompt = prompt(stage, &inside, &restarted.endpoints.url)?;
+    let prompt = prompt(stage, &inside, &restarted.endpoints.url, restarted.nonce())?;
     let played = Played {
         stage,
         prompt: &prompt,
@@ -131,7 +131,7 @@ pub(crate) fn check_nothing_since(
 }
 
 /// A longer transcript is none, and is not read.
-const LONGEST: u64 = 64 * 1024 * 1024;
+const LONGEST: u64 = limits::TRANSCRIPT;
 
 /// What the agent says that it did.
 pub(super) fn transcript(cx: &SmokeContext, papers: &Papers) -> Result<Transcript, Failure> {
@@ -142,7 +142,7 @@ pub(super) fn transcript(cx: &SmokeContext, papers: &Papers) -> Result<Transcrip
             .on(path.to_string())
             .because(format!("it has {} MiB or more", LONGEST >> 20)));
     }
-    let bytes = read_regular(path).map_err(|error| missing(path, &error, &cx.plan.run))?;
+    let bytes = read_untrusted(path, LONGEST).map_err(|error| missing(path, &error, &cx.plan.run))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..good].iter().filter(|&&byte| byte == b'\n').count() + 1;
@@ -154,26 +154,12 @@ pub(super) fn transcript(cx: &SmokeContext, papers: &Papers) -> Result<Transcrip
     Transcript::read(cx.plan.agent, path.as_str(), &text)
 }
 
-/// Reads what is no longer than that, whoever goes on writing to it.
-fn read_bounded(path: &Utf8Path) -> io::Result<Vec<u8>> {
-    if !path.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > LONGEST {
-        let why = format!("it has more than {} MiB, and was not read", LONGEST >> 20);
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
-    }
-    Ok(bytes)
-}
-
 /// Cuts what was written beyond what is read. Gives whether there was any.
 pub(super) fn cut_short(path: &Utf8Path) -> io::Result<bool> {
     if !path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() > LONGEST) {
         return Ok(false);
     }
-    OpenOptions::new().write(true).open(path)?.set_len(LONGEST)?;
+    open_existing(path)?.set_len(LONGEST)?;
     Ok(true)
 }
 
@@ -196,9 +182,7 @@ pub(super) fn asked(cx: &SmokeContext, papers: &Papers) -> Result<Option<Vec<Mod
         (Agent::Builtin, _) | (_, Model::Live) => Ok(None),
         _ => {
             let path = &papers.requests;
-            let text = read_bounded(path).and_then(|bytes| {
-                String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-            });
+            let text = read_untrusted_text(path, LONGEST);
             let text = text.map_err(|error| {
                 let (kind, what) = match error.kind() {
                     io::ErrorKind::FileTooLarge => {
@@ -240,7 +224,7 @@ fn account(cx: &SmokeContext, restarted: &Restarted) -> Result<Option<Vec<Gatewa
         return Ok(None);
     }
     let path = restarted.calls.clone().unwrap_or_else(|| cx.place(CALLS));
-    let bytes = read_bounded(&path).map_err(|error| {
+    let bytes = read_untrusted(&path, LONGEST).map_err(|error| {
         if error.kind() == io::ErrorKind::FileTooLarge {
             let what = "the gateway's account of its calls is too long";
             return Failure::new(ExitCode::ExpectationNotMet, "calls-unreadable", what)
@@ -282,13 +266,13 @@ mod tests {
         let path = Utf8Path::from_path(guard.path()).unwrap().join("calls.jsonl");
         assert!(matches!(cut_short(&path), Ok(false)));
         // A hole: it takes no room on the disk.
-        File::create(&path).unwrap().set_len(LONGEST + 1).unwrap();
-        assert_eq!(read_bounded(&path).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        std::fs::File::create(&path).unwrap().set_len(LONGEST + 1).unwrap();
+        assert_eq!(read_untrusted(&path, LONGEST).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert!(matches!(cut_short(&path), Ok(true)));
         assert_eq!(path.metadata().unwrap().len(), LONGEST);
         assert!(matches!(cut_short(&path), Ok(false)));
         std::fs::write(&path, "short").unwrap();
-        assert_eq!(read_bounded(&path).unwrap(), b"short");
-        assert!(read_bounded(path.parent().unwrap()).is_err());
+        assert_eq!(read_untrusted(&path, LONGEST).unwrap(), b"short");
+        assert!(read_untrusted(path.parent().unwrap(), LONGEST).is_err());
     }
 }

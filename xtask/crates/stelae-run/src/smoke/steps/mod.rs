@@ -4,6 +4,7 @@
 mod build;
 mod bundle;
 mod clone;
+mod host;
 mod render;
 mod restart;
 mod setup;
@@ -18,5 +19,5 @@ pub(crate) use render::Render;
 pub(crate) use restart::Restart;
 pub(crate) use setup::Setup;
 pub(crate) use stage::{Stage, manual_instructions};
-pub(crate) use structural::Structural;
+pub(crate) use structural::{Structural, check_stack, readiness, stack, stack_died};
 pub(crate) use verify::Verify;

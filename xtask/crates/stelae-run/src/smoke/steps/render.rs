@@ -6,6 +6,7 @@ use stelae_model::proxy::masked;
 use stelae_model::value::full_digest;
 
 use crate::smoke::context::{SmokeContext, read};
+use crate::smoke::manifest;
 use crate::smoke::state::{Bundled, Rendered};
 
 /// Runs the clone's `xtask render-proxy`, and keeps what it rendered.
@@ -27,6 +28,8 @@ impl Step for Render {
         let text = read(&proxy)?;
         let (sha256, masked) = (full_digest(&text), masked(&text));
         cx.keep("rendered/proxy.json", masked.as_bytes());
+        manifest::check_step(cx, "render", &["setup", "bundle", "render"])?;
+        manifest::take_config(cx)?;
         Ok(Rendered { bundled, proxy, sha256, masked })
     }
 }

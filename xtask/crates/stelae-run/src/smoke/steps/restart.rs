@@ -6,8 +6,11 @@ use stelae_model::Failure;
 use stelae_model::flow::Step;
 
 use crate::ports;
+use crate::process::{beside_calls, record_starts};
 use crate::smoke::context::SmokeContext;
 use crate::smoke::play::CALLS;
+use crate::smoke::protection::protected;
+use crate::smoke::servers::{check_deaths, lines_before};
 use crate::smoke::stack::LiveStack;
 use crate::smoke::state::{Rendered, Restarted};
 use crate::stack::{Attendance, StackChild};
@@ -41,6 +44,7 @@ impl Step for Restart {
         // It has to be over a little sooner than we are: then it is the one that says why.
         let budget =
             cx.deadline.remaining().saturating_sub(SAYING_WHY).max(SAYING_WHY).as_secs_f64().to_string();
+        let server_events_before = lines_before(cx);
         let (log, calls, evidence) = (cx.log("gateway"), cx.place(CALLS), cx.place("stack"));
         let invocation = cx
             .xtask(&[
@@ -60,18 +64,27 @@ impl Step for Restart {
                 &cx.plan.gateway,
             ])?
             .args(own);
+        let invocation = protected(cx, &invocation, None)?;
         let events = cx.log("restart");
+        let starts = beside_calls(&calls);
+        if let Err(error) = record_starts(&starts) {
+            cx.recorder.evidence_failed(starts.as_str(), &error);
+        }
         let child =
             StackChild::start(&invocation, &events, attendance, cx.deadline, &cx.interrupt, &cx.recorder)
                 .map_err(ports::name_stranger)?;
+        cx.check_programs()?;
         let restarted = Restarted {
             rendered,
             endpoints: child.endpoints.clone(),
             calls: Some(calls),
+            server_events_before,
             supervisor: child.pid(),
             supervisor_started: child.started,
+            supervisor_log_start: child.log_start(),
         };
         cx.stack = Some(LiveStack::Child(Box::new(child)));
+        check_deaths(cx, &restarted)?;
         Ok(restarted)
     }
 }

@@ -5,17 +5,17 @@ use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use stelae_model::Failure;
 use stelae_model::expect;
 use stelae_model::flow::Step;
-use stelae_model::judge::{judge_tools, judge_tools_before};
-use stelae_model::stages::parse_smoke;
-use stelae_model::value::{AbsolutePath, EnvValue as _};
-use stelae_model::{ExitCode, Failure};
+use stelae_model::judge::{judge_never, judge_tools, judge_tools_before};
 
-use super::structural::{attest, check_stack, list_tools, stack_died};
-use crate::smoke::context::{SmokeContext, read};
-use crate::smoke::play;
+use super::structural::{attest, list_tools, stack_died};
+use crate::smoke::context::SmokeContext;
+use crate::smoke::description::SMOKE;
+use crate::smoke::servers::{check_deaths, server_died};
 use crate::smoke::state::{Attested, Restarted, Staged};
+use crate::smoke::{manifest, play};
 
 /// The state between two stages.
 pub(crate) trait AfterStage: Serialize + DeserializeOwned {
@@ -53,7 +53,7 @@ pub(crate) struct Stage<Before, After> {
 }
 
 impl<Before, After> Stage<Before, After> {
-    /// The stage of this name in the clone's `config/smoke.toml`.
+    /// The stage of this name in the commit's `config/smoke.toml`.
     pub(crate) fn new(name: &'static str) -> Self {
         Self { name, order: PhantomData }
     }
@@ -70,29 +70,30 @@ impl<Before: AfterStage, After: AfterStage> Step for Stage<Before, After> {
 
     fn perform(&self, cx: &mut SmokeContext, before: Before) -> Result<After, Failure> {
         let (restarted, tools_before) = before.take();
-        let stage = stage_of_clone(cx, self.name)?;
+        let stage = stage_of_commit(cx, self.name, restarted.nonce())?;
         let by_hand = play::is_by_hand(cx, self.name) && cx.plan.from != Some(self.name());
         if by_hand {
             // Whatever becomes of the stage: what a person was lent, they have no use for any more.
             play::take_back(cx, &stage)?;
         }
-        check_stack(cx)?;
+        check_deaths(cx, &restarted)?;
         if by_hand {
             cx.calls_seen = Some(play::judge_by_hand(cx, &stage, &restarted)?);
         } else {
             play::check_nothing_since(cx, &restarted, "before this stage")?;
             let catalog = list_tools(cx, &restarted)?;
             judge_tools_before(&stage, &tools_before, &catalog.names().into_iter().collect())?;
+            judge_never(&stage, &catalog)?;
             let played = play::play(cx, &stage, &restarted, &catalog);
-            cx.calls_seen = Some(played.map_err(|failure| cause(cx, failure))?);
+            cx.calls_seen = Some(played.map_err(|failure| cause(cx, &restarted, failure))?);
         }
-        check_stack(cx)?;
+        check_deaths(cx, &restarted)?;
         let tools = list_tools(cx, &restarted)?.names().into_iter().collect();
         judge_tools(&stage, &tools_before, &tools)?;
-        play::keep_golden(cx, &stage, &tools)?;
+        play::keep_golden(cx, &stage, restarted.nonce(), &tools)?;
         // The stage may have started servers that nobody has looked at yet.
-        attest(cx, &format!("environment-{}.json", self.name))?;
-        check_clean(cx, self.name)?;
+        attest(cx, &format!("environment-{}.json", self.name), &restarted)?;
+        manifest::check(cx, &self.name(), &stage.declared())?;
         play::check_nothing_since(cx, &restarted, &format!("stage {}", self.name))?;
         Ok(After::new(restarted, tools))
     }
@@ -101,12 +102,12 @@ impl<Before: AfterStage, After: AfterStage> Step for Stage<Before, After> {
 /// What an agent comes to when its server is gone.
 const SERVER_GONE: [&str; 3] = ["call-failed", "call-missing", "server-missing"];
 
-/// Why a stage failed: the end of the stack, if that is what the agent ran into.
-fn cause(cx: &mut SmokeContext, failure: Failure) -> Failure {
+/// Why a stage failed: the end of the stack or of a server, if that is what the agent ran into.
+fn cause(cx: &mut SmokeContext, restarted: &Restarted, failure: Failure) -> Failure {
     if !SERVER_GONE.contains(&failure.kind.as_str()) {
         return failure;
     }
-    match stack_died(cx) {
+    match stack_died(cx).or_else(|| server_died(cx, restarted)) {
         Some(died) => {
             let died = failure.on.into_iter().fold(died.because(failure.what), Failure::on);
             failure.why.into_iter().fold(died, Failure::because)
@@ -115,29 +116,11 @@ fn cause(cx: &mut SmokeContext, failure: Failure) -> Failure {
     }
 }
 
-fn stage_of_clone(cx: &SmokeContext, name: &str) -> Result<expect::Stage, Failure> {
-    let path = cx.sandbox.repo().join("config/smoke.toml");
-    let config = parse_smoke(path.as_str(), &read(&path)?)?;
-    let stage = config.stages.into_iter().find(|stage| stage.name == name);
-    stage.ok_or_else(|| Failure::unexpected(format!("the stage {name} is not in {path}")))
-}
-
-/// That the clone is as it was cloned.
-pub(super) fn check_clean(cx: &SmokeContext, after: &str) -> Result<(), Failure> {
-    let index = cx.sandbox.tmp().join("status-index");
-    let index = AbsolutePath::parse(index.as_str()).map_err(Failure::unexpected)?;
-    let repo = cx.sandbox.repo();
-    let differences = cx.git_with(|git, limits| git.differences(&repo, &index, limits, &cx.recorder))?;
-    if differences.is_empty() {
-        return Ok(());
-    }
-    let mut failure = Failure::new(ExitCode::Drift, "git-not-clean", "the clone is not clean any more")
-        .on(repo.to_string())
-        .because(format!("after {after}, git status says:"));
-    for line in differences.iter().take(10) {
-        failure = failure.because(line.clone());
-    }
-    Err(failure.hint("whatever wrote there should write to the config home or the state home"))
+/// The stage of this name, with the run's nonce.
+fn stage_of_commit(cx: &SmokeContext, name: &str, nonce: &str) -> Result<expect::Stage, Failure> {
+    let stage = cx.described.smoke.stages.iter().find(|stage| stage.name == name);
+    let stage = stage.ok_or_else(|| Failure::unexpected(format!("the commit describes no stage {name}")))?;
+    stage.filled(&cx.described.place(SMOKE), nonce)
 }
 
 /// What a person types to play the stage of this name.
@@ -149,9 +132,10 @@ pub(crate) fn manual_instructions(
     name: &str,
     restarted: &Restarted,
 ) -> Result<String, Failure> {
-    let stage = stage_of_clone(cx, name)?;
+    let stage = stage_of_commit(cx, name, restarted.nonce())?;
     let catalog = list_tools(cx, restarted)?;
     let listed = catalog.names().into_iter().collect();
     judge_tools_before(&stage, &listed, &listed)?;
+    judge_never(&stage, &catalog)?;
     play::manual_instructions(cx, &stage, restarted, &catalog)
 }

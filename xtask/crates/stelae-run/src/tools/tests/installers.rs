@@ -65,6 +65,37 @@ fn npm_gets_the_users_settings_and_a_cache_of_the_tools_own() {
 }
 
 #[test]
+fn what_an_installer_leaves_among_temporary_files_goes_with_its_stage() {
+    let machine = Machine::new("npm", "");
+    machine.npm("1.5.0", &integrity("npm"));
+    let npm = fs::read_to_string(machine.path.join("bin/npm")).unwrap();
+    let leaves = "echo $TMPDIR > $HOME/tmpdir; mkdir -p $TMPDIR/pip-x; echo x > $TMPDIR/pip-x/left";
+    machine.program("npm", &format!("{leaves}\n{npm}"));
+    let outside = machine.path.join("tmp");
+    fs::create_dir(&outside).unwrap();
+    let install = |seconds| {
+        let deadline = crate::deadline::Deadline::after(std::time::Duration::from_secs(seconds));
+        machine.install_with(&[("TMPDIR", outside.as_str())], deadline)
+    };
+    let empty = || outside.read_dir_utf8().unwrap().count() == 0;
+    install(60).unwrap();
+    let said = fs::read_to_string(machine.path.join("home/tmpdir")).unwrap();
+    let stage = machine.path.join("cache/tools/judge/.stage-1.0.0");
+    assert!(said.trim_end().starts_with(stage.as_str()), "{said}");
+    assert!(empty() && !machine.path.join("cache/tools/judge/1.0.0/.tmp").exists());
+    assert_eq!(machine.entries(), [".content-1.0.0", ".lock", "1.0.0"]);
+    // One that fails, and one that was killed with its installer: the next start finds its stage.
+    fs::remove_dir_all(machine.path.join("cache/tools/judge/1.0.0")).unwrap();
+    machine.program("npm", &format!("{leaves}\nexit 1"));
+    install(60).unwrap_err();
+    machine.assert_nothing();
+    fs::create_dir_all(stage.join(".tmp/pip-x")).unwrap();
+    install(60).unwrap_err();
+    machine.assert_nothing();
+    assert!(empty());
+}
+
+#[test]
 fn npm_runs_a_package_only_after_its_content_was_compared() {
     let machine = Machine::new("npm", "install_script = true");
     machine.npm("1.5.0", &integrity("npm"));

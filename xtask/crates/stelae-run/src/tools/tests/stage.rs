@@ -22,7 +22,7 @@ fn what_was_installed_is_there_and_is_not_installed_again() {
     let calls = machine.calls().len();
     assert_eq!(machine.install(), Ok(Outcome::WasThere));
     assert_eq!(machine.calls().len(), calls);
-    assert_eq!(machine.entries(), [".lock", "1.0.0"]);
+    assert_eq!(machine.entries(), [".content-1.0.0", ".lock", "1.0.0"]);
     // It is there, and nobody can run it.
     fs::remove_file(machine.path.join("bin/node")).unwrap();
     let path = machine.path.join("bin").to_string();
@@ -43,7 +43,7 @@ fn an_installation_that_was_cut_short_is_none() {
     fs::copy("/bin/true", folder.join("1.0.0/node_modules/.bin/judge")).unwrap();
     assert_eq!(machine.shelf().program("judge").unwrap_err().kind, "tool-not-installed");
     assert_eq!(machine.install(), Ok(Outcome::Installed));
-    assert_eq!(machine.entries(), [".lock", "1.0.0"]);
+    assert_eq!(machine.entries(), [".content-1.0.0", ".lock", "1.0.0"]);
     // A program that has gone since.
     fs::remove_file(machine.shelf().program("judge").unwrap()).unwrap();
     assert_eq!(machine.shelf().program("judge").unwrap_err().exit_code, ExitCode::PrerequisiteMissing);
@@ -60,9 +60,71 @@ fn an_installation_of_another_pin_is_replaced() {
     assert_eq!(machine.shelf().program("judge").unwrap_err().kind, "tool-not-installed");
     machine.npm("1.5.0", &other);
     assert_eq!(machine.install(), Ok(Outcome::Installed));
-    assert_eq!(machine.entries(), [".lock", "1.0.0"]);
+    assert_eq!(machine.entries(), [".content-1.0.0", ".lock", "1.0.0"]);
     let record = fs::read_to_string(machine.path.join("cache/tools/judge/1.0.0").join(RECORD)).unwrap();
     assert!(record.contains(&other), "{record}");
+}
+
+#[test]
+fn an_installation_that_was_changed_is_not_used_and_is_made_anew() {
+    let machine = Machine::new("npm", "");
+    machine.npm("1.5.0", &integrity("npm"));
+    let folder = machine.path.join("cache/tools/judge/1.0.0");
+    let program = folder.join("node_modules/.bin/judge");
+    type Change<'a> = &'a dyn Fn();
+    let changes: [(Change<'_>, &str); 5] = [
+        (&|| assert!(fs::copy("/bin/false", &program).is_ok()), "node_modules/.bin/judge was a program"),
+        (
+            &|| fs::write(folder.join("node_modules/more.js"), "").unwrap(),
+            "node_modules/more.js was not there",
+        ),
+        (&|| fs::remove_file(folder.join("package-lock.json")).unwrap(), "package-lock.json was a file"),
+        // With what is remembered of each file gone, and with it spoilt.
+        (
+            &|| {
+                fs::remove_file(machine.path.join("cache/tools/judge/.content-1.0.0")).unwrap();
+                fs::copy("/bin/false", &program).unwrap();
+            },
+            "its digest is not the one in its record",
+        ),
+        (
+            &|| {
+                fs::write(machine.path.join("cache/tools/judge/.content-1.0.0"), "{").unwrap();
+                fs::copy("/bin/false", &program).unwrap();
+            },
+            "its digest is not the one in its record",
+        ),
+    ];
+    for (change, said) in changes {
+        machine.install().unwrap();
+        assert_eq!(machine.install(), Ok(Outcome::WasThere));
+        assert_eq!(machine.shelf().program("judge").unwrap(), program);
+        change();
+        let failure = machine.shelf().program("judge").unwrap_err();
+        assert_eq!(
+            (failure.exit_code, failure.kind.as_str()),
+            (ExitCode::PrerequisiteMissing, "tool-changed"),
+            "{said}"
+        );
+        assert!(failure.why[0].starts_with(said), "{failure}");
+        assert_eq!(failure.hint.as_deref(), Some("cargo xtask tools install judge"));
+        assert_eq!(machine.install(), Ok(Outcome::Installed), "{said}");
+        assert_eq!(machine.shelf().program("judge").unwrap(), program);
+    }
+}
+
+#[test]
+fn an_installation_whose_content_was_not_taken_down_is_none() {
+    let machine = Machine::new("npm", "");
+    machine.npm("1.5.0", &integrity("npm"));
+    machine.install().unwrap();
+    let record = machine.path.join("cache/tools/judge/1.0.0").join(RECORD);
+    let text = fs::read_to_string(&record).unwrap();
+    let without: Vec<_> = text.lines().filter(|line| !line.contains("\"content\"")).collect();
+    assert_eq!(without.len(), text.lines().count() - 1);
+    fs::write(&record, without.join("\n").replace(",\n}", "\n}")).unwrap();
+    assert_eq!(machine.shelf().program("judge").unwrap_err().kind, "tool-not-installed");
+    assert_eq!(machine.install(), Ok(Outcome::Installed));
 }
 
 #[test]
