@@ -14,6 +14,8 @@ use stelae_tests::{Source, Xtask, alive, until};
 use crate::halves::{Up, signal};
 
 const FREEZER: &str = "/sys/fs/cgroup/freezer";
+/// What the freezer's folders of these tests are called: this, the pid of the test program, and a mark.
+const FOLDER: &str = "stelae-test-";
 const ISOLATIONS: [&str; 2] = ["guard", "pidns"];
 
 /// A frozen process. It goes on, and so dies, when this is dropped.
@@ -25,7 +27,8 @@ struct Frozen {
 impl Frozen {
     /// Freezes one process of a lifecycle that only `/proc` as seen from here names.
     fn one_of(up: &Up) -> Option<Self> {
-        let folder = PathBuf::from(FREEZER).join(format!("stelae-test-{}", up.mark));
+        thaw_what_killed_tests_left();
+        let folder = PathBuf::from(FREEZER).join(format!("{FOLDER}{}-{}", std::process::id(), up.mark));
         if fs::create_dir(&folder).is_err() {
             let text =
                 format!("skipped: no cgroup v1 freezer to write to at {FREEZER}: no process can be frozen\n");
@@ -59,6 +62,18 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         fs::write(self.folder.join("freezer.state"), "THAWED").ok();
         until("the end of the freezer", || fs::remove_dir(&self.folder).is_ok());
+    }
+}
+
+/// A test program that was killed has thawed nothing: its processes could not be ended by anything else either.
+fn thaw_what_killed_tests_left() {
+    for folder in fs::read_dir(FREEZER).into_iter().flatten().flatten() {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name.strip_prefix(FOLDER).and_then(|rest| rest.split('-').next()) else { continue };
+        if !PathBuf::from("/proc").join(pid).exists() {
+            fs::write(folder.path().join("freezer.state"), "THAWED").ok();
+            fs::remove_dir(folder.path()).ok();
+        }
     }
 }
 

@@ -14,7 +14,9 @@ pub fn until(what: &str, mut reached: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !reached() {
         assert!(begun.elapsed() < Duration::from_secs(600), "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(3));
+        // Soon at first, and seldom later: a look through all of /proc costs milliseconds, and the machine has others to serve.
+        let pause = (begun.elapsed() / 20).clamp(Duration::from_millis(2), Duration::from_millis(50));
+        thread::sleep(pause);
     }
 }
 
