@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use camino::Utf8Path;
 use stelae_model::env::Variable as _;
 use stelae_model::env::declared::STELAE_MCP_TOKEN;
+use stelae_model::terminal::shell_word;
 use stelae_model::value::{BearerToken, EnvValue as _, Secret};
 use stelae_model::{ExitCode, Failure};
 use stelae_run::files::{bounded, open_config};
@@ -74,7 +75,8 @@ fn read(file: &Utf8Path) -> Result<Secret<BearerToken>, Failure> {
     })?;
     let about = opened.metadata().map_err(unreadable)?;
     if about.permissions().mode() & 0o077 != 0 {
-        return Err(wrong("others than its owner may read it").hint(format!("chmod 600 {file}")));
+        return Err(wrong("others than its owner may read it")
+            .hint(format!("chmod 600 {}", shell_word(file.as_str()))));
     }
     if about.len() > MOST_BYTES {
         return Err(wrong("it is too long for a token"));

@@ -4,6 +4,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::env::declared::{STELAE_BIN_DIR, STELAE_ROOT, STELAE_RUN_ID};
 use stelae_model::env::programs::declared;
 use stelae_model::env::{EnvFile, Environment, Given, Layer, Layers};
+use stelae_model::terminal::shell_word;
 use stelae_model::{ExitCode, Failure};
 
 use crate::files::read_regular;
@@ -71,7 +72,10 @@ fn read(layer: Layer, path: &Utf8Path, needed: bool) -> Result<Option<EnvFile>, 
             Err(Failure::new(ExitCode::Environment, "env-file-unreadable", "an env file cannot be read")
                 .on(path.to_string())
                 .because(error.to_string())
-                .hint(format!("make it a readable UTF-8 file, or move it away; see: ls -l {path}")))
+                .hint(format!(
+                    "make it a readable UTF-8 file, or move it away; see: ls -l {}",
+                    shell_word(path.as_str())
+                )))
         }
     }
 }

@@ -17,6 +17,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::env::declared::PATH;
 use stelae_model::env::programs::GIT;
 use stelae_model::env::{Base, Environment, GitEnv, ProgramEnv as _};
+use stelae_model::terminal::shell_word;
 use stelae_model::value::{AbsolutePath, EnvValue as _, Text};
 use stelae_model::{ExitCode, Failure};
 
@@ -144,7 +145,7 @@ impl Git {
         Err(failure
             .on(cwd.to_string())
             .because(format!("its repository begins at {top}"))
-            .hint(format!("--source {top}")))
+            .hint(format!("--source {}", shell_word(top))))
     }
 
     /// What differs from `HEAD`, line by line as `git status --porcelain` says it; empty when clean.

@@ -15,6 +15,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use stelae_model::starts::FileIdentity;
+use stelae_model::terminal::shell_word;
 use stelae_model::{ExitCode, Failure};
 
 use crate::files::open_untrusted;
@@ -109,7 +110,8 @@ pub(crate) fn changed(what: &str, path: &Utf8Path) -> Failure {
     Failure::new(ExitCode::Drift, "program-changed", format!("{what} was changed while the run used it"))
         .on(path.to_string())
         .hint(format!(
-            "find out which process wrote there, and start a new run: ls -l --time-style=full-iso {path}"
+            "find out which process wrote there, and start a new run: ls -l --time-style=full-iso {}",
+            shell_word(path.as_str())
         ))
 }
 

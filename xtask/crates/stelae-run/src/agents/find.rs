@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use stelae_model::agent::{Agent, CliVersion, Model, version_said};
 use stelae_model::env::Environment;
 use stelae_model::env::declared::PATH;
+use stelae_model::terminal::shell_word;
 use stelae_model::{ExitCode, Failure};
 
 use super::process::{self as agent_process, Own};
@@ -111,7 +112,7 @@ fn seal(path: &Utf8Path) -> Result<Sealed, Failure> {
         )
         .on(path.to_string())
         .because(error.to_string())
-        .hint(format!("ls -lL {path}"))
+        .hint(format!("ls -lL {}", shell_word(path.as_str())))
     })
 }
 

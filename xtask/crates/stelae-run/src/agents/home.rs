@@ -202,7 +202,7 @@ mod tests {
         std::fs::write(root.join("auth.json"), format!(r#"{{"OPENAI_API_KEY":"{key}"}}"#)).unwrap();
         let process = vec![("CODEX_HOME".to_owned(), root.to_string())];
         let host = Environment::resolve(&Layers { process, ..Layers::default() }).unwrap();
-        let mut home = AgentHome::create(&root.join("agent")).unwrap();
+        let mut home = AgentHome::create(&root.join("agent/s")).unwrap();
         home.lend_credentials(Agent::Codex, Model::Live, &host).unwrap();
         (home, host)
     }
@@ -214,24 +214,24 @@ mod tests {
         let (home, _) = lending(root, "the-old-one-of-the-user");
         // As an agent does that writes beside it and renames.
         let newer = r#"{"OPENAI_API_KEY":"the-new-one-of-the-user"}"#;
-        std::fs::remove_file(root.join("agent/auth.json")).unwrap();
-        std::fs::write(root.join("agent/auth.json"), newer).unwrap();
+        std::fs::remove_file(root.join("agent/s/auth.json")).unwrap();
+        std::fs::write(root.join("agent/s/auth.json"), newer).unwrap();
         drop(home);
         assert_eq!(std::fs::read_to_string(root.join("auth.json")).unwrap(), newer);
-        assert!(!root.join("agent/auth.json").exists());
+        assert!(!root.join("agent/s/auth.json").exists());
 
         let (home, _) = lending(root, "one-that-changes-meanwhile");
-        std::fs::remove_file(root.join("agent/auth.json")).unwrap();
-        std::fs::write(root.join("agent/auth.json"), newer).unwrap();
+        std::fs::remove_file(root.join("agent/s/auth.json")).unwrap();
+        std::fs::write(root.join("agent/s/auth.json"), newer).unwrap();
         std::fs::write(root.join("auth.json"), "{}").unwrap();
         drop(home);
         assert_eq!(std::fs::read_to_string(root.join("auth.json")).unwrap(), "{}", "its user's own is newer");
 
         let (home, _) = lending(root, "one-for-a-person");
         home.leave();
-        assert!(root.join("agent/auth.json").exists());
-        drop(AgentHome::reclaim(&root.join("agent")).unwrap().unwrap());
-        assert!(!root.join("agent/auth.json").exists() && root.join("auth.json").exists());
+        assert!(root.join("agent/s/auth.json").exists());
+        drop(AgentHome::reclaim(&root.join("agent/s")).unwrap().unwrap());
+        assert!(!root.join("agent/s/auth.json").exists() && root.join("auth.json").exists());
     }
 
     #[test]
@@ -240,11 +240,11 @@ mod tests {
         let root = Utf8Path::from_path(folder.path()).unwrap();
         let (home, _) = lending(root, "the-old-one-of-the-user");
         home.leave();
-        std::fs::remove_file(root.join("agent/auth.json")).unwrap();
-        std::fs::write(root.join("agent/auth.json"), "the new one").unwrap();
-        AgentHome::create(&root.join("agent")).unwrap();
+        std::fs::remove_file(root.join("agent/s/auth.json")).unwrap();
+        std::fs::write(root.join("agent/s/auth.json"), "the new one").unwrap();
+        AgentHome::create(&root.join("agent/s")).unwrap();
         assert_eq!(std::fs::read_to_string(root.join("auth.json")).unwrap(), "the new one");
-        assert_eq!(AgentHome::reclaim_all(root).unwrap().len(), 0);
+        assert_eq!(AgentHome::reclaim_all(&root.join("agent")).unwrap().len(), 0);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! They are a link to the file of their user. An agent that gets newer ones writes them through it; or it puts a file in the
 //! place of the link. The ones before may be worth nothing by then, so that file becomes the user's: nobody is logged out by a
-//! test. A note beside the home says what was lent, for whoever takes it back in another session.
+//! test. A note says what was lent, for the session that takes it back. The harness writes to the file that the note names, so the
+//! notes lie in a folder of their own, which no process behind the write protection can reach.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -12,12 +13,13 @@ use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use stelae_model::terminal::shell_word;
 use stelae_model::{ExitCode, Failure};
 
 use crate::files::{self, limits, read_regular, read_untrusted};
 
-/// How the note beside a home is called: `<home>.lent.json`.
-const NOTE: &str = ".lent.json";
+/// How a note is called: `<name of the home>.json`, in [`notes_of`] the folder of the home.
+const NOTE: &str = ".json";
 /// The files that hold credentials, of all agents.
 const NAMES: [&str; 2] = ["auth.json", ".credentials.json"];
 /// Shorter texts in a file of credentials are no secrets: `Bearer`, an address.
@@ -28,7 +30,7 @@ const SHORTEST_SECRET: usize = 16;
 pub(super) struct Lent {
     /// In the home.
     link: Utf8PathBuf,
-    /// Beside the home.
+    /// In the folder of notes.
     note: Utf8PathBuf,
     noted: Noted,
     /// What they held when they were lent, as far as this session knows.
@@ -56,7 +58,10 @@ impl Lent {
         let held = read_regular(&original)?;
         let noted = Noted { name: name.to_owned(), original, sha256: digest(&held) };
         let lent = Self { link: home.join(name), note: note_of(home), noted, held };
-        // Before the link: what is lent is known, whoever dies now.
+        if let Some(folder) = lent.note.parent() {
+            files::create_private_dirs(folder)?;
+        }
+        // Before the link: what is lent is known, whichever process dies now.
         files::replace_json(&lent.note, &lent.noted)?;
         symlink(&lent.noted.original, &lent.link)?;
         Ok(lent)
@@ -74,7 +79,7 @@ impl Lent {
         };
         let noted = bytes.and_then(|bytes| {
             let noted: Noted = serde_json::from_slice(&bytes)?;
-            // It lies where servers and agents write: one that names another file would have the harness overwrite that.
+            // Without write protection a server can write it: one that names another file would have the harness overwrite that.
             if NAMES.contains(&noted.name.as_str()) && noted.original.file_name() == Some(&noted.name) {
                 Ok(noted)
             } else {
@@ -86,7 +91,7 @@ impl Lent {
             Failure::new(ExitCode::StepFailed, "agent-home", what)
                 .on(note.to_string())
                 .because(error.to_string())
-                .hint(format!("log in again if you have to, then: rm -r {note} {home}"))
+                .hint(format!("log in again if you have to, then: rm {}", shell_word(note.as_str())))
         })?;
         Ok(Some(Self { link: home.join(&noted.name), note, noted, held: Vec::new() }))
     }
@@ -98,9 +103,9 @@ impl Lent {
 
     /// The homes in a folder to which something is lent.
     pub(super) fn homes(folder: &Utf8Path) -> Vec<Utf8PathBuf> {
-        let entries = folder.read_dir_utf8().into_iter().flatten().flatten();
+        let entries = notes_of(folder).read_dir_utf8().into_iter().flatten().flatten();
         let mut homes: Vec<_> =
-            entries.filter_map(|entry| Some(entry.path().as_str().strip_suffix(NOTE)?.into())).collect();
+            entries.filter_map(|entry| Some(folder.join(entry.file_name().strip_suffix(NOTE)?))).collect();
         homes.sort();
         homes
     }
@@ -117,12 +122,12 @@ impl Lent {
     /// Exit 10, `agent-home`: the newer ones cannot be given back, and stay where they are.
     pub(super) fn give_back(&self) -> Result<(), Failure> {
         self.give_newer_back().map_err(|error| {
-            let (link, original) = (&self.link, &self.noted.original);
+            let [from, to] = [&self.link, &self.noted.original].map(|path| shell_word(path.as_str()));
             let what = "credentials that an agent has renewed cannot be given back to their user";
             Failure::new(ExitCode::StepFailed, "agent-home", what)
-                .on(link.to_string())
+                .on(self.link.to_string())
                 .because(error.to_string())
-                .hint(format!("the old ones may be worth nothing any more: cp {link} {original}"))
+                .hint(format!("the old ones may be worth nothing any more: cp {from} {to}"))
         })?;
         // Neither is a secret of ours any more: a link, and a digest.
         std::fs::remove_file(&self.link).ok();
@@ -146,8 +151,14 @@ impl Lent {
     }
 }
 
+/// Where the notes about the homes in a folder are.
+pub(crate) fn notes_of(homes: &Utf8Path) -> Utf8PathBuf {
+    format!("{homes}-loans").into()
+}
+
 fn note_of(home: &Utf8Path) -> Utf8PathBuf {
-    format!("{home}{NOTE}").into()
+    let name = home.file_name().unwrap_or_default();
+    notes_of(home.parent().unwrap_or(home)).join(format!("{name}{NOTE}"))
 }
 
 fn digest(bytes: &[u8]) -> String {
@@ -229,8 +240,8 @@ mod tests {
     #[test]
     fn what_cannot_be_given_back_stays() {
         let (_guard, root) = folder();
-        let home = root.join("agent");
-        std::fs::create_dir(&home).unwrap();
+        let home = root.join("agent/s");
+        std::fs::create_dir_all(&home).unwrap();
         // Nobody can put a file there, not even root.
         let lent = Lent::lend(&home, "auth.json", "/proc/version".into()).unwrap();
         std::fs::remove_file(home.join("auth.json")).unwrap();
@@ -244,12 +255,13 @@ mod tests {
         assert_eq!(Lent::earlier(&home).unwrap_err().kind, "agent-home");
     }
 
-    /// A server can write beside the home: a note of its own must not have the harness write to another file of the user.
+    /// Where nothing is protected, a note of a server's own must not have the harness write to just any file of the user.
     #[test]
     fn a_note_that_names_another_file_is_refused() {
         let (_guard, root) = folder();
-        let (home, victim) = (root.join("agent"), root.join(".bashrc"));
-        std::fs::create_dir(&home).unwrap();
+        let (home, victim) = (root.join("agent/s"), root.join(".bashrc"));
+        std::fs::create_dir_all(&home).unwrap();
+        std::fs::create_dir(notes_of(&root.join("agent"))).unwrap();
         std::fs::write(&victim, "precious").unwrap();
         for (name, original) in [
             ("auth.json", victim.clone()),

@@ -22,4 +22,5 @@ mod start;
 pub use find::{AgentProgram, find};
 pub(crate) use gate::{Gate, Passed};
 pub use home::AgentHome;
+pub(crate) use lent::notes_of;
 pub use start::{CliStart, Held, ScriptedModel, described, held};

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use stelae_model::bundle::{DISCOVERED, Descriptor, Discovery, Edits, Folder, Plan};
 use stelae_model::render::Source;
+use stelae_model::terminal::shell_word;
 use stelae_model::{ExitCode, Failure};
 
 use super::commit::{Committed, Stage};
@@ -116,7 +117,7 @@ fn refuse_absent(change: &Change, server: &str) -> Result<(), Failure> {
     Err(match bundle {
         Some(bundle) => absent
             .because(format!("it is one of bundle {bundle:?}, and only discovered servers are removed so"))
-            .hint(format!("cargo xtask bundle remove {bundle} --server {server}")),
+            .hint(format!("cargo xtask bundle remove {bundle} --server {}", shell_word(server))),
         None => absent.hint("cargo xtask bundle list"),
     })
 }

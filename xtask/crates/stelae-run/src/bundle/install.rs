@@ -7,6 +7,7 @@ use stelae_model::bundle::{
     Action, Bundle, Edits, Folder, Plan, ServerPlan, plan_install, plan_remove, server_entry,
 };
 use stelae_model::render::{Syntax, resolve};
+use stelae_model::terminal::shell_word;
 use stelae_model::{ExitCode, Failure, server_name};
 
 use super::commit::{Place, Stage};
@@ -146,7 +147,7 @@ impl Change {
                 let what = format!("server {server:?} is already installed by bundle {other:?}");
                 let failure = Failure::new(ExitCode::Bundle, "duplicate-server", what)
                     .on(self.dir.join(other).as_str())
-                    .hint(format!("cargo xtask bundle remove {other} --server {name}"));
+                    .hint(format!("cargo xtask bundle remove {other} --server {}", shell_word(name)));
                 return Err(match name == server {
                     true => failure,
                     false => failure.because(server_name::same(name, server)),

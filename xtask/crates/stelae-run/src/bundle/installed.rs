@@ -7,6 +7,7 @@ use std::io;
 use camino::{Utf8Path, Utf8PathBuf};
 use stelae_model::bundle::{self, BundleStatus, Descriptor, Folder, Record, check_name};
 use stelae_model::render::Source;
+use stelae_model::terminal::shell_word;
 use stelae_model::{ExitCode, Failure};
 
 use super::commit::recover;
@@ -91,7 +92,7 @@ fn server_text(path: &Utf8Path, bundle: &str, folder: &Folder, name: &str) -> Re
         let what = format!("server {name:?} of bundle {bundle:?} is installed, but its file is gone");
         Failure::new(ExitCode::Bundle, "server-missing", what)
             .on(path.as_str())
-            .hint(format!("cargo xtask bundle remove {bundle} --server {name}"))
+            .hint(format!("cargo xtask bundle remove {bundle} --server {}", shell_word(name)))
     })?;
     String::from_utf8(bytes.clone()).map_err(|_| refuse(path, "it is not UTF-8"))
 }

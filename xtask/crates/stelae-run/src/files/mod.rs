@@ -19,6 +19,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 
 use camino::Utf8Path;
+use stelae_model::terminal::shell_word;
 use stelae_model::{ExitCode, Failure};
 
 pub use about::LastingId;
@@ -32,7 +33,7 @@ pub(crate) use read::{read_log, read_regular, read_untrusted_text_as};
 pub use remains::Remains;
 pub use remove::{discard, open_folder, remove_tree};
 pub(crate) use remove::{empty_tree, remove_empty, split};
-pub(crate) use replace::{Pending, create_private, replace_json, sync_dir};
+pub(crate) use replace::{Pending, create_private, replace_by_copy, replace_json, sync_dir};
 pub use replace::{Readable, create_whole, replace};
 pub(crate) use untrusted::read_in;
 pub use untrusted::{bounded, read_below, read_untrusted, read_untrusted_json, read_untrusted_text};
@@ -47,7 +48,7 @@ pub fn remove_stale(path: &Utf8Path) -> Result<(), Failure> {
             Err(Failure::new(ExitCode::StepFailed, "stale-file", "a file of an earlier session does not go")
                 .on(path.to_string())
                 .because(error.to_string())
-                .hint(format!("rm -r {path}")))
+                .hint(format!("mv {0} {0}.old", shell_word(path.as_str()))))
         }
         _ => Ok(()),
     }

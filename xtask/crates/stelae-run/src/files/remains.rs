@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 
 use stelae_model::Failure;
+use stelae_model::terminal::shell_word;
 
 /// So many are named; of more there is a number.
 const MOST_NAMED: usize = 10;
@@ -88,8 +89,8 @@ impl Remains {
             failure = failure.because(format!("and {} more", self.others));
         }
         let first = self.named.iter().find_map(|left| match left.why {
-            Why::MountPoint => Some(format!("umount {}", quoted(&left.path))),
-            Why::Fixed => Some(format!("chattr -ia {}", quoted(&left.path))),
+            Why::MountPoint => Some(format!("umount {}", shell_word(&left.path))),
+            Why::Fixed => Some(format!("chattr -ia {}", shell_word(&left.path))),
             _ => None,
         });
         failure.hint(match first {
@@ -126,10 +127,4 @@ fn shown(path: &str) -> String {
     let head: String = path.chars().take(LONGEST_PATH / 2).collect();
     let tail: String = path.chars().skip(length - LONGEST_PATH / 2).collect();
     format!("{head}…{tail}")
-}
-
-/// A path for a shell.
-fn quoted(path: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=@%,:".contains(c);
-    if path.chars().all(plain) { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }

@@ -1,7 +1,7 @@
 //! Writes files whole: a reader sees the old content or the new, never a half.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::random;
+use super::untrusted::too_large;
 
 /// Creates a file that is not there yet, readable by nobody else, and waits until the disk has it.
 pub(crate) fn create_private(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
@@ -46,6 +47,26 @@ pub enum Readable {
 /// # Errors
 /// What the system says.
 pub fn replace(path: &Utf8Path, bytes: &[u8], readable: Readable) -> io::Result<()> {
+    replace_with(path, readable, |file| file.write_all(bytes))
+}
+
+/// The same with the content of another file, of `limit` bytes at most, which the kernel copies: a program of 100 MB is never in
+/// memory here.
+///
+/// # Errors
+/// What the system says; `FileTooLarge`.
+pub(crate) fn replace_by_copy(path: &Utf8Path, from: &File, limit: u64, readable: Readable) -> io::Result<()> {
+    replace_with(path, readable, |file| {
+        let copied = io::copy(&mut from.take(limit.saturating_add(1)), file)?;
+        if copied > limit { Err(too_large(limit)) } else { Ok(()) }
+    })
+}
+
+fn replace_with(
+    path: &Utf8Path,
+    readable: Readable,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let mut pending = Pending::named(path)?;
     let mode = match readable {
         Readable::ByOwner => 0o600,
@@ -53,7 +74,7 @@ pub fn replace(path: &Utf8Path, bytes: &[u8], readable: Readable) -> io::Result<
         Readable::Program => 0o700,
     };
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(pending.path())?;
-    file.write_all(bytes)?;
+    fill(&mut file)?;
     pending.rename()
 }
 

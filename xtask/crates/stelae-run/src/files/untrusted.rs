@@ -64,19 +64,19 @@ pub(crate) fn read_in(root: impl AsFd, path: impl AsRef<Path>, limit: u64) -> io
 /// # Errors
 /// What the system says; `FileTooLarge`.
 pub fn bounded(file: &File, limit: u64) -> io::Result<Vec<u8>> {
-    let too_large = || {
-        io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("it has more than {limit} bytes, which no file of its kind has"),
-        )
-    };
     let length = file.metadata()?.len();
     if length > limit {
-        return Err(too_large());
+        return Err(too_large(limit));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
+    if bytes.len() as u64 > limit { Err(too_large(limit)) } else { Ok(bytes) }
+}
+
+/// The error of a file that has more than `limit` bytes.
+pub(super) fn too_large(limit: u64) -> io::Error {
+    let why = format!("it has more than {limit} bytes, which no file of its kind has");
+    io::Error::new(io::ErrorKind::FileTooLarge, why)
 }
 
 /// Bytes as a text.

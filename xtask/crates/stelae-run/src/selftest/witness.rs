@@ -10,7 +10,7 @@ use stelae_model::{ExitCode, Failure};
 
 use super::stage::{Gateway, Stage};
 use super::unusable;
-use crate::files::{random, read_regular_text};
+use crate::files::{create_private, random, read_regular_text};
 use crate::signals::is_ignored;
 
 /// Who has seen a code.
@@ -168,7 +168,7 @@ fn cargo_fails(stage: &Stage<'_>) -> Result<Scene, Failure> {
     let mut scene = restart(stage, Gateway::of_the_workspace())?;
     // A workspace without that package; without one cargo would look for one in the folders above.
     let manifest = stage.path("root/Cargo.toml");
-    fs::write(&manifest, "[workspace]\n").map_err(|error| unusable(&manifest, &error))?;
+    create_private(&manifest, b"[workspace]\n").map_err(|error| unusable(&manifest, &error))?;
     scene.args.splice(0..0, ["--bin-dir".to_owned(), bin_dir.to_string()]);
     Ok(scene)
 }

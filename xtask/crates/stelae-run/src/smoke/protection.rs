@@ -14,6 +14,8 @@ use stelae_model::protection::{
 use stelae_model::{Failure, Isolation};
 
 use super::context::SmokeContext;
+use super::play::homes;
+use crate::agents::notes_of;
 use crate::files::{create_private_dirs, read_regular_text};
 use crate::guardian;
 use crate::process::{self, Limits, launcher_words};
@@ -137,17 +139,21 @@ fn attempt(
 fn wanted(cx: &SmokeContext) -> Result<(WriteProtection, Vec<Utf8PathBuf>), Failure> {
     let cache = cx.host.get::<STELAE_CACHE_HOME>()?;
     let live = cx.sandbox.workspace.join("live");
-    create_private_dirs(&live).map_err(|error| {
-        Failure::unexpected("a folder of the workspace cannot be made")
-            .on(live.to_string())
-            .because(error.to_string())
-    })?;
+    let loans = notes_of(&homes(&cx.sandbox.workspace));
+    for folder in [&live, &loans] {
+        create_private_dirs(folder).map_err(|error| {
+            Failure::unexpected("a folder of the workspace cannot be made")
+                .on(folder.to_string())
+                .because(error.to_string())
+        })?;
+    }
     let writable = existing(&[cx.sandbox.workspace.clone(), cx.folder.path().to_owned()]);
     let mut folders = folders_of_the_user(&cx.host);
     folders.extend([cache.as_path().to_owned(), cx.plan.source.clone()]);
     let (read_only, not_covered) = outermost(existing(&folders), &writable);
-    // Who leads the guardian of the stack writes down that it lives; what a server could write there, the next start would act on.
-    let replaced = existing(&[cache.join("live")]).into_iter();
+    // The guardian of the stack writes down that it lives; what a server could write there, the next start would act on. So it
+    // would on notes of what was lent: they name a file of the user's that the harness writes to.
+    let replaced = existing(&[cache.join("live"), loans]).into_iter();
     let replaced = replaced.map(|folder| Replaced { folder, by: live.clone() }).collect();
     let inherited = existing(&[cache.join("leases")]);
     let lock = Lock::UserNamespace;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use stelae_model::env::Environment;
 use stelae_model::env::declared::STELAE_SUPERVISOR_HOME;
 use stelae_model::lifecycle::StopLimits;
+use stelae_model::terminal::shell_word;
 use stelae_model::{ExitCode, Failure};
 
 use super::child::StackChild;
@@ -70,7 +71,7 @@ impl StackRecord {
                     let what = "another restart or down of this stack is under way";
                     return Err(Failure::new(ExitCode::PrerequisiteMissing, "stack-busy", what)
                         .on(path.to_string())
-                        .hint(format!("wait for it; who it is: fuser -v {path}")));
+                        .hint(format!("wait for it; who it is: fuser -v {}", shell_word(path.as_str()))));
                 }
                 Err(TryLockError::WouldBlock) => interrupt.wait(LOOK_EVERY.min(deadline.remaining())),
             }

@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::time::Duration;
 
 use camino::Utf8Path;
+use stelae_model::terminal::shell_word;
 use stelae_model::{ExitCode, Failure};
 
 use super::Job;
@@ -41,7 +42,7 @@ impl Lock {
                 let code = job.deadline.exit_code(ExitCode::StepFailed);
                 return Err(Failure::new(code, "tool-busy", what)
                     .on(path.to_string())
-                    .hint(format!("wait for it; who it is: fuser -v {path}")));
+                    .hint(format!("wait for it; who it is: fuser -v {}", shell_word(path.as_str()))));
             }
             job.interrupt.bail("waiting for another installation")?;
             job.interrupt.wait(LOOK_EVERY.min(job.deadline.remaining()));

@@ -25,7 +25,7 @@ pub(crate) use golden::{conclude_golden, golden_to_compare, keep_golden};
 pub(crate) use loan::take_back;
 pub use loan::take_back_all;
 pub(crate) use manual::manual_instructions;
-pub(crate) use prepare::{check_prompts, check_settings};
+pub(crate) use prepare::{check_prompts, check_settings, homes};
 pub(crate) use verdict::{CALLS, check_nothing_since};
 
 use std::io::pipe;

@@ -214,7 +214,7 @@ pub(super) fn agent_home(cx: &SmokeContext, stage: &Stage) -> Utf8PathBuf {
 }
 
 /// Where the homes of all stages are.
-pub(super) fn homes(workspace: &Utf8Path) -> Utf8PathBuf {
+pub(crate) fn homes(workspace: &Utf8Path) -> Utf8PathBuf {
     workspace.join(AGENT_HOMES)
 }
 

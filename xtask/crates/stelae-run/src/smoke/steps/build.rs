@@ -9,11 +9,12 @@ use stelae_model::env::declared::{PATH, STELAE_CACHE_HOME};
 use stelae_model::env::programs::CARGO;
 use stelae_model::env::{Base, CargoEnv, ProgramEnv as _};
 use stelae_model::flow::Step;
+use stelae_model::terminal::shell_word;
 use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::{ExitCode, Failure};
 
 use crate::causes::Because as _;
-use crate::files::{Readable, limits, read_untrusted, replace};
+use crate::files::{Readable, limits, open_untrusted, replace_by_copy};
 use crate::process::{self, Limits, Stream};
 use crate::programs;
 use crate::sealed::Sealed;
@@ -104,7 +105,7 @@ fn unreadable(repo: &Utf8Path, error: &anyhow::Error) -> Failure {
     Failure::new(ExitCode::StepFailed, "clone-unreadable", what)
         .on(repo.to_string())
         .because_of(error)
-        .hint(format!("ls -laR {repo}"))
+        .hint(format!("ls -laR {}", shell_word(repo.as_str())))
 }
 
 /// Builds, and gives the programs by name, where cargo says that they are: a user's configuration of cargo may put them
@@ -178,7 +179,7 @@ fn take(cx: &SmokeContext, built: &BTreeMap<String, Utf8PathBuf>) -> Result<Vec<
 
 fn copy(from: &Utf8Path, to: &Utf8Path) -> anyhow::Result<Sealed> {
     // In the place of what is there, which may be running still, from an earlier session of the run.
-    let bytes = read_untrusted(from, limits::PROGRAM).with_context(|| from.to_string())?;
-    replace(to, &bytes, Readable::Program).with_context(|| to.to_string())?;
+    let program = open_untrusted(from).with_context(|| from.to_string())?;
+    replace_by_copy(to, &program, limits::PROGRAM, Readable::Program).with_context(|| to.to_string())?;
     Sealed::of(to).with_context(|| to.to_string())
 }
