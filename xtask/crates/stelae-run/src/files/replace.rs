@@ -55,7 +55,12 @@ pub fn replace(path: &Utf8Path, bytes: &[u8], readable: Readable) -> io::Result<
 ///
 /// # Errors
 /// What the system says; `FileTooLarge`.
-pub(crate) fn replace_by_copy(path: &Utf8Path, from: &File, limit: u64, readable: Readable) -> io::Result<()> {
+pub(crate) fn replace_by_copy(
+    path: &Utf8Path,
+    from: &File,
+    limit: u64,
+    readable: Readable,
+) -> io::Result<()> {
     replace_with(path, readable, |file| {
         let copied = io::copy(&mut from.take(limit.saturating_add(1)), file)?;
         if copied > limit { Err(too_large(limit)) } else { Ok(()) }
