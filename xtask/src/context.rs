@@ -2,7 +2,7 @@
 
 use std::env;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use stelae_model::env::declared::NO_COLOR;
 use stelae_model::env::{Environment, Variable as _};
 use stelae_model::{ExitCode, Failure};
@@ -64,16 +64,37 @@ impl Context {
     }
 }
 
-/// Makes a path of the command line absolute, without looking at the disk.
+/// Makes a path of the command line absolute. It need not exist; only what comes before a `..` has to, as the kernel takes that
+/// from where a symlink leads.
+///
+/// # Errors
+/// Exit 2, `empty-path`; 40, `no-folder`: what comes before a `..` is not there; `not-utf8`, `machine`.
 pub(crate) fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
     if path.as_str().is_empty() {
         let what = "an option that names a file or a folder is given an empty text";
         return Err(Failure::new(ExitCode::Usage, "empty-path", what)
             .hint("does it come from a variable, or from a command that failed?"));
     }
-    let path =
+    let whole =
         std::path::absolute(path).map_err(|error| machine("a path cannot be made absolute", &error))?;
-    utf8(path)
+    let whole = utf8(whole)?;
+    let parts: Vec<_> = whole.components().collect();
+    let Some(last) = parts.iter().rposition(|part| *part == Utf8Component::ParentDir) else {
+        return Ok(whole);
+    };
+    let (before, after) = parts.split_at(last + 1);
+    let before: Utf8PathBuf = before.iter().collect();
+    let found = before.canonicalize_utf8().map_err(|error| {
+        Failure::new(
+            ExitCode::PrerequisiteMissing,
+            "no-folder",
+            "a path goes back from a folder that is not there",
+        )
+        .on(path.to_string())
+        .because(format!("{before}: {error}"))
+        .hint("name it without `..`")
+    })?;
+    Ok(after.iter().fold(found, |path, part| path.join(part)))
 }
 
 /// Whether a terminal may be coloured, by the layers that a verb's output needs before anything is read: the command
@@ -121,4 +142,25 @@ fn utf8(path: std::path::PathBuf) -> Result<Utf8PathBuf, Failure> {
 
 fn machine(what: &str, error: &std::io::Error) -> Failure {
     Failure::new(ExitCode::PrerequisiteMissing, "machine", what).because(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_goes_back_from_where_a_symlink_leads_and_need_not_exist() {
+        let guard = tempfile::tempdir().unwrap();
+        let root = Utf8PathBuf::from_path_buf(guard.path().canonicalize().unwrap()).unwrap();
+        std::fs::create_dir_all(root.join("real/deep")).unwrap();
+        std::os::unix::fs::symlink(root.join("real/deep"), root.join("link")).unwrap();
+        let of = |path: &str| absolute(&root.join(path));
+        assert_eq!(of("real/new/file").unwrap(), root.join("real/new/file"));
+        assert_eq!(of("real/../new/./file").unwrap(), root.join("new/file"));
+        assert_eq!(of("link/../new").unwrap(), root.join("real/new"));
+        assert_eq!(absolute(Utf8Path::new("/..")).unwrap(), "/");
+        let failure = of("missing/../new").unwrap_err();
+        assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::PrerequisiteMissing, "no-folder"));
+        assert_eq!(absolute(Utf8Path::new("")).unwrap_err().kind, "empty-path");
+    }
 }
