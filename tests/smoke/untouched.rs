@@ -109,7 +109,7 @@ fn what_changes_while_stages_are_played_is_blamed_on_a_stage() {
     assert_eq!(ended.verdict(), (50, "git-not-clean".to_owned()), "{}", ended.stderr);
     let step = ended.json()["failed_step"].as_str().unwrap().to_owned();
     assert!(step == "stage:install" || step == "stage:remove", "{step}: {}", ended.stderr);
-    assert!(ended.stderr.contains(&format!("after {step}, 1 entries differ")), "{}", ended.stderr);
+    assert!(ended.stderr.contains(&format!("after {step}, 1 entry differs")), "{}", ended.stderr);
     assert!(ended.stderr.contains("added (file): repo:stray"), "{}", ended.stderr);
     assert_eq!(ended.left(), Vec::<String>::new());
 }
@@ -119,7 +119,7 @@ fn what_changes_while_the_stack_ends_is_seen_too() {
     let ended = smoke(&with_fixture("on-term = \"write-and-die\"\n"));
     assert_eq!(ended.verdict(), (50, "git-not-clean".to_owned()), "{}", ended.stderr);
     assert_eq!(ended.json()["failed_step"], "teardown");
-    assert!(ended.stderr.contains("after the teardown, 1 entries differ"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("after the teardown, 1 entry differs"), "{}", ended.stderr);
     assert!(ended.stderr.contains("added (file): repo:tests/fixture-script.left"), "{}", ended.stderr);
     assert_eq!(ended.left(), Vec::<String>::new());
 }

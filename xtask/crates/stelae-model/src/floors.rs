@@ -146,9 +146,12 @@ impl Counted {
         for line in output.lines() {
             if let Some(target) = target(line) {
                 counted.add(current.replace((target, Count::default())));
-            } else if let Some((_, count)) = &mut current {
+            } else if let Some((target, count)) = &mut current {
                 if let Some(executed) = result(line) {
-                    count.executed = executed;
+                    // rustdoc says two results: of the examples that it merged into one program, and of the others. Any other target
+                    // says one, after whatever the tests themselves have printed.
+                    let before = if target.starts_with(DOC_TESTS) { count.executed } else { 0 };
+                    count.executed = before.saturating_add(executed);
                 } else if let Some(why) = line.trim_start().strip_prefix("skipped: ") {
                     count.skipped.push(why.to_owned());
                 }
@@ -167,12 +170,15 @@ impl Counted {
     }
 }
 
+/// What the name of a target of examples begins with.
+const DOC_TESTS: &str = "doc-tests ";
+
 /// The target of cargo's line before its tests: `Running unittests src/lib.rs (target/debug/deps/stelae_model-0123abc)`,
 /// `Running tests/it/main.rs (…/it-0123abc)`, `Doc-tests stelae_model`.
 fn target(line: &str) -> Option<String> {
     let line = line.trim();
     if let Some(name) = line.strip_prefix("Doc-tests ") {
-        return Some(format!("doc-tests {name}"));
+        return Some(format!("{DOC_TESTS}{name}"));
     }
     let (source, program) = line.strip_prefix("Running ")?.strip_suffix(')')?.rsplit_once(" (")?;
     let (_, file) = program.rsplit_once(['/', '\\'])?;
@@ -222,6 +228,18 @@ test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 running 9 tests
    Doc-tests stelae_model
 
+running 4 tests
+
+test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
+
+
+running 3 tests
+
+test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.11s
+
+all doctests ran in 0.75s; merged doctests compilation took 0.62s
+   Doc-tests stelae_run
+
 running 0 tests
 
 test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
@@ -240,7 +258,8 @@ test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
             executed,
             [
                 ("dead src/main.rs", 0),
-                ("doc-tests stelae_model", 0),
+                ("doc-tests stelae_model", 7),
+                ("doc-tests stelae_run", 0),
                 ("it tests/it/main.rs", 2),
                 ("stelae_model src/lib.rs", 3)
             ]

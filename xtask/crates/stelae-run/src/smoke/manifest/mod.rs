@@ -266,9 +266,11 @@ fn changed(cx: &SmokeContext, differences: &[Difference], when: &str) -> Failure
     let first = differences.first().map_or("", |difference| difference.place.as_str());
     let (kind, what) = kind_of(first);
     let root = if first.starts_with("config:") { cx.sandbox.config_home() } else { cx.sandbox.repo() };
-    let failure = Failure::new(ExitCode::Drift, kind, what)
-        .on(root.to_string())
-        .because(format!("{when}, {} entries differ:", differences.len()));
+    let failure =
+        Failure::new(ExitCode::Drift, kind, what).on(root.to_string()).because(match differences.len() {
+            1 => format!("{when}, 1 entry differs:"),
+            several => format!("{when}, {several} entries differ:"),
+        });
     let hint = "write to the state home instead; what a step may change is declared in config/smoke.toml, as may_change or may_leave";
     summary(differences, MOST_SHOWN).into_iter().fold(failure, Failure::because).hint(hint)
 }
