@@ -14,6 +14,8 @@ attempt symlink 'ln -sfn "$H" "$W/link" && echo x >>"$W/link/.bashrc"'
 attempt hard-link 'ln "$H/.bashrc" "$W/hard" && echo x >>"$W/hard"'
 attempt descriptor 'echo x >&9'
 attempt folder-descriptor 'echo x >>/proc/self/fd/8/.bashrc'
+# The folder that this process was started in, if that is the home: no path leads through what is mounted over it.
+attempt started-in '[ . -ef "$H" ] && echo x >>.bashrc'
 attempt current-folder 'cd "$H" && echo x >>.bashrc'
 attempt first-process 'echo x >>"/proc/1/root$H/.bashrc"'
 attempt parent 'echo x >>"/proc/$PPID/root$H/.bashrc"'

@@ -12,8 +12,17 @@ use tempfile::TempDir;
 
 const NOBODY: u32 = 65_534;
 /// What succeeds without the protection, whoever tries: else the refusals show nothing.
-const REAL: [&str; 8] =
-    ["append", "create", "ssh", "chmod", "symlink", "descriptor", "folder-descriptor", "current-folder"];
+const REAL: [&str; 9] = [
+    "append",
+    "create",
+    "ssh",
+    "chmod",
+    "symlink",
+    "descriptor",
+    "folder-descriptor",
+    "started-in",
+    "current-folder",
+];
 
 /// A home, and a folder beside it that stays writable.
 struct Home {
