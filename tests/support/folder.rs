@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt as _;
 
 use camino::Utf8PathBuf;
-use stelae_run::files::find_shared;
+use stelae_run::files::{find_shared, spread};
 use tempfile::TempDir;
 
 use crate::root;
@@ -32,5 +32,6 @@ pub fn private_home(name: &str) -> Utf8PathBuf {
         }
     };
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).expect("a folder");
+    spread(&path);
     path
 }

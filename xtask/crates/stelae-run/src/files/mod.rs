@@ -11,6 +11,7 @@ mod read;
 mod remains;
 mod remove;
 mod replace;
+mod spread;
 mod untrusted;
 
 use std::fs;
@@ -35,6 +36,7 @@ pub use remove::{discard, open_folder, remove_tree};
 pub(crate) use remove::{empty_tree, remove_empty, split};
 pub(crate) use replace::{Pending, create_private, replace_by_copy, replace_json, sync_dir};
 pub use replace::{Readable, create_whole, replace};
+pub use spread::spread;
 pub(crate) use untrusted::read_in;
 pub use untrusted::{bounded, read_below, read_untrusted, read_untrusted_json, read_untrusted_text};
 

@@ -6,7 +6,7 @@ use stelae_model::flow::Step;
 use stelae_model::value::{AbsolutePath, EnvValue as _};
 use stelae_model::{ExitCode, Failure};
 
-use crate::files::{Readable, create_private_dirs, remove_stale, replace};
+use crate::files::{Readable, create_private_dirs, remove_stale, replace, spread};
 use crate::smoke::context::SmokeContext;
 use crate::smoke::manifest;
 use crate::smoke::nonce::{remove_nonce, write_nonce};
@@ -108,7 +108,7 @@ fn make_parent(cx: &SmokeContext) -> Result<(), Failure> {
     if cx.plan.workspace.parent() != Some(&folder) {
         return Ok(());
     }
-    create_private_dirs(&folder).map_err(|error| {
+    create_private_dirs(&folder).map(|()| spread(&folder)).map_err(|error| {
         let what = "the folder of all workspaces cannot be made";
         Failure::new(ExitCode::PrerequisiteMissing, "workspace", what)
             .on(folder.to_string())
