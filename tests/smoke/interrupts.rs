@@ -131,6 +131,24 @@ fn ctrl_c_in_verify_or_later_is_not_swallowed() {
     assert_eq!(ended.left(), Vec::<String>::new());
 }
 
+/// The signal comes when every process is gone, and the clone is looked at for the last time; in some of these, at the least.
+#[test]
+fn ctrl_c_in_the_last_look_leaves_no_workspace() {
+    let source = Source::of_working_tree();
+    let mut codes = Vec::new();
+    for _ in 0..6 {
+        fs::remove_dir_all(source.path().join("target")).ok();
+        let mut run = start(&source, &[]);
+        await_event(&source, &mut run, "{\"kind\":\"torn-down\"");
+        run.signal(Signal::INT);
+        let ended = run.wait();
+        assert!([0, 130].contains(&ended.code), "{}", ended.stderr);
+        assert_eq!(ended.left(), Vec::<String>::new(), "{}", ended.stderr);
+        codes.push(ended.code);
+    }
+    assert!(codes.contains(&130), "{codes:?}");
+}
+
 #[test]
 fn ctrl_c_before_a_stage_is_handed_over_takes_the_stack_along() {
     let once = |_| {

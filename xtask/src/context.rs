@@ -64,11 +64,11 @@ impl Context {
     }
 }
 
-/// Makes a path of the command line absolute. It need not exist; only what comes before a `..` has to, as the kernel takes that
-/// from where a symlink leads.
+/// Makes a path of the command line absolute. It need not exist. A `..` goes back from where a symlink leads, as it does for the
+/// kernel.
 ///
 /// # Errors
-/// Exit 2, `empty-path`; 40, `no-folder`: what comes before a `..` is not there; `not-utf8`, `machine`.
+/// Exit 2, `empty-path`; 40, `not-utf8`, `machine`.
 pub(crate) fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
     if path.as_str().is_empty() {
         let what = "an option that names a file or a folder is given an empty text";
@@ -78,23 +78,13 @@ pub(crate) fn absolute(path: &Utf8Path) -> Result<Utf8PathBuf, Failure> {
     let whole =
         std::path::absolute(path).map_err(|error| machine("a path cannot be made absolute", &error))?;
     let whole = utf8(whole)?;
-    let parts: Vec<_> = whole.components().collect();
-    let Some(last) = parts.iter().rposition(|part| *part == Utf8Component::ParentDir) else {
-        return Ok(whole);
-    };
-    let (before, after) = parts.split_at(last + 1);
-    let before: Utf8PathBuf = before.iter().collect();
-    let found = before.canonicalize_utf8().map_err(|error| {
-        Failure::new(
-            ExitCode::PrerequisiteMissing,
-            "no-folder",
-            "a path goes back from a folder that is not there",
-        )
-        .on(path.to_string())
-        .because(format!("{before}: {error}"))
-        .hint("name it without `..`")
-    })?;
-    Ok(after.iter().fold(found, |path, part| path.join(part)))
+    Ok(whole.components().fold(Utf8PathBuf::new(), |before, part| match part {
+        Utf8Component::ParentDir => {
+            let real = before.canonicalize_utf8().unwrap_or(before);
+            real.parent().map_or_else(|| real.clone(), Utf8Path::to_owned)
+        }
+        part => before.join(part),
+    }))
 }
 
 /// Whether a terminal may be coloured, by the layers that a verb's output needs before anything is read: the command
@@ -159,8 +149,7 @@ mod tests {
         assert_eq!(of("real/../new/./file").unwrap(), root.join("new/file"));
         assert_eq!(of("link/../new").unwrap(), root.join("real/new"));
         assert_eq!(absolute(Utf8Path::new("/..")).unwrap(), "/");
-        let failure = of("missing/../new").unwrap_err();
-        assert_eq!((failure.exit_code, failure.kind.as_str()), (ExitCode::PrerequisiteMissing, "no-folder"));
+        assert_eq!(of("missing/../new").unwrap(), root.join("new"));
         assert_eq!(absolute(Utf8Path::new("")).unwrap_err().kind, "empty-path");
     }
 }

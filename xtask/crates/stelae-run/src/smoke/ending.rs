@@ -36,17 +36,14 @@ impl Ending {
         let (mut ended, mut failed, stopped_after) = match halt {
             None => (Ended::Passed, None, None),
             Some(Halt::Reached { step, stop }) => (Ended::Stopped(stop), None, Some(step)),
-            Some(Halt::Failed { step, failure }) if failure.kind == "interrupted" => {
-                (Ended::Signalled, Some((step, failure)), None)
-            }
-            Some(Halt::Failed { step, failure }) => (Ended::Failed, Some((step, failure)), None),
+            Some(Halt::Failed { step, failure }) => (ended_by(&failure), Some((step, failure)), None),
         };
         let mut instructions = None;
         if ended.leaves_stack_up() {
             match self.leave_up() {
                 Ok(text) => instructions = Some(text),
                 Err(failure) => {
-                    ended = if failure.kind == "interrupted" { Ended::Signalled } else { Ended::Failed };
+                    ended = ended_by(&failure);
                     failed = Some(("manual-stage".to_owned(), failure));
                 }
             }
@@ -62,7 +59,8 @@ impl Ending {
             && !ended.leaves_stack_up()
             && let Err(failure) = manifest::check_last(&mut self.engine.context, &passed)
         {
-            (failed, ended, untouched) = (Some((TEARDOWN.to_owned(), failure)), Ended::Failed, false);
+            (ended, untouched) = (ended_by(&failure), false);
+            failed = Some((TEARDOWN.to_owned(), failure));
         }
         let cleared = self.clear_workspace(ended);
         let clean = survivors.is_empty() && cleared.is_ok() && untouched;
@@ -202,6 +200,11 @@ impl Ending {
         }
         self.recorder.event(Event::StepFinished { step: TEARDOWN.to_owned(), outcome, elapsed_ms });
     }
+}
+
+/// How a run ends that this has stopped, at whichever moment. What is kept for a look at a failure is not kept for a signal.
+fn ended_by(failure: &Failure) -> Ended {
+    if failure.kind == "interrupted" { Ended::Signalled } else { Ended::Failed }
 }
 
 fn millis(since: Instant) -> u64 {
