@@ -68,8 +68,8 @@ fn dies(test: &str, agent: &'static str) {
     let (code, kind) = ended.verdict();
     assert_eq!((code, kind.as_str()), (10, "service-died"), "{}", ended.stderr);
     assert_eq!(ended.json()["failed_step"], format!("stage:{FIRST}"));
-    // What the agent ran into, and why.
-    for part in ["the gateway died while the stack was up", "call 2: grep failed"] {
+    // The agent is not waited for: what it would have run into says less than why.
+    for part in ["the gateway died while the stack was up", &format!("{agent} was ended for that")] {
         assert!(ended.stderr.contains(part), "no {part:?} in: {}", ended.stderr);
     }
 }
