@@ -11,7 +11,7 @@ use stelae_tests::{programs, root};
 use tempfile::TempDir;
 
 const NOBODY: u32 = 65_534;
-/// What succeeds without the protection, whoever tries: else the refusals show nothing.
+/// What succeeds without the protection, for each user: else the refusals show nothing.
 const REAL: [&str; 9] = [
     "append",
     "create",
@@ -92,7 +92,7 @@ impl Home {
     }
 }
 
-/// Whether this user may start the program, and is not root, who can be told to be anybody.
+/// Whether this user may start the program, and is not root, which can become any user.
 fn may_start(user: u32) -> bool {
     let home = Home::of(user);
     let may = home.run(&[programs().xtask.as_str(), "--version"]).status.success();

@@ -1,4 +1,4 @@
-//! Nothing of the user's is changed by a run, whoever calls it, and nothing of it decides but what is committed.
+//! Nothing of the user's is changed by a run, whichever process calls it, and nothing of it decides but what is committed.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -156,7 +156,7 @@ pub(crate) const BY_HAND: &str = "remove what is left by hand";
 /// # Errors
 /// Exit 40, `workspace`.
 pub(crate) fn scratch(environment: &Environment, verb: &str) -> Result<Workspace, Failure> {
-    // The run by which its guardian knows it: whoever removes it later looks for that in the marker.
+    // The run by which its guardian knows it: the process that removes it later looks for that in the marker.
     let run = environment.text(STELAE_RUN_ID::DECLARED.name).map_or_else(run_id, str::to_owned);
     let folder = environment.get::<STELAE_CACHE_HOME>()?.join(WORKSPACES);
     let path = folder.join(format!("{verb}-{run}"));

@@ -148,7 +148,7 @@ impl Serve {
         let account = calls.as_deref().map(|calls| ServerAccount::open(&server_account::beside(calls)));
         let account = account.transpose()?.unwrap_or_else(ServerAccount::counted);
         if let Some(calls) = &calls {
-            // Whoever is told of the calls is told of the servers, too.
+            // A run that reads the account of calls reads that of servers, too.
             record_starts(&beside_calls(calls)).map_err(|error| unrecordable(calls, &error))?;
         }
         let calls = opened;

@@ -2,7 +2,7 @@
 //! account of the calls where that is kept ([`stelae_model::server_account`]).
 //!
 //! One thread writes the file, so that a disk that hangs does not hold up the servers. A line that cannot be written still takes
-//! its number: whoever compares the numbers sees that it is missing.
+//! its number: a reader who compares the numbers sees that it is missing.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -87,7 +87,7 @@ impl WithModel {
         let record = Arc::new(Record::create(&self.played.record)?);
         // Before the runtime starts its threads: see `listener::open`.
         let model = listener::open(self.played.listen)?;
-        // One that is dead holds its port until the end, so that nobody else answers there.
+        // One that is dead holds its port until the end, so that no other process answers there.
         let (model, dead) = if script.is_dead() {
             deafen(&model);
             (None, Some(model))

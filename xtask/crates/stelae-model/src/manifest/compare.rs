@@ -117,7 +117,7 @@ fn changes(was: &Entry, is: &Entry) -> Vec<Change> {
     changes
 }
 
-/// Set-user-id, set-group-id, sticky, and writable by everyone: no declaration covers a file that comes like this.
+/// Set-user-id, set-group-id, sticky, and writable by every user: no declaration covers a file that comes like this.
 const SUSPICIOUS: u32 = 0o7002;
 
 impl Difference {

@@ -52,7 +52,7 @@ fn read(bytes: &[u8], hash: usize) -> Option<Tracked> {
         let content = rest.take(length)?;
         if !CACHES.contains(&kind) {
             let digest: String = Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect();
-            // No path begins with `/`, so that this is nobody's name.
+            // No path begins with `/`, so that this is no file's name.
             tracked.insert([b"/", kind].concat(), format!("extension sha256:{digest}"));
         }
     }

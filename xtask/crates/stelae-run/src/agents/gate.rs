@@ -31,7 +31,7 @@ use crate::process::{self, tree};
 const SOCKET: &str = "gate";
 /// What lets the agent go.
 const GO: &[u8] = b"g";
-/// `stelae-gateway held` says what it has to say at once, or is stopped by somebody.
+/// `stelae-gateway held` says what it has to say at once, or is stopped by a signal.
 const SAYS_WITHIN: Duration = Duration::from_secs(60);
 /// The number of a descriptor.
 const LONGEST_WORD: u64 = 64;
@@ -120,7 +120,7 @@ impl Drop for Gate {
     }
 }
 
-/// Looks at whoever has come, and lets it go if it is as it should be.
+/// Looks at the process that has come, and lets it go if it is as it should be.
 fn let_pass(
     stream: &UnixStream,
     invocation: &Invocation,

@@ -56,7 +56,7 @@ pub fn remove_stale(path: &Utf8Path) -> Result<(), Failure> {
     }
 }
 
-/// Creates a folder and its parents, readable by nobody else.
+/// Creates a folder and its parents, readable by its owner only.
 ///
 /// # Errors
 /// What the system says.
@@ -69,7 +69,7 @@ pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-/// Waits until nobody holds a lock on the file. A lock that was dropped lives on for an instant, in a child that another
+/// Waits until no process holds a lock on the file. A lock that was dropped lives on for an instant, in a child that another
 /// thread is just forking: until that executes its program, it has a copy of every descriptor.
 #[cfg(test)]
 pub(crate) fn await_unlocked(path: &Utf8Path) {

@@ -11,14 +11,14 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::random;
 use super::untrusted::too_large;
 
-/// Creates a file that is not there yet, readable by nobody else, and waits until the disk has it.
+/// Creates a file that is not there yet, readable by its owner only, and waits until the disk has it.
 pub(crate) fn create_private(path: &Utf8Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
 }
 
-/// Creates a file that is not there yet, complete from its first moment and readable by nobody else.
+/// Creates a file that is not there yet, complete from its first moment and readable by its owner only.
 ///
 /// # Errors
 /// `AlreadyExists`: there is one, of whatever content; and what the system says.
@@ -114,7 +114,7 @@ impl Pending {
         Ok(pending)
     }
 
-    /// A name beside the target that nobody else uses.
+    /// A name beside the target that no other process uses.
     fn named(target: &Utf8Path) -> io::Result<Self> {
         // Neither two threads of one process may share a name, nor two processes that have the same pid, each in a
         // namespace of its own.
@@ -184,7 +184,7 @@ mod tests {
         let kept = File::open(&target).unwrap();
         replace(&target, b"new and longer", Readable::ByOwner).unwrap();
         assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o600);
-        // Whoever had the old one open still reads all of it: it was never truncated.
+        // A process that had the old one open still reads all of it: it was never truncated.
         assert_eq!(io::read_to_string(kept).unwrap(), "old");
         fs::create_dir(dir.join("folder")).unwrap();
         assert!(replace(&dir.join("folder"), b"x", Readable::ByAnyone).is_err());

@@ -1,4 +1,4 @@
-//! A clone that shares nothing with its source: whoever writes into the clone's objects does not write into the source's.
+//! A clone that shares nothing with its source: a process that writes into the clone's objects does not write into the source's.
 
 use std::fs;
 use std::io;

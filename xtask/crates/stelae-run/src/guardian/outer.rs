@@ -26,7 +26,7 @@ use crate::signals::{self, Interrupt};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// An inner half that was stopped (SIGSTOP) for so long is continued: it guards nobody, and holds no deadline.
 const STOPPED_AT_MOST: Duration = Duration::from_secs(5);
-/// From the last word of the inner half to the end of its process. It has nothing left to do: to end it sooner harms nobody.
+/// From the last word of the inner half to the end of its process. It has nothing left to do: to end it sooner harms nothing.
 const EXITS_WITHIN: Duration = Duration::from_secs(1);
 /// How long it may take to see whether namespaces are allowed.
 const DECIDES_WITHIN: Duration = Duration::from_secs(5);
@@ -179,7 +179,7 @@ impl Outer {
         match (said, ended) {
             // Its own teardown is over: what does not go now does not go.
             (Some(_), _) => StopLimits { grace: Duration::ZERO, ceiling: MARGIN },
-            // In a namespace everybody died with the inner half; one whose `unshare` alone was killed is no exception.
+            // In a namespace every process died with the inner half; one whose `unshare` alone was killed is no exception.
             (None, Some(_)) if self.isolation == Isolation::Guard => watch.heard.limits(),
             (None, _) => StopLimits::at_once(),
         }

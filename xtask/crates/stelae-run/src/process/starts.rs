@@ -15,7 +15,7 @@ use crate::files::open_append;
 /// The thread that writes. A disk that hangs holds up this one thread, and not those that start something.
 static WRITER: OnceLock<Sender<StartRecord>> = OnceLock::new();
 
-/// The record of starts lies beside the log of calls: whoever is told of one knows of the other.
+/// The record of starts lies beside the log of calls: a process that is told of one knows of the other.
 pub fn beside_calls(calls: &Utf8Path) -> Utf8PathBuf {
     calls.with_file_name("starts.jsonl")
 }
@@ -36,7 +36,7 @@ pub fn record_starts(path: &Utf8Path) -> io::Result<()> {
     Ok(())
 }
 
-/// One line in one write: two processes write into this file. A line that is lost is a start that nobody vouches for, which
+/// One line in one write: two processes write into this file. A line that is lost is a start that no record vouches for, which
 /// the attestation sees.
 fn append(mut file: &File, start: &StartRecord) {
     let Ok(mut line) = serde_json::to_string(start) else { return };

@@ -58,7 +58,7 @@ pub(super) fn protected(
             cx.protection.get_or_init(|| decided).clone()
         }
     };
-    // One that is not there is told as that, by whoever starts it.
+    // One that is not there is told as that, by the caller that starts it.
     match protection.filter(|_| invocation.program.exists()) {
         Some(mut protection) => {
             protection.writable.extend(lent.and_then(|path| path.canonicalize_utf8().ok()));

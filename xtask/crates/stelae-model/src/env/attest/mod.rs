@@ -26,11 +26,11 @@ use crate::value::{digest, full_digest};
 pub struct Declaration {
     /// Variables that must be there with just this value.
     pub must_have: BTreeMap<String, String>,
-    /// Variables that must be there, with a value that nobody outside can know: tokens made at the start.
+    /// Variables that must be there, with a value that no process outside can know: tokens made at the start.
     pub must_be_set: BTreeSet<String>,
     /// Variables that may be there besides: what passes a socket.
     pub may_have: BTreeSet<String>,
-    /// It need not be alive: a server that nobody requires.
+    /// It need not be alive: a server that is not required.
     pub may_be_absent: bool,
 }
 

@@ -63,7 +63,7 @@ fn own_mounts() -> anyhow::Result<()> {
         fs::write("/proc/self/uid_map", format!("{user} {user} 1\n")).context("/proc/self/uid_map")?;
         fs::write("/proc/self/gid_map", format!("{group} {group} 1\n")).context("/proc/self/gid_map")?;
     }
-    // What is mounted here is seen by nobody outside, and the other way round.
+    // What is mounted here is seen by no process outside, and the other way round.
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).context("the mounts cannot be made private")
 }
